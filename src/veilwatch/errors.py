@@ -1,0 +1,60 @@
+"""The one family of errors that a user may see.
+
+Every message says what went wrong, where, and what to do about it, on one line. The command
+line prints it and exits with code 2; nothing else in the project prints an error or exits.
+"""
+
+from __future__ import annotations
+
+EXIT_BAD_INPUT = 2
+"""Exit code of every error in this family."""
+
+
+class VeilwatchError(Exception):
+    """Something the user can mend.
+
+    Parameters
+    ----------
+    what
+        The fault, in a few words, without a full stop.
+    where
+        File, offset, line or column it was found at; empty when it has no place.
+    hint
+        What to do about it; empty when that is obvious.
+
+    Examples
+    --------
+    >>> print(VeilwatchError("not a capture", where="a.txt", hint="give a pcap or pcapng file"))
+    a.txt: not a capture (give a pcap or pcapng file)
+    """
+
+    def __init__(self, what: str, *, where: object = "", hint: str = "") -> None:
+        self.what = what
+        self.where = str(where)
+        self.hint = hint
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" ({self.hint})" if self.hint else ""
+        return f"{place}{self.what}{advice}".replace("\n", " ")
+
+
+class CaptureError(VeilwatchError):
+    """An input that cannot be read as a capture."""
+
+
+class CorpusError(VeilwatchError):
+    """A manifest, or a capture that it names, that cannot be used."""
+
+
+class ModelError(VeilwatchError):
+    """A model folder that is missing, damaged or trained on another feature schema."""
+
+
+class TrainingError(VeilwatchError):
+    """Data that no honest model can be trained or evaluated on."""
+
+
+class OutputError(VeilwatchError):
+    """A place that cannot be written to."""

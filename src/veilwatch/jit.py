@@ -1,0 +1,75 @@
+"""Compiled kernels: one decorator and one private cache for all of them.
+
+Numba's own cache does not notice a change in a function imported from another module. The
+cache folder therefore carries a hash of every source file that holds kernels, and is ours
+alone (mode 0700): the cache holds machine code, so nobody else may write to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+KERNEL_ROOMS = ("schema", "capture", "decode", "flow", "handshake")
+"""Rooms whose sources take part in the hash: every kernel and every dtype lives in one."""
+
+
+def _source_hash() -> str:
+    root = Path(__file__).parent
+    digest = hashlib.sha256(platform.python_version().encode())
+    for room in KERNEL_ROOMS:
+        for path in sorted((root / room).glob("*.py")):
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_home() -> Path:
+    """Return the folder of everything Veilwatch keeps between runs (`VEILWATCH_CACHE` overrides)."""
+    override = os.environ.get("VEILWATCH_CACHE")
+    if override:
+        return Path(override)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "veilwatch"
+
+
+def kernel_cache() -> Path:
+    """Return the folder of compiled kernels that belongs to these very sources."""
+    return cache_home() / f"kernels-{_source_hash()}"
+
+
+def _prepare_cache() -> bool:
+    folder = kernel_cache()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mine = folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o022
+    except OSError:
+        return False
+    if mine:
+        numba.config.CACHE_DIR = str(folder)
+    return mine
+
+
+# A cache that somebody else could write to, or that cannot be made, is not used at all:
+# kernels are then compiled anew in each process.
+_CACHE = _prepare_cache()
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(function: F) -> F:
+    """Compile `function` in nopython mode with bounds checks, without the GIL, cached."""
+    compiled: F = numba.njit(boundscheck=True, nogil=True, cache=_CACHE)(function)
+    return compiled
+
+
+def inline_kernel(function: F) -> F:
+    """Compile a small helper that only kernels call; LLVM inlines it where that pays."""
+    compiled: F = numba.njit(boundscheck=True, nogil=True)(function)
+    return compiled

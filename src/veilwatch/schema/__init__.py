@@ -1,0 +1,1 @@
+"""The types that pass between rooms. No logic lives here beyond checks of their shape."""

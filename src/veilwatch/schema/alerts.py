@@ -1,0 +1,81 @@
+"""Alerts: what people and other systems are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from veilwatch.schema.scores import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """The GTP-U tunnel an alerted flow ran in, as the first packet showed it."""
+
+    src_ip: str
+    dst_ip: str
+    fwd_teid: int
+    bwd_teid: int
+    qfi: int | None
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One flow, or one host, that is held to be malicious.
+
+    Attributes
+    ----------
+    kind
+        "flow" or "host".
+    flow_id
+        Of the flow; of the host's highest-scoring flow for a host alert.
+    first_ns, last_ns
+        Span of the evidence, ns since the epoch.
+    src_ip, src_port, dst_ip, dst_port, protocol
+        The flow's 5-tuple (IANA protocol number).
+    host
+        Address of the machine held to be infected: the initiator.
+    subscriber
+        Pseudonym of the mobile subscriber, '' unknown.
+    score
+        0…1.
+    threshold
+        The threshold that the score passed.
+    severity
+        1 high, 2 medium, 3 low, as in Suricata.
+    family
+        Most similar known family, '' unknown.
+    application
+        Server name, service or process that names the traffic, '' unknown.
+    reasons
+        What decided, strongest first.
+    tunnel
+        None outside a tunnel.
+    emulated
+        Whether the traffic is known to come from the lab.
+    evidence
+        For a host alert, how many of its flows were alerted and seen.
+    """
+
+    kind: str
+    flow_id: int
+    first_ns: int
+    last_ns: int
+    src_ip: str
+    src_port: int
+    dst_ip: str
+    dst_port: int
+    protocol: int
+    host: str
+    score: float
+    threshold: float
+    severity: int
+    subscriber: str = ""
+    family: str = ""
+    application: str = ""
+    service: str = ""
+    reasons: tuple[Reason, ...] = ()
+    tunnel: Tunnel | None = None
+    emulated: bool = False
+    capture: str = ""
+    evidence: dict[str, int] = field(default_factory=dict)

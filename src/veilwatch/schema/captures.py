@@ -1,0 +1,58 @@
+"""What a reader says about the files it read, for `inspect`, the report and the exit line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class FileReport:
+    """One input and how far it could be read.
+
+    Attributes
+    ----------
+    name
+        Path as the user gave it, `-` for standard input.
+    format
+        "pcap", "pcapng", …, with "+gzip" or "+zstd" where compressed; "" while unknown.
+    packets
+        Records read.
+    bytes
+        Bytes of the (decompressed) capture that were understood.
+    first_ns, last_ns
+        Earliest and latest packet time, ns since the epoch; None without packets.
+    interfaces
+        LINKTYPE_ value of each interface seen.
+    skipped_blocks
+        pcapng blocks of a type that carries no packet.
+    fault
+        Why reading stopped before the end ("cut inside the record at offset 1234 …"),
+        empty when the file was read whole.
+    """
+
+    name: str
+    format: str = ""
+    packets: int = 0
+    bytes: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    interfaces: list[int] = field(default_factory=list)
+    skipped_blocks: int = 0
+    fault: str = ""
+
+
+@dataclass(slots=True)
+class CaptureReport:
+    """All inputs of one run, in the order in which they were opened."""
+
+    files: list[FileReport] = field(default_factory=list)
+
+    @property
+    def packets(self) -> int:
+        """Records read from all files."""
+        return sum(report.packets for report in self.files)
+
+    @property
+    def faults(self) -> list[FileReport]:
+        """Files that were not read to their end."""
+        return [report for report in self.files if report.fault]

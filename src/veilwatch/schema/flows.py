@@ -1,0 +1,389 @@
+"""Flows: the meter's record, the heads it keeps for handshakes, and the table made of both.
+
+Direction 0 (`fwd`) runs from the initiator (`src`) to the responder (`dst`), direction 1
+(`bwd`) the other way. Sizes come from the innermost IP length, so that wrapping, padding and
+truncation do not change them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from veilwatch.errors import VeilwatchError
+
+SIZE_EDGES: Final = (0, 1, 64, 128, 256, 512, 1024, 1400)
+"""Lower edges of the payload size histogram, bytes."""
+
+GAP_EDGES_NS: Final = (0, 100_000, 1_000_000, 10_000_000, 100_000_000, 10**9, 10**10, 6 * 10**10)
+"""Lower edges of the histogram of gaps within one direction: 0, 0.1, 1, 10, 100 ms, 1, 10, 60 s."""
+
+PREFIX_BYTES: Final = 64
+"""Payload bytes kept per direction to tell a protocol and its byte distribution; a capture cut
+to headers + 64 bytes still holds all of them."""
+
+SEQUENCE_LENGTH: Final = 32
+"""Packets of a flow's head that are kept one by one unless the caller asks for more."""
+
+HEAD_BYTES: Final = 8192
+"""Most stream bytes of a handshake kept per direction: a ClientHello with a post-quantum key
+share takes 1.8 KB, a TLS 1.2 server's flight with three certificates 4–6 KB."""
+
+
+class EndReason(IntEnum):
+    """Why the meter let go of a flow."""
+
+    IDLE = 0  # no packet for the idle timeout
+    ACTIVE = 1  # longer than the active timeout; the next record continues it
+    CLOSED = 2  # TCP FIN in both directions or RST, and the linger passed
+    EVICTED = 3  # the table was full and this flow was the first to go
+    END = 4  # the input ended
+    REUSED = 5  # a SYN opened a new connection on the same 5-tuple
+
+
+class TcpState:
+    """Bits of `tcp_state`."""
+
+    SYN: Final = 1
+    SYN_ACK: Final = 2
+    ESTABLISHED: Final = 4  # an ACK after the SYN-ACK
+    FIN_FWD: Final = 8
+    FIN_BWD: Final = 16
+    RST: Final = 32
+    MIDSTREAM: Final = 64  # the first packet seen was not a SYN
+
+
+FLOW_RECORD_DTYPE: Final = np.dtype(
+    [
+        ("src_hi", np.uint64),
+        ("src_lo", np.uint64),
+        ("dst_hi", np.uint64),
+        ("dst_lo", np.uint64),
+        ("domain", np.uint64),  # tunnel domain that separates equal 5-tuples, 0 untunnelled
+        ("outer_src_hi", np.uint64),  # GTP-U end points as seen on the first fwd packet
+        ("outer_src_lo", np.uint64),
+        ("outer_dst_hi", np.uint64),
+        ("outer_dst_lo", np.uint64),
+        ("flow_id", np.int64),
+        ("first_ns", np.int64),
+        ("last_ns", np.int64),
+        ("first_number", np.int64),  # record number of the first packet in its source
+        ("dir_first_ns", np.int64, (2,)),
+        ("dir_last_ns", np.int64, (2,)),
+        ("gap_min_ns", np.int64, (2,)),
+        ("gap_max_ns", np.int64, (2,)),
+        ("gap_sumsq", np.float64, (2,)),  # s²
+        ("size_sumsq", np.float64, (2,)),  # of IP lengths, bytes²
+        ("payload_sumsq", np.float64, (2,)),  # of payload lengths over payload packets, bytes²
+        ("pause_sum", np.float64),  # s, gaps of the whole flow longer than 1 s
+        ("pause_sumsq", np.float64),  # s²
+        ("bytes", np.uint64, (2,)),  # sum of IP lengths
+        ("payload_bytes", np.uint64, (2,)),
+        ("window_sum", np.uint64, (2,)),
+        ("burst_max_bytes", np.uint64, (2,)),  # payload of the largest burst
+        ("burst_bytes", np.uint64),  # of the burst that is running
+        ("packets", np.uint32, (2,)),
+        ("payload_packets", np.uint32, (2,)),
+        ("size_min", np.uint32, (2,)),
+        ("size_max", np.uint32, (2,)),
+        ("payload_max", np.uint32, (2,)),
+        ("first_payload", np.uint32, (2,)),  # size of the first payload of the direction
+        ("retransmissions", np.uint32, (2,)),
+        ("out_of_order", np.uint32, (2,)),
+        ("zero_windows", np.uint32, (2,)),
+        ("bursts", np.uint32, (2,)),
+        ("pauses", np.uint32),
+        ("turns", np.uint32),  # changes of the talking direction among payload packets
+        ("next_seq", np.uint32, (2,)),
+        ("teid", np.uint32, (2,)),
+        ("source", np.uint32),
+        ("flag_counts", np.uint32, (2, 8)),  # FIN SYN RST PSH ACK URG ECE CWR
+        ("size_counts", np.uint32, (2, 8)),  # payload lengths by SIZE_EDGES
+        ("gap_counts", np.uint32, (2, 8)),  # gaps by GAP_EDGES_NS
+        ("sequence_used", np.uint16),
+        ("src_port", np.uint16),
+        ("dst_port", np.uint16),
+        ("window_first", np.uint16, (2,)),
+        ("window_min", np.uint16, (2,)),
+        ("window_max", np.uint16, (2,)),
+        ("mss", np.uint16, (2,)),
+        ("vlan", np.uint16, (2,)),
+        ("wscale", np.uint8, (2,)),
+        ("ttl", np.uint8, (2,)),  # of the first packet of the direction
+        ("qfi", np.uint8, (2,)),
+        ("gtp_pdu_type", np.uint8, (2,)),
+        ("seq_known", np.uint8, (2,)),
+        ("gtp_depth", np.uint8),
+        ("protocol", np.uint8),
+        ("ip_version", np.uint8),
+        ("tcp_state", np.uint8),
+        ("end_reason", np.uint8),
+        ("burst_direction", np.uint8),  # of the running burst, 2 before the first
+        ("icmp_type", np.uint8),
+        ("icmp_code", np.uint8),
+        ("prefix_used", np.uint8, (2,)),
+        ("prefix", np.uint8, (2, PREFIX_BYTES)),
+    ],
+    align=True,
+)
+"""Everything the meter knows about one flow, about 1 KiB."""
+
+SEQUENCE_DTYPE: Final = np.dtype(
+    [
+        ("gap_us", np.uint32),  # since the flow's previous packet, clipped at 71 minutes
+        ("size", np.int16),  # IP length, negative for bwd, clipped at ±32767
+        ("payload", np.uint16),  # payload length, clipped at 65535
+        ("flags", np.uint8),  # TCP flag bits
+    ]
+)
+"""One packet of a flow's head."""
+
+HEAD_DTYPE: Final = np.dtype(
+    [
+        ("flow_id", np.int64),
+        ("first_ns", np.int64),
+        ("start", np.int64, (2,)),  # of each direction's bytes in HeadBatch.data
+        ("length", np.int32, (2,)),  # contiguous bytes from that start, 0 none
+        ("src_port", np.uint16),
+        ("dst_port", np.uint16),
+        ("protocol", np.uint8),
+    ],
+    align=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadBatch:
+    """The first stream bytes of flows that began like a handshake.
+
+    Attributes
+    ----------
+    data
+        uint8 array that `rows["start"]` points into.
+    rows
+        Array of `HEAD_DTYPE`. For TCP the bytes are reassembled by sequence number and begin
+        at the first TLS handshake record; for UDP they are the first datagram of each direction.
+    """
+
+    data: npt.NDArray[np.uint8]
+    rows: npt.NDArray[np.void]
+
+    def stream(self, row: int, direction: int) -> bytes:
+        """Return the bytes of one direction of one flow."""
+        start = int(self.rows["start"][row, direction])
+        return self.data[start : start + int(self.rows["length"][row, direction])].tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowBatch:
+    """Flows that the meter has finished with.
+
+    Attributes
+    ----------
+    records
+        Array of `FLOW_RECORD_DTYPE`, shape (n,).
+    sequences
+        Array of `SEQUENCE_DTYPE`, shape (n, sequence length); rows beyond `sequence_used` are 0.
+    """
+
+    records: npt.NDArray[np.void]
+    sequences: npt.NDArray[np.void]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+class Column(NamedTuple):
+    """One documented column of the flow table."""
+
+    name: str
+    dtype: pl.DataType | type[pl.DataType]
+    unit: str
+    doc: str
+
+
+def _pair(name: str, dtype: type[pl.DataType], unit: str, doc: str) -> list[Column]:
+    return [
+        Column(f"fwd_{name}", dtype, unit, f"{doc}, initiator to responder"),
+        Column(f"bwd_{name}", dtype, unit, f"{doc}, responder to initiator"),
+    ]
+
+
+IDENTITY_COLUMNS: Final = [
+    Column("flow_id", pl.Int64, "", "Identity of the flow within one run, below 2^53"),
+    Column("source", pl.UInt32, "", "Index of the input that held the first packet"),
+    Column("first_number", pl.Int64, "", "Record number of the first packet in that input"),
+    Column("first_ns", pl.Int64, "ns", "Time of the first packet since 1970-01-01 UTC"),
+    Column("last_ns", pl.Int64, "ns", "Time of the last packet since 1970-01-01 UTC"),
+    Column("src_ip", pl.String, "", "Address of the initiator (inner address inside a tunnel)"),
+    Column("src_port", pl.UInt16, "", "Port of the initiator, 0 where the protocol has none"),
+    Column("dst_ip", pl.String, "", "Address of the responder (inner address inside a tunnel)"),
+    Column("dst_port", pl.UInt16, "", "Port of the responder, 0 where the protocol has none"),
+    Column("protocol", pl.UInt8, "", "IANA protocol number (6 TCP, 17 UDP …)"),
+    Column("ip_version", pl.UInt8, "", "4 or 6"),
+    Column("icmp_type", pl.UInt8, "", "ICMP type of the first packet, 0 for other protocols"),
+    Column("icmp_code", pl.UInt8, "", "ICMP code of the first packet, 0 for other protocols"),
+    Column("fwd_vlan", pl.UInt16, "", "VLAN identifier on the way out, 0 untagged"),
+    Column("bwd_vlan", pl.UInt16, "", "VLAN identifier on the way back, 0 untagged"),
+    Column("gtp_depth", pl.UInt8, "", "Nested GTP-U tunnels around the flow, 0 outside"),
+    Column("fwd_teid", pl.UInt32, "", "GTP-U TEID of packets from the initiator, 0 none"),
+    Column("bwd_teid", pl.UInt32, "", "GTP-U TEID of packets to the initiator, 0 none"),
+    Column("fwd_qfi", pl.UInt8, "", "QoS flow identifier from the initiator, 255 none"),
+    Column("bwd_qfi", pl.UInt8, "", "QoS flow identifier to the initiator, 255 none"),
+    Column("gtp_direction", pl.String, "", "'uplink' if the initiator is the subscriber side by "
+           "its PDU session container, 'downlink' if the responder is, '' unknown"),
+    Column("outer_src_ip", pl.String, "", "Tunnel end point that sent the first packet, '' none"),
+    Column("outer_dst_ip", pl.String, "", "Tunnel end point that received it, '' none"),
+    Column("tcp_state", pl.UInt8, "", "Bits of TcpState seen"),
+    Column("end_reason", pl.UInt8, "", "An EndReason"),
+]
+
+MEASURE_COLUMNS: Final = [
+    *_pair("packets", pl.UInt32, "packets", "Packets"),
+    *_pair("bytes", pl.UInt64, "bytes", "Sum of IP lengths"),
+    *_pair("payload_packets", pl.UInt32, "packets", "Packets with payload"),
+    *_pair("payload_bytes", pl.UInt64, "bytes", "Sum of payload lengths"),
+    *_pair("size_min", pl.UInt32, "bytes", "Smallest IP length, 0 without packets"),
+    *_pair("size_max", pl.UInt32, "bytes", "Largest IP length"),
+    *_pair("size_std", pl.Float32, "bytes", "Standard deviation of IP lengths"),
+    *_pair("payload_max", pl.UInt32, "bytes", "Largest payload"),
+    *_pair("payload_std", pl.Float32, "bytes", "Standard deviation of non-empty payload lengths"),
+    *_pair("first_payload", pl.UInt32, "bytes", "Length of the first payload, 0 none"),
+    *_pair("start", pl.Float32, "s", "First packet after the flow's first, NaN without packets"),
+    *_pair("duration", pl.Float32, "s", "First to last packet"),
+    *_pair("gap_min", pl.Float32, "s", "Shortest gap between packets, NaN below two packets"),
+    *_pair("gap_max", pl.Float32, "s", "Longest gap between packets, NaN below two packets"),
+    *_pair("gap_mean", pl.Float32, "s", "Mean gap between packets, NaN below two packets"),
+    *_pair("gap_std", pl.Float32, "s", "Deviation of gaps between packets, NaN below two packets"),
+    *_pair("window_first", pl.UInt16, "bytes", "First TCP window, unscaled"),
+    *_pair("window_min", pl.UInt16, "bytes", "Smallest TCP window, unscaled"),
+    *_pair("window_max", pl.UInt16, "bytes", "Largest TCP window, unscaled"),
+    *_pair("window_mean", pl.Float32, "bytes", "Mean TCP window, unscaled"),
+    *_pair("zero_windows", pl.UInt32, "packets", "Packets with a zero TCP window, RST excepted"),
+    *_pair("mss", pl.UInt16, "bytes", "MSS option of the SYN, 0 none"),
+    *_pair("wscale", pl.UInt8, "", "Window scale option of the SYN, 255 none"),
+    *_pair("ttl", pl.UInt8, "", "TTL or hop limit of the first packet"),
+    *_pair("retransmissions", pl.UInt32, "packets", "Payload packets that repeat old bytes"),
+    *_pair("out_of_order", pl.UInt32, "packets", "Payload packets that arrive past a hole"),
+    *_pair("bursts", pl.UInt32, "", "Runs of payload packets without a turn or a pause of 1 s"),
+    *_pair("burst_max_bytes", pl.UInt64, "bytes", "Payload of the largest such run"),
+    *[
+        column
+        for flag in ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
+        for column in _pair(flag, pl.UInt32, "packets", f"Packets with {flag.upper()}")
+    ],
+    *[
+        column
+        for edge in SIZE_EDGES
+        for column in _pair(
+            f"size_from_{edge}", pl.UInt32, "packets", f"Packets with payload from {edge} bytes on"
+        )
+    ],
+    *[
+        column
+        for i in range(len(GAP_EDGES_NS))
+        for column in _pair(
+            f"gap_from_{GAP_EDGES_NS[i] // 1000}us", pl.UInt32, "gaps",
+            f"Gaps from {GAP_EDGES_NS[i] / 1e9:g} s on",
+        )
+    ],
+    *_pair("prefix_bytes", pl.UInt8, "bytes", "Bytes of the first payloads that were looked at"),
+    *_pair("prefix_entropy", pl.Float32, "bit", "Entropy of those bytes, NaN without"),
+    *_pair("prefix_printable", pl.Float32, "", "Share of printable ASCII among them, NaN without"),
+    *_pair("prefix_zero", pl.Float32, "", "Share of zero bytes among them, NaN without"),
+    Column("pauses", pl.UInt32, "", "Gaps of the whole flow longer than 1 s"),
+    Column("pause_mean", pl.Float32, "s", "Mean of those gaps, NaN without"),
+    Column("pause_std", pl.Float32, "s", "Deviation of those gaps, NaN below two"),
+    Column("turns", pl.UInt32, "", "Changes of the talking direction among payload packets"),
+]
+
+SEQUENCE_COLUMNS: Final = [
+    Column("seq_size", pl.Array, "bytes", "IP length of the first packets, negative backwards"),
+    Column("seq_payload", pl.Array, "bytes", "Payload length of the first packets"),
+    Column("seq_gap_us", pl.Array, "us", "Gap before each of the first packets"),
+    Column("seq_flags", pl.Array, "", "TCP flag bits of the first packets"),
+]
+
+HANDSHAKE_COLUMNS: Final = [
+    Column("service", pl.String, "", "What the first bytes look like: tls, quic, dns, http, ssh, "
+           "smb, smtp, ftp, rdp, …; '' unknown"),
+    Column("tls_version", pl.UInt16, "", "Version the server chose, 0 unknown"),
+    Column("tls_client_version", pl.UInt16, "", "Highest version the client offered, 0 unknown"),
+    Column("tls_record_version", pl.UInt16, "", "Version in the client's first record header"),
+    Column("tls_client_hello_bytes", pl.UInt16, "bytes", "Length of the ClientHello, 0 none"),
+    Column("tls_server_hello_bytes", pl.UInt16, "bytes", "Length of the ServerHello, 0 none"),
+    Column("tls_session_id_bytes", pl.UInt8, "bytes", "Length of the client's session id"),
+    Column("tls_sni", pl.String, "", "Server name that the client asked for, '' none"),
+    Column("tls_alpn", pl.List(pl.String), "", "Protocols offered (ALPN)"),
+    Column("tls_server_alpn", pl.String, "", "Protocol chosen (ALPN), '' none"),
+    Column("tls_ciphers", pl.List(pl.UInt16), "", "Cipher suites offered, GREASE included"),
+    Column("tls_extensions", pl.List(pl.UInt16), "", "Client extensions in order, with GREASE"),
+    Column("tls_groups", pl.List(pl.UInt16), "", "Supported groups, GREASE included"),
+    Column("tls_point_formats", pl.List(pl.UInt8), "", "EC point formats"),
+    Column("tls_signature_algorithms", pl.List(pl.UInt16), "", "Signature algorithms offered"),
+    Column("tls_supported_versions", pl.List(pl.UInt16), "", "supported_versions, with GREASE"),
+    Column("tls_cipher", pl.UInt16, "", "Cipher suite chosen, 0 unknown"),
+    Column("tls_server_extensions", pl.List(pl.UInt16), "", "Server extensions in order"),
+    Column("ja3", pl.String, "", "MD5 of the JA3 string of the ClientHello, '' none"),
+    Column("ja3s", pl.String, "", "MD5 of the JA3S string of the ServerHello, '' none"),
+    Column("ja4", pl.String, "", "JA4 of the ClientHello, '' none"),
+    Column("cert_count", pl.UInt8, "", "Certificates the server showed in clear (TLS <= 1.2)"),
+    Column("cert_chain_bytes", pl.UInt32, "bytes", "Length of that chain"),
+    Column("cert_subject", pl.String, "", "Common name of the leaf's subject, '' none"),
+    Column("cert_issuer", pl.String, "", "Common name (or organisation) of the leaf's issuer"),
+    Column("cert_self_signed", pl.Boolean, "", "Leaf's issuer equals its subject"),
+    Column("cert_not_before_s", pl.Int64, "s", "Start of validity since 1970, null without leaf"),
+    Column("cert_not_after_s", pl.Int64, "s", "End of validity since 1970, null without leaf"),
+    Column("cert_names", pl.UInt16, "", "Subject alternative names of the leaf"),
+    Column("cert_subject_fields", pl.UInt8, "", "Attributes in the leaf's subject"),
+    Column("cert_key", pl.String, "", "Leaf's key: rsa, ec, ed25519, …, '' unknown"),
+    Column("cert_key_bits", pl.UInt16, "bit", "Size of the leaf's key, 0 unknown"),
+    Column("cert_matches_sni", pl.Boolean, "", "A name of the leaf covers the SNI, null unknown"),
+    Column("quic_version", pl.UInt32, "", "QUIC version of the client's Initial, 0 none"),
+    Column("dns_query", pl.String, "", "First name asked for, '' none"),
+    Column("dns_query_type", pl.UInt16, "", "Type of that question, 0 none"),
+    Column("dns_response_code", pl.Int8, "", "RCODE of the answer, -1 unanswered"),
+    Column("dns_answers", pl.UInt16, "", "Answer records"),
+    Column("dns_min_ttl", pl.UInt32, "s", "Smallest TTL of the answers, 0 none"),
+]
+
+FLOW_COLUMNS: Final = [*IDENTITY_COLUMNS, *MEASURE_COLUMNS, *SEQUENCE_COLUMNS, *HANDSHAKE_COLUMNS]
+"""Every column of a flow table, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTable:
+    """Flows, one row each, with the columns of `FLOW_COLUMNS`.
+
+    A table may carry further columns at its end (label, capture, score); rooms that need only
+    the contract do not look at them.
+    """
+
+    frame: pl.DataFrame
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def check(self) -> FlowTable:
+        """Return the table itself if it has every column of the contract with its type.
+
+        Raises
+        ------
+        VeilwatchError
+            If a column is missing or of another type.
+        """
+        schema = self.frame.schema
+        for column in FLOW_COLUMNS:
+            found = schema.get(column.name)
+            if found is None or not (found == column.dtype or found.base_type() == column.dtype):
+                raise VeilwatchError(
+                    f"column {column.name} is {found or 'missing'}, expected {column.dtype}",
+                    where="flow table",
+                    hint="make the table anew with this version of Veilwatch",
+                )
+        return self

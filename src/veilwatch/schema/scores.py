@@ -1,0 +1,77 @@
+"""Scores: what a detector says of flows, hosts and captures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One feature that moved a score, in words an analyst can check.
+
+    Attributes
+    ----------
+    feature
+        Name in the feature schema.
+    value
+        The flow's value, NaN where it does not apply.
+    contribution
+        Log-odds that this feature added (positive: towards malicious).
+    text
+        The whole sentence, with value, unit and the usual benign range.
+    """
+
+    feature: str
+    value: float
+    contribution: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFrame:
+    """Scores of flows and of the hosts they belong to.
+
+    Attributes
+    ----------
+    flows
+        One row a flow: the flow table's columns and `score` (Float32, 0…1) and `alert` (Boolean).
+    hosts
+        One row a host: `host`, `subscriber` ('' unknown), `source`, `flows`, `alerts`,
+        `first_ns`, `last_ns`, `score` (Float32), `alert` (Boolean).
+    flow_threshold, host_threshold
+        A score at or above it is an alert.
+    reasons
+        For each alerted flow, by `flow_id`, what decided, strongest first.
+    """
+
+    flows: pl.DataFrame
+    hosts: pl.DataFrame
+    flow_threshold: float
+    host_threshold: float
+    reasons: dict[int, list[Reason]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledScores:
+    """Scores beside the truth, for evaluation. All arrays have one entry a flow.
+
+    Attributes
+    ----------
+    score
+        float64, 0…1.
+    malicious
+        bool, the label of the flow's capture.
+    encrypted
+        bool, whether the flow has a TLS or QUIC handshake.
+    capture
+        int64, index of the capture.
+    """
+
+    score: npt.NDArray[np.float64]
+    malicious: npt.NDArray[np.bool_]
+    encrypted: npt.NDArray[np.bool_]
+    capture: npt.NDArray[np.int64]
