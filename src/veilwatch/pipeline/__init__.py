@@ -1,1 +1,5 @@
-"""See docs/architecture.md for what this room is for."""
+"""The pipeline joins the rooms below it: captures in, flow tables out."""
+
+from veilwatch.pipeline.extract import FlowReader
+
+__all__ = ["FlowReader"]

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+MAX_COMMENTS: Final = 16
+"""Most section comments kept of one file: who writes more has no message for people."""
+
+MAX_COMMENT_CHARS: Final = 1000
+"""Most characters kept of one comment: it is shown on a line of the report."""
 
 
 @dataclass(slots=True)
@@ -25,6 +32,9 @@ class FileReport:
         LINKTYPE_ value of each interface seen.
     skipped_blocks
         pcapng blocks of a type that carries no packet.
+    comments
+        Comments on the section headers of a pcapng, at most `MAX_COMMENTS`, each cut to
+        `MAX_COMMENT_CHARS` and freed of control characters: emulated captures are marked here.
     fault
         Why reading stopped before the end ("cut inside the record at offset 1234 …"),
         empty when the file was read whole.
@@ -38,6 +48,7 @@ class FileReport:
     last_ns: int | None = None
     interfaces: list[int] = field(default_factory=list)
     skipped_blocks: int = 0
+    comments: list[str] = field(default_factory=list)
     fault: str = ""
 
 

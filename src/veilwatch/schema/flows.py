@@ -70,6 +70,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("outer_dst_hi", np.uint64),
         ("outer_dst_lo", np.uint64),
         ("flow_id", np.int64),
+        ("parent_id", np.int64),  # flow_id of the connection's first record
         ("first_ns", np.int64),
         ("last_ns", np.int64),
         ("first_number", np.int64),  # record number of the first packet in its source
@@ -100,6 +101,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("pauses", np.uint32),
         ("turns", np.uint32),  # changes of the talking direction among payload packets
         ("next_seq", np.uint32, (2,)),
+        ("syn_seq", np.uint32),  # of the SYN that opened the flow
         ("teid", np.uint32, (2,)),
         ("source", np.uint32),
         ("flag_counts", np.uint32, (2, 8)),  # FIN SYN RST PSH ACK URG ECE CWR
@@ -216,6 +218,8 @@ def _pair(name: str, dtype: type[pl.DataType], unit: str, doc: str) -> list[Colu
 
 IDENTITY_COLUMNS: Final = [
     Column("flow_id", pl.Int64, "", "Identity of the flow within one run, below 2^53"),
+    Column("parent_id", pl.Int64, "", "flow_id of the connection's first record: differs from "
+           "flow_id where the active timeout cut a long flow"),
     Column("source", pl.UInt32, "", "Index of the input that held the first packet"),
     Column("first_number", pl.Int64, "", "Record number of the first packet in that input"),
     Column("first_ns", pl.Int64, "ns", "Time of the first packet since 1970-01-01 UTC"),

@@ -1,0 +1,36 @@
+"""Addresses as people write them."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+MAPPED: Final = np.uint64(0xFFFF_0000_0000)
+"""Upper part of the low half of an IPv4-mapped address ::ffff:0:0/96 (RFC 4291 cl. 2.5.5.2)."""
+
+
+def format_addresses(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> pl.Series:
+    """Format addresses, IPv4-mapped ones as dotted quads and the all-zero address as ''.
+
+    Parameters
+    ----------
+    high, low
+        Halves of the 128-bit addresses in host byte order, shape (n,).
+    """
+    pairs = np.empty(len(high), np.dtype([("high", ">u8"), ("low", ">u8")]))
+    pairs["high"], pairs["low"] = high, low
+    unique, inverse = np.unique(pairs.view("V16"), return_inverse=True)
+    texts = [_format(bytes(item)) for item in unique]
+    return pl.Series(texts, dtype=pl.String).gather(inverse.ravel().astype(np.uint32))
+
+
+def _format(address: bytes) -> str:
+    if address == bytes(16):
+        return ""
+    if address[:12] == bytes(10) + b"\xff\xff":
+        return socket.inet_ntop(socket.AF_INET, address[12:])
+    return socket.inet_ntop(socket.AF_INET6, address)

@@ -1,0 +1,176 @@
+"""The flow meter: packets in, finished flows out, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.flow import kernel
+from veilwatch.flow.index import reindex
+from veilwatch.flow.state import (
+    DATA_OUT,
+    EVICTED,
+    FREE,
+    HEADS_MISSED,
+    HEADS_OUT,
+    LIVE,
+    OUT,
+    grown,
+    new_state,
+)
+from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, FlowBatch, HeadBatch
+from veilwatch.schema.packets import BLOCK_RECORDS, PacketBatch
+
+SECOND_NS = 1_000_000_000
+FIRST_CAPACITY = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    """How flows are cut and how much memory they may take.
+
+    Attributes
+    ----------
+    idle_timeout_s
+        A flow ends after this long without a packet (RFC 5102 `flowIdleTimeout`).
+    active_timeout_s
+        A longer flow is cut into records of this length (RFC 5102 `flowActiveTimeout`).
+    linger_s
+        How long a closed TCP connection is kept for its last acknowledgements.
+    max_flows
+        Most live flows. Beyond it the oldest closing flow is ended, else the one that has been
+        silent longest, and counted as evicted.
+    max_heads
+        Most directions whose handshake is being collected at one time, 8 KiB each.
+    sequence_length
+        Packets of a flow's head that are kept one by one.
+    """
+
+    idle_timeout_s: float = 120.0
+    active_timeout_s: float = 1800.0
+    linger_s: float = 5.0
+    max_flows: int = 1_048_576
+    max_heads: int = 16_384
+    sequence_length: int = SEQUENCE_LENGTH
+
+
+class FlowMeter:
+    """Turn decoded packets into flows.
+
+    Examples
+    --------
+    >>> meter = FlowMeter()
+    >>> meter.live
+    0
+    """
+
+    def __init__(self, config: MeterConfig = MeterConfig()) -> None:  # noqa: B008 (frozen)
+        self.config = config
+        self._timeouts = kernel.Timeouts(
+            idle=int(config.idle_timeout_s * SECOND_NS),
+            active=int(config.active_timeout_s * SECOND_NS),
+            linger=int(config.linger_s * SECOND_NS),
+        )
+        capacity = min(FIRST_CAPACITY, config.max_flows)
+        self._state = new_state(capacity, config.max_heads, config.sequence_length)
+        self._seed = np.uint64(int.from_bytes(os.urandom(8), "little"))
+        self._flows: list[FlowBatch] = []
+        self._heads: list[HeadBatch] = []
+        self._pending = 0
+
+    @property
+    def live(self) -> int:
+        """Flows in the table now."""
+        return int(self._state.counters[LIVE])
+
+    @property
+    def pending(self) -> int:
+        """Finished flows that nobody has taken yet."""
+        return self._pending + int(self._state.counters[OUT])
+
+    @property
+    def pending_heads(self) -> int:
+        """Complete heads that nobody has taken yet."""
+        waiting = sum(len(batch.rows) for batch in self._heads)
+        return waiting + int(self._state.counters[HEADS_OUT])
+
+    @property
+    def evicted(self) -> int:
+        """Flows that ended because the table was full."""
+        return int(self._state.counters[EVICTED])
+
+    @property
+    def heads_missed(self) -> int:
+        """Handshakes that were not collected because every buffer was in use."""
+        return int(self._state.counters[HEADS_MISSED])
+
+    def add(self, batch: PacketBatch) -> None:
+        """Meter one batch; finished flows wait for `take`."""
+        self._make_room()
+        begin = 0
+        while begin < len(batch):
+            begin = kernel.meter_block(
+                self._state, batch.buffer, batch.packets, begin, self._seed, self._timeouts
+            )
+            if begin < len(batch):
+                self._drain()
+
+    def finish(self) -> None:
+        """End every live flow: the input is over."""
+        while not kernel.flush(self._state):
+            self._drain()
+
+    def take(self) -> tuple[FlowBatch, HeadBatch]:
+        """Return the flows that have ended and the heads that are complete, and forget them.
+
+        A head is handed out no later than its flow; `HeadBatch.rows["flow_id"]` is the flow's
+        `parent_id`.
+        """
+        self._drain()
+        flows = FlowBatch(
+            records=np.concatenate([f.records for f in self._flows]),
+            sequences=np.concatenate([f.sequences for f in self._flows]),
+        )
+        heads = _joined(self._heads)
+        self._flows, self._heads, self._pending = [], [], 0
+        return flows, heads
+
+    def _make_room(self) -> None:
+        """Grow the table while it may, so that flows are evicted only at `max_flows`."""
+        capacity = len(self._state.flows)
+        if self._state.counters[FREE] >= BLOCK_RECORDS or capacity >= self.config.max_flows:
+            return
+        self._state = grown(self._state, min(2 * capacity, self.config.max_flows))
+        reindex(self._state)
+
+    def _drain(self) -> None:
+        state = self._state
+        count, heads, data = (int(state.counters[k]) for k in (OUT, HEADS_OUT, DATA_OUT))
+        self._flows.append(
+            FlowBatch(state.out_flows[:count].copy(), state.out_sequences[:count].copy())
+        )
+        if heads:
+            self._heads.append(
+                HeadBatch(state.out_data[:data].copy(), state.out_heads[:heads].copy())
+            )
+        self._pending += count
+        state.counters[[OUT, HEADS_OUT, DATA_OUT]] = 0
+
+
+def _joined(batches: list[HeadBatch]) -> HeadBatch:
+    """Concatenate head batches into one."""
+    if len(batches) == 1:
+        return batches[0]
+    rows: list[npt.NDArray[np.void]] = []
+    offset = 0
+    for batch in batches:
+        shifted = batch.rows.copy()
+        shifted["start"] += offset
+        offset += len(batch.data)
+        rows.append(shifted)
+    if not batches:
+        return HeadBatch(np.zeros(0, np.uint8), np.zeros(0, HEAD_DTYPE))
+    return HeadBatch(np.concatenate([b.data for b in batches]), np.concatenate(rows))

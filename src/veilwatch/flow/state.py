@@ -1,0 +1,172 @@
+"""The meter's memory: one structured row per live flow, an index, two age lists, a head pool.
+
+Everything is an array that kernels change in place. Rows are handed out from a free list and
+found by a hash of the 5-tuple and tunnel domain; each live flow is in exactly one of two
+doubly-linked lists, ordered by when it was last touched: open flows and closing TCP flows.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.schema.flows import (
+    FLOW_RECORD_DTYPE,
+    HEAD_BYTES,
+    HEAD_DTYPE,
+    SEQUENCE_DTYPE,
+)
+
+OPEN: Final = 0
+CLOSING: Final = 1
+NIL: Final = -1
+
+# Indices into State.counters.
+LIVE: Final = 0
+FREE: Final = 1
+NEXT_ID: Final = 2
+CLOCK_NS: Final = 3
+OUT: Final = 4
+HEADS_OUT: Final = 5
+HEADS_FREE: Final = 6
+HEADS_MISSED: Final = 7
+EVICTED: Final = 8
+DATA_OUT: Final = 9
+BACKWARD: Final = 10
+COUNTERS: Final = 11
+
+OUT_FLOWS: Final = 4096
+"""Finished flows held before Python has to take them."""
+
+OUT_HEADS: Final = 512
+"""Finished heads held before Python has to take them: with both directions full, 8 MiB."""
+
+SLOT_DTYPE: Final = np.dtype(
+    [
+        ("hash", np.uint64),
+        ("chain", np.int32),  # next slot of the same bucket
+        ("older", np.int32),
+        ("newer", np.int32),
+        ("head", np.int32, (2,)),  # rows of the head pool, NIL none
+        ("list", np.uint8),
+        ("head_done", np.uint8),
+    ],
+    align=True,
+)
+"""What the index knows of a row, apart from the record so that a walk touches little memory."""
+
+POOL_DTYPE: Final = np.dtype(
+    [
+        ("base", np.uint32),  # sequence number of the first byte
+        ("length", np.int32),  # contiguous bytes from there
+        ("later_start", np.int32),  # one stretch that arrived past a hole
+        ("later_end", np.int32),
+        ("bytes", np.uint8, (HEAD_BYTES,)),
+    ]
+)
+
+
+class State(NamedTuple):
+    """Arrays that one meter owns.
+
+    Attributes
+    ----------
+    flows
+        `FLOW_RECORD_DTYPE`, shape (capacity,).
+    sequences
+        `SEQUENCE_DTYPE`, shape (capacity, sequence length).
+    slots
+        `SLOT_DTYPE`, shape (capacity,).
+    buckets
+        int32, shape (power of two,): first slot of each hash bucket or NIL.
+    ends
+        int32, shape (2, 2): oldest and newest slot of the open and the closing list.
+    free
+        int32, shape (capacity,): stack of free slots.
+    pool
+        `POOL_DTYPE`, shape (heads,).
+    pool_free
+        int32, shape (heads,): stack of free pool rows.
+    counters
+        int64, shape (COUNTERS,).
+    out_flows, out_sequences
+        Finished flows waiting to be taken.
+    out_heads, out_data
+        Finished heads waiting to be taken, and their bytes.
+    blank
+        One zeroed `FLOW_RECORD_DTYPE` row.
+    """
+
+    flows: npt.NDArray[np.void]
+    sequences: npt.NDArray[np.void]
+    slots: npt.NDArray[np.void]
+    buckets: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
+    free: npt.NDArray[np.int32]
+    pool: npt.NDArray[np.void]
+    pool_free: npt.NDArray[np.int32]
+    counters: npt.NDArray[np.int64]
+    out_flows: npt.NDArray[np.void]
+    out_sequences: npt.NDArray[np.void]
+    out_heads: npt.NDArray[np.void]
+    out_data: npt.NDArray[np.uint8]
+    blank: npt.NDArray[np.void]
+
+
+def new_state(capacity: int, heads: int, sequence_length: int) -> State:
+    """Allocate an empty table; pages of the head pool are only touched when used."""
+    slots = np.zeros(capacity, SLOT_DTYPE)
+    slots["head"] = NIL
+    counters = np.zeros(COUNTERS, np.int64)
+    counters[FREE] = capacity
+    counters[NEXT_ID] = 1
+    counters[CLOCK_NS] = np.iinfo(np.int64).min
+    counters[HEADS_FREE] = heads
+    return State(
+        flows=np.zeros(capacity, FLOW_RECORD_DTYPE),
+        sequences=np.zeros((capacity, sequence_length), SEQUENCE_DTYPE),
+        slots=slots,
+        buckets=np.full(_bucket_count(capacity), NIL, np.int32),
+        ends=np.full((2, 2), NIL, np.int32),
+        free=np.arange(capacity - 1, -1, -1, dtype=np.int32),
+        pool=np.zeros(heads, POOL_DTYPE),
+        pool_free=np.arange(heads - 1, -1, -1, dtype=np.int32),
+        counters=counters,
+        out_flows=np.zeros(OUT_FLOWS, FLOW_RECORD_DTYPE),
+        out_sequences=np.zeros((OUT_FLOWS, sequence_length), SEQUENCE_DTYPE),
+        out_heads=np.zeros(OUT_HEADS, HEAD_DTYPE),
+        out_data=np.zeros(OUT_HEADS * 2 * HEAD_BYTES, np.uint8),
+        blank=np.zeros(1, FLOW_RECORD_DTYPE),
+    )
+
+
+def grown(state: State, capacity: int) -> State:
+    """Return a state with room for `capacity` flows that holds the same live flows."""
+    old = len(state.flows)
+
+    def extended(array: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+        larger = np.zeros((capacity, *array.shape[1:]), array.dtype)
+        larger[:old] = array
+        return larger
+
+    slots = extended(state.slots)
+    slots["head"][old:] = NIL
+    free = np.empty(capacity, np.int32)
+    free_old = int(state.counters[FREE])
+    added = capacity - old
+    free[:added] = np.arange(capacity - 1, old - 1, -1, dtype=np.int32)
+    free[added : added + free_old] = state.free[:free_old]
+    state.counters[FREE] += added
+    return state._replace(
+        flows=extended(state.flows),
+        sequences=extended(state.sequences),
+        slots=slots,
+        buckets=np.full(_bucket_count(capacity), NIL, np.int32),
+        free=free,
+    )
+
+
+def _bucket_count(capacity: int) -> int:
+    return 1 << max(4, (2 * capacity - 1).bit_length())

@@ -1,0 +1,220 @@
+"""What one packet changes in its flow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from veilwatch.jit import inline_kernel
+from veilwatch.schema.flows import GAP_EDGES_NS, PREFIX_BYTES, SIZE_EDGES, TcpState
+
+SECOND_NS = 1_000_000_000
+PAUSE_NS = SECOND_NS
+MICROSECOND_NS = 1000
+MAX_GAP_US = 0xFFFFFFFF
+
+FIN = 0x01
+SYN = 0x02
+RST = 0x04
+ACK = 0x10
+
+TCP = 6
+
+_SIZE_EDGES = np.array(SIZE_EDGES, np.int64)
+_GAP_EDGES = np.array(GAP_EDGES_NS, np.int64)
+_SYN_BIT = TcpState.SYN
+_SYN_ACK_BIT = TcpState.SYN_ACK
+_ESTABLISHED_BIT = TcpState.ESTABLISHED
+_FIN_FWD_BIT = TcpState.FIN_FWD
+_RST_BIT = TcpState.RST
+_MIDSTREAM_BIT = TcpState.MIDSTREAM
+
+
+@inline_kernel
+def bin_of(edges, value):  # type: ignore[no-untyped-def]
+    """Return the index of the last edge that is not above `value`."""
+    k = len(edges) - 1
+    while k > 0 and value < edges[k]:
+        k -= 1
+    return k
+
+
+@inline_kernel
+def seq_distance(a, b):  # type: ignore[no-untyped-def]
+    """Return a - b as a signed 32-bit distance (serial-number arithmetic, RFC 1982)."""
+    distance = (np.int64(a) - np.int64(b)) & 0xFFFFFFFF
+    if distance >= 0x80000000:
+        distance -= 0x100000000
+    return distance
+
+
+@inline_kernel
+def update_time(flow, direction, now):  # type: ignore[no-untyped-def]
+    """Update gaps and pauses; return the gap to the flow's previous packet in ns."""
+    gap_flow = np.int64(0)
+    if flow.packets[0] + flow.packets[1] > 0:
+        gap_flow = max(np.int64(0), now - flow.last_ns)
+        if gap_flow > PAUSE_NS:
+            seconds = gap_flow / SECOND_NS
+            flow.pauses += np.uint32(1)
+            flow.pause_sum += seconds
+            flow.pause_sumsq += seconds * seconds
+    if flow.packets[direction] > 0:
+        gap = max(np.int64(0), now - flow.dir_last_ns[direction])
+        if flow.packets[direction] == 1 or gap < flow.gap_min_ns[direction]:
+            flow.gap_min_ns[direction] = gap
+        if gap > flow.gap_max_ns[direction]:
+            flow.gap_max_ns[direction] = gap
+        seconds = gap / SECOND_NS
+        flow.gap_sumsq[direction] += seconds * seconds
+        flow.gap_counts[direction, bin_of(_GAP_EDGES, gap)] += np.uint32(1)
+    else:
+        flow.dir_first_ns[direction] = now
+        flow.dir_last_ns[direction] = now
+    # A packet that is older than its predecessor (reordering in the capture) moves no clock back.
+    flow.dir_last_ns[direction] = max(flow.dir_last_ns[direction], now)
+    flow.last_ns = max(flow.last_ns, now)
+    return gap_flow
+
+
+@inline_kernel
+def update_size(flow, direction, packet):  # type: ignore[no-untyped-def]
+    """Update counts and sizes."""
+    size = packet.ip_length
+    if flow.packets[direction] == 0:
+        flow.size_min[direction] = size
+        flow.ttl[direction] = packet.ttl
+        flow.vlan[direction] = packet.vlan
+        flow.teid[direction] = packet.gtp_teid
+        flow.qfi[direction] = packet.gtp_qfi
+        flow.gtp_pdu_type[direction] = packet.gtp_pdu_type
+    flow.packets[direction] += np.uint32(1)
+    flow.bytes[direction] += np.uint64(size)
+    flow.size_min[direction] = min(flow.size_min[direction], size)
+    flow.size_max[direction] = max(flow.size_max[direction], size)
+    wide = np.float64(size)
+    flow.size_sumsq[direction] += wide * wide
+    payload = packet.payload_length
+    flow.size_counts[direction, bin_of(_SIZE_EDGES, np.int64(payload))] += np.uint32(1)
+    if payload > 0:
+        if flow.payload_packets[direction] == 0:
+            flow.first_payload[direction] = payload
+        flow.payload_packets[direction] += np.uint32(1)
+        flow.payload_bytes[direction] += np.uint64(payload)
+        flow.payload_max[direction] = max(flow.payload_max[direction], payload)
+        wide = np.float64(payload)
+        flow.payload_sumsq[direction] += wide * wide
+
+
+@inline_kernel
+def update_burst(flow, direction, payload, gap_flow):  # type: ignore[no-untyped-def]
+    """Update runs of payload packets in one direction without a pause."""
+    if flow.burst_direction != direction:
+        if flow.burst_direction != 2:
+            flow.turns += np.uint32(1)
+        flow.burst_direction = direction
+        flow.bursts[direction] += np.uint32(1)
+        flow.burst_bytes = np.uint64(0)
+    elif gap_flow > PAUSE_NS:
+        flow.bursts[direction] += np.uint32(1)
+        flow.burst_bytes = np.uint64(0)
+    flow.burst_bytes += np.uint64(payload)
+    flow.burst_max_bytes[direction] = max(flow.burst_max_bytes[direction], flow.burst_bytes)
+
+
+@inline_kernel
+def update_tcp(flow, direction, packet):  # type: ignore[no-untyped-def]
+    """Update flags, windows, sequence numbers and connection state; return True for old bytes.
+
+    Payload that lies wholly before the next expected byte is a retransmission, payload that
+    starts past it is out of order; a keep-alive probe (RFC 9293 cl. 3.8.4) is neither.
+    """
+    flags = np.int64(packet.tcp_flags)
+    counts = flow.flag_counts
+    for bit in range(8):
+        if flags >> bit & 1:
+            counts[direction, bit] += np.uint32(1)
+
+    window = packet.tcp_window
+    if flow.packets[direction] == 0:
+        flow.window_first[direction] = window
+        flow.window_min[direction] = window
+    flow.window_min[direction] = min(flow.window_min[direction], window)
+    flow.window_max[direction] = max(flow.window_max[direction], window)
+    flow.window_sum[direction] += np.uint64(window)
+    if window == 0 and not flags & RST:
+        flow.zero_windows[direction] += np.uint32(1)
+
+    state = np.int64(flow.tcp_state)
+    if flags & SYN:
+        flow.mss[direction] = packet.tcp_mss
+        flow.wscale[direction] = packet.tcp_wscale
+        state |= _SYN_ACK_BIT if flags & ACK else _SYN_BIT
+    elif flags & ACK and state & _SYN_ACK_BIT:
+        state |= _ESTABLISHED_BIT
+    if flags & FIN:
+        state |= _FIN_FWD_BIT << direction
+    if flags & RST:
+        state |= _RST_BIT
+    flow.tcp_state = state
+
+    payload = np.int64(packet.payload_length)
+    span = payload + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
+    after = np.uint32((np.int64(packet.tcp_seq) + span) & 0xFFFFFFFF)
+    old_bytes = False
+    if flow.seq_known[direction] == 0:
+        # A RST may carry any sequence number: it does not start the count.
+        if not flags & RST:
+            flow.seq_known[direction] = 1
+            flow.next_seq[direction] = after
+        return False
+    if payload > 0:
+        ahead = seq_distance(packet.tcp_seq, flow.next_seq[direction])
+        keep_alive = ahead == -1 and payload == 1
+        if ahead < 0 and seq_distance(after, flow.next_seq[direction]) <= 0 and not keep_alive:
+            flow.retransmissions[direction] += np.uint32(1)
+            old_bytes = True
+        elif ahead > 0:
+            flow.out_of_order[direction] += np.uint32(1)
+    if span > 0 and seq_distance(after, flow.next_seq[direction]) > 0:
+        flow.next_seq[direction] = after
+    return old_bytes
+
+
+@inline_kernel
+def update_prefix(flow, direction, buffer, packet):  # type: ignore[no-untyped-def]
+    """Keep the first payload bytes of a direction."""
+    used = np.int64(flow.prefix_used[direction])
+    take = min(np.int64(packet.payload_captured), PREFIX_BYTES - used)
+    for i in range(take):
+        flow.prefix[direction, used + i] = buffer[packet.payload_offset + i]
+    flow.prefix_used[direction] = used + take
+
+
+@inline_kernel
+def update_sequence(sequence, flow, direction, packet, gap_flow):  # type: ignore[no-untyped-def]
+    """Keep the packet itself while the flow is young."""
+    used = np.int64(flow.sequence_used)
+    if used >= len(sequence):
+        return
+    row = sequence[used]
+    size = min(np.int64(packet.ip_length), 32767)
+    row.size = -size if direction == 1 else size
+    row.payload = min(np.int64(packet.payload_length), 65535)
+    row.gap_us = min(gap_flow // MICROSECOND_NS, MAX_GAP_US)
+    row.flags = packet.tcp_flags & 0xFF
+    flow.sequence_used = used + 1
+
+
+@inline_kernel
+def update(flow, sequence, direction, buffer, packet):  # type: ignore[no-untyped-def]
+    """Apply one packet to its flow."""
+    old_bytes = False
+    if packet.protocol == TCP:
+        old_bytes = update_tcp(flow, direction, packet)
+    gap_flow = update_time(flow, direction, packet.ts_ns)
+    update_size(flow, direction, packet)
+    if packet.payload_length > 0:
+        update_burst(flow, direction, packet.payload_length, gap_flow)
+        if flow.prefix_used[direction] < PREFIX_BYTES and not old_bytes:
+            update_prefix(flow, direction, buffer, packet)
+    update_sequence(sequence, flow, direction, packet, gap_flow)
