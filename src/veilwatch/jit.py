@@ -20,7 +20,7 @@ KERNEL_ROOMS = ("schema", "capture", "decode", "flow", "handshake")
 """Rooms whose sources take part in the hash: every kernel and every dtype lives in one."""
 
 
-def _source_hash() -> str:
+def source_hash() -> str:
     root = Path(__file__).parent
     digest = hashlib.sha256(platform.python_version().encode())
     for room in KERNEL_ROOMS:
@@ -41,7 +41,7 @@ def cache_home() -> Path:
 
 def kernel_cache() -> Path:
     """Return the folder of compiled kernels that belongs to these very sources."""
-    return cache_home() / f"kernels-{_source_hash()}"
+    return cache_home() / f"kernels-{source_hash()}"
 
 
 def _prepare_cache() -> bool:

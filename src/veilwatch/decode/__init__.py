@@ -1,1 +1,5 @@
-"""See docs/architecture.md for what this room is for."""
+"""From captured bytes to packets: link, network, transport and tunnel headers."""
+
+from veilwatch.decode.decoder import Decoder
+
+__all__ = ["Decoder"]

@@ -1,1 +1,10 @@
-"""See docs/architecture.md for what this room is for."""
+"""Features: what a detector sees of a flow. One registry, every column documented."""
+
+from veilwatch.features.registry import (
+    DEFAULT_SETS,
+    FEATURE_SETS,
+    compute_features,
+    feature_schema,
+)
+
+__all__ = ["DEFAULT_SETS", "FEATURE_SETS", "compute_features", "feature_schema"]

@@ -67,7 +67,7 @@ class FlowMeter:
     0
     """
 
-    def __init__(self, config: MeterConfig = MeterConfig()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, config: MeterConfig = MeterConfig()) -> None:
         self.config = config
         self._timeouts = kernel.Timeouts(
             idle=int(config.idle_timeout_s * SECOND_NS),
@@ -160,10 +160,15 @@ class FlowMeter:
         state.counters[[OUT, HEADS_OUT, DATA_OUT]] = 0
 
 
+def empty_heads() -> HeadBatch:
+    """Return a batch without heads."""
+    return HeadBatch(np.zeros(0, np.uint8), np.zeros(0, HEAD_DTYPE))
+
+
 def _joined(batches: list[HeadBatch]) -> HeadBatch:
     """Concatenate head batches into one."""
-    if len(batches) == 1:
-        return batches[0]
+    if not batches:
+        return empty_heads()
     rows: list[npt.NDArray[np.void]] = []
     offset = 0
     for batch in batches:
@@ -171,6 +176,4 @@ def _joined(batches: list[HeadBatch]) -> HeadBatch:
         shifted["start"] += offset
         offset += len(batch.data)
         rows.append(shifted)
-    if not batches:
-        return HeadBatch(np.zeros(0, np.uint8), np.zeros(0, HEAD_DTYPE))
     return HeadBatch(np.concatenate([b.data for b in batches]), np.concatenate(rows))

@@ -1,1 +1,9 @@
-"""See docs/architecture.md for what this room is for."""
+"""What a flow says before it goes dark: TLS, QUIC, DNS, fingerprints, and the service it speaks.
+
+Bytes in, columns out: nothing here reads a file or a socket.
+"""
+
+from veilwatch.handshake.facts import EMPTY, FACT_COLUMNS, fill_facts, read_heads
+from veilwatch.handshake.services import SERVICES, recognise_services
+
+__all__ = ["EMPTY", "FACT_COLUMNS", "SERVICES", "fill_facts", "read_heads", "recognise_services"]

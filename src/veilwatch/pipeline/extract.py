@@ -11,7 +11,7 @@ import polars as pl
 
 from veilwatch.capture import open_captures
 from veilwatch.decode import Decoder
-from veilwatch.flow import FlowMeter, MeterConfig, measure_table
+from veilwatch.flow import FlowMeter, MeterConfig, empty_heads, measure_table
 from veilwatch.handshake import fill_facts, read_heads, recognise_services
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
@@ -56,7 +56,7 @@ class FlowReader:
         self._stream = open_captures(inputs, progress=progress)
         self._decoder = Decoder()
         self._meter = FlowMeter(config)
-        self._facts: list[pl.DataFrame] = []
+        self._facts = [read_heads(empty_heads())]
 
     @property
     def captures(self) -> CaptureReport:
@@ -118,11 +118,10 @@ class FlowReader:
             services = recognise_services(batch.records)
             frames.append(measure_table(batch).with_columns(pl.Series("service", services)))
         frame = pl.concat(frames)
-        if self._facts:
-            facts = pl.concat(self._facts)
-            frame = frame.join(
-                facts, left_on="parent_id", right_on="flow_id", how="left", maintain_order="left"
-            )
-            over = frame.filter(pl.col("end_reason") != int(EndReason.ACTIVE))
-            self._facts = [facts.join(over, left_on="flow_id", right_on="parent_id", how="anti")]
+        facts = pl.concat(self._facts)
+        frame = frame.join(
+            facts, left_on="parent_id", right_on="flow_id", how="left", maintain_order="left"
+        )
+        over = frame.filter(pl.col("end_reason") != int(EndReason.ACTIVE))
+        self._facts = [facts.join(over, left_on="flow_id", right_on="parent_id", how="anti")]
         return FlowTable(fill_facts(frame)).check()

@@ -1,1 +1,6 @@
-"""See docs/architecture.md for what this room is for."""
+"""One typed result document, and what draws it: a page, an evaluation page, the console."""
+
+from veilwatch.report.build import build_document
+from veilwatch.report.html import render_html
+
+__all__ = ["build_document", "render_html"]

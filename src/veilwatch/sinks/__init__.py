@@ -1,1 +1,1 @@
-"""See docs/architecture.md for what this room is for."""
+"""Where results go: one small file for each destination, none knows another."""

@@ -1,0 +1,205 @@
+"""From scores to alerts: which flows and hosts are told about, and how loudly."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import polars as pl
+
+from veilwatch.errors import VeilwatchError
+from veilwatch.schema.alerts import Alert, Tunnel
+from veilwatch.schema.captures import CaptureReport
+from veilwatch.schema.packets import NONE8
+from veilwatch.schema.scores import ScoreFrame
+
+HIGH, MEDIUM, LOW = 1, 2, 3
+"""Severities as Suricata numbers them."""
+
+HIGH_ODDS: Final = 20.0
+"""Odds of the score over odds of the threshold, from which an alert is high."""
+
+MEDIUM_ODDS: Final = 4.0
+"""The same for medium; below it an alert is low."""
+
+_MARGIN: Final = 1e-9  # keeps the odds of a score or threshold of exactly 0 or 1 finite
+
+_FLOW_COLUMNS: Final = (
+    *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
+    *("protocol", "tls_sni", "dns_query", "service", "gtp_depth", "outer_src_ip", "outer_dst_ip"),
+    *("fwd_teid", "bwd_teid", "fwd_qfi", "bwd_qfi", "score", "alert"),
+)
+
+
+def severity(score: float, threshold: float) -> int:
+    """Grade how far a score lies above its threshold.
+
+    The odds s/(1-s) of the score are divided by the odds of the threshold. From `HIGH_ODDS`
+    times on the alert is high (1), from `MEDIUM_ODDS` times on medium (2), else low (3). Odds
+    keep their meaning where a threshold lies close to 0 or to 1, differences do not.
+
+    Examples
+    --------
+    >>> severity(0.99, 0.5), severity(0.85, 0.5), severity(0.6, 0.5)
+    (1, 2, 3)
+    """
+    ratio = _odds(score) / _odds(threshold)
+    if ratio >= HIGH_ODDS:
+        return HIGH
+    return MEDIUM if ratio >= MEDIUM_ODDS else LOW
+
+
+def _odds(probability: float) -> float:
+    bounded = min(max(probability, _MARGIN), 1 - _MARGIN)
+    return bounded / (1 - bounded)
+
+
+def raise_alerts(
+    scores: ScoreFrame,
+    *,
+    captures: CaptureReport,
+    emulated: bool,
+    families: dict[int, str] | None = None,
+) -> list[Alert]:
+    """Make one alert of every alerted flow and of every alerted host.
+
+    Parameters
+    ----------
+    scores
+        Scores of all flows and hosts. `flows` may carry a column `subscriber`; without it flows
+        belong to hosts by address and source alone.
+    captures
+        The inputs that `source` counts, for the name of the capture.
+    emulated
+        Whether the traffic comes from the lab.
+    families
+        Most similar family by `flow_id`, where the detector tells one.
+
+    Returns
+    -------
+    list of Alert
+        Host alerts by falling score, then flow alerts by falling score.
+
+    Raises
+    ------
+    VeilwatchError
+        If an alerted host has no flow in the same frame.
+    """
+    names = [report.name for report in captures.files]
+    families = families or {}
+    keys = ["src_ip", "source"]
+    ranked = scores.flows.select(*_FLOW_COLUMNS)
+    if "subscriber" in scores.flows.columns:
+        keys.append("subscriber")
+        ranked = ranked.with_columns(scores.flows["subscriber"].fill_null(""))
+    ranked = ranked.sort(["score", "flow_id"], descending=[True, False])
+
+    flow_alerts = []
+    families_of_host: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for row in ranked.filter("alert").iter_rows(named=True):
+        family = families.get(row["flow_id"], "")
+        flow_alerts.append(_flow_alert(row, scores, names, emulated, family))
+        if family:
+            families_of_host[tuple(row[key] for key in keys)].append(family)
+
+    best_flows = {
+        tuple(row[key] for key in keys): row
+        for row in ranked.unique(keys, keep="first", maintain_order=True).iter_rows(named=True)
+    }
+    host_alerts = []
+    hosts = (
+        scores.hosts.filter("alert")
+        .with_columns(pl.col("subscriber").fill_null(""))
+        .sort(["score", "host"], descending=[True, False])
+    )
+    for host in hosts.iter_rows(named=True):
+        identity = tuple(host["host" if key == "src_ip" else key] for key in keys)
+        if identity not in best_flows:
+            raise VeilwatchError(f"host {host['host']} has no flow", where="score frame")
+        family = _most_common(families_of_host[identity])
+        host_alerts.append(_host_alert(host, best_flows[identity], scores, names, emulated, family))
+    return host_alerts + flow_alerts
+
+
+def _most_common(families: Iterable[str]) -> str:
+    """Return the most frequent name; of equals the one met first, the highest scored."""
+    counts: dict[str, int] = {}
+    for family in families:
+        counts[family] = counts.get(family, 0) + 1
+    return max(counts, key=counts.__getitem__, default="")
+
+
+def _flow_alert(
+    row: Mapping[str, Any], scores: ScoreFrame, names: list[str], emulated: bool, family: str
+) -> Alert:
+    return Alert(
+        kind="flow",
+        first_ns=row["first_ns"],
+        last_ns=row["last_ns"],
+        host=row["src_ip"],
+        subscriber=row.get("subscriber", ""),
+        score=row["score"],
+        threshold=scores.flow_threshold,
+        severity=severity(row["score"], scores.flow_threshold),
+        family=family,
+        **_flow_facts(row, scores, names, emulated),
+    )
+
+
+def _host_alert(
+    host: Mapping[str, Any],
+    row: Mapping[str, Any],
+    scores: ScoreFrame,
+    names: list[str],
+    emulated: bool,
+    family: str,
+) -> Alert:
+    return Alert(
+        kind="host",
+        first_ns=host["first_ns"],
+        last_ns=host["last_ns"],
+        host=host["host"],
+        subscriber=host["subscriber"],
+        score=host["score"],
+        threshold=scores.host_threshold,
+        severity=severity(host["score"], scores.host_threshold),
+        family=family,
+        evidence={"flows": host["flows"], "alerts": host["alerts"]},
+        **_flow_facts(row, scores, names, emulated),
+    )
+
+
+def _flow_facts(
+    row: Mapping[str, Any], scores: ScoreFrame, names: list[str], emulated: bool
+) -> dict[str, Any]:
+    """What an alert says of the one flow that it points at."""
+    source = row["source"]
+    return {
+        "flow_id": row["flow_id"],
+        "src_ip": row["src_ip"],
+        "src_port": row["src_port"],
+        "dst_ip": row["dst_ip"],
+        "dst_port": row["dst_port"],
+        "protocol": row["protocol"],
+        "application": row["tls_sni"] or row["dns_query"] or row["service"] or "",
+        "service": row["service"] or "",
+        "reasons": tuple(scores.reasons.get(row["flow_id"], ())),
+        "tunnel": _tunnel(row),
+        "emulated": emulated,
+        "capture": names[source] if source < len(names) else "",
+    }
+
+
+def _tunnel(row: Mapping[str, Any]) -> Tunnel | None:
+    if not row["gtp_depth"]:
+        return None
+    qfi = next((q for q in (row["fwd_qfi"], row["bwd_qfi"]) if q != NONE8), None)
+    return Tunnel(
+        src_ip=row["outer_src_ip"],
+        dst_ip=row["outer_dst_ip"],
+        fwd_teid=row["fwd_teid"],
+        bwd_teid=row["bwd_teid"],
+        qfi=qfi,
+        depth=row["gtp_depth"],
+    )

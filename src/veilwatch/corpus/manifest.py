@@ -1,0 +1,229 @@
+"""The manifest of a corpus: a CSV with one row for each labelled capture.
+
+The columns of `COLUMNS` are the contract; any others are kept as text in `CaptureEntry.extra`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from veilwatch.errors import CorpusError
+from veilwatch.files import write_text
+
+Label = Literal["malicious", "benign"]
+
+COLUMNS: Final = (
+    "file",
+    "label",
+    "family",
+    "is_ransomware",
+    "group",
+    "source_repo",
+    "capture_start",
+)
+"""Columns that every manifest has."""
+
+MAX_BYTES: Final = 256 * 1024 * 1024
+"""Longest manifest: a quarter of a million rows at a kilobyte each, read into memory at once."""
+
+MAX_ROWS: Final = 250_000
+"""Most captures of one corpus: more than any public collection, less than memory minds."""
+
+_LABELS: Final = ("malicious", "benign")
+_TRUTH: Final = {"1": True, "0": False, "true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureEntry:
+    """One labelled capture.
+
+    Attributes
+    ----------
+    file
+        Where it lies.
+    name
+        Its path as the manifest gives it, relative to the manifest, with forward slashes.
+    label
+        "malicious" or "benign".
+    family
+        Malware family, or kind of benign traffic, where it may be empty.
+    is_ransomware
+        Whether the family is ransomware.
+    group
+        Captures of one group stay on one side of every split.
+    source_repo
+        Who published it.
+    capture_start
+        Day or time of the first packet, ISO 8601; empty where unknown.
+    extra
+        The columns beyond the contract, by name.
+    """
+
+    file: Path
+    name: str
+    label: Label
+    family: str
+    is_ransomware: bool
+    group: str
+    source_repo: str
+    capture_start: str
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def read_manifest(path: str | Path) -> list[CaptureEntry]:
+    """Read and check a manifest; every capture it names is on disk.
+
+    Raises
+    ------
+    CorpusError
+        At the first fault, with file and line: unreadable, not UTF-8, no CSV, a column missing
+        or named twice, no rows or too many, a wrong number of fields, an empty file, group or
+        family of malware, an unknown label or truth value, a path that leaves the folder of the
+        manifest, a capture named twice, captures that are not on disk.
+    """
+    path = Path(path)
+    entries: list[CaptureEntry] = []
+    seen: dict[Path, int] = {}
+    missing: list[tuple[int, str]] = []
+    for line, row in _rows(path, _text(path)):
+        if len(entries) == MAX_ROWS:
+            raise _fault(path, line, f"more than {MAX_ROWS:,} rows", "split the corpus")
+        entry = _entry(path, line, row)
+        if entry.file in seen:
+            raise _fault(
+                path,
+                line,
+                f"{entry.name!r} was named on line {seen[entry.file]} already",
+                "remove one of the rows",
+            )
+        seen[entry.file] = line
+        if not _on_disk(entry.file):
+            missing.append((line, entry.name))
+        entries.append(entry)
+    if missing:
+        line, name = missing[0]
+        others = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
+        what = f"{name!r} is not on disk{others}"
+        raise _fault(path, line, what, "fetch the captures or remove their rows")
+    if not entries:
+        raise CorpusError("the manifest names no capture", where=path, hint="add a row for each")
+    return entries
+
+
+def write_manifest(path: str | Path, entries: Sequence[CaptureEntry]) -> None:
+    """Write `entries` to `path`, whole or not at all.
+
+    Columns beyond the contract are those of any entry, in the order of their first appearance.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    extra = list(dict.fromkeys(name for entry in entries for name in entry.extra))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*COLUMNS, *extra])
+    for entry in entries:
+        contract = (
+            entry.name,
+            entry.label,
+            entry.family,
+            str(int(entry.is_ransomware)),
+            entry.group,
+            entry.source_repo,
+            entry.capture_start,
+        )
+        writer.writerow([*contract, *(entry.extra.get(name, "") for name in extra)])
+    write_text(Path(path), out.getvalue())
+
+
+def _fault(path: Path, line: int, what: str, hint: str) -> CorpusError:
+    return CorpusError(what, where=f"{path}, line {line}", hint=hint)
+
+
+def _on_disk(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name longer than any file's
+        return False
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise CorpusError(
+            f"cannot read: {error.strerror or error}", where=path, hint="name the manifest file"
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise CorpusError(f"longer than {MAX_BYTES:,} bytes", where=path, hint="split the corpus")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _fault(path, line, "not UTF-8 text", "save the manifest as CSV in UTF-8") from error
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and the fields of each row that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    before = 0  # last line of the row before: a quoted field may span lines
+    try:
+        header = next(reader, [])
+        wanted = [column for column in COLUMNS if column not in header]
+        if wanted:
+            raise _fault(path, 1, f"no column {', '.join(wanted)}", "name it in the first line")
+        twice = [column for column in header if header.count(column) > 1]
+        if twice:
+            raise _fault(path, 1, f"column {twice[0]!r} appears twice", "rename one of them")
+        before = reader.line_num
+        for fields in reader:
+            line, before = before + 1, reader.line_num
+            if not fields:
+                continue
+            if len(fields) != len(header):
+                raise _fault(
+                    path,
+                    line,
+                    f"{len(fields)} fields where the first line names {len(header)}",
+                    "quote fields that hold a comma",
+                )
+            yield line, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        raise _fault(path, before + 1, f"not CSV: {error}", "mend the quotes") from error
+
+
+def _entry(path: Path, line: int, row: dict[str, str]) -> CaptureEntry:
+    name, label = row["file"], row["label"]
+    if label not in _LABELS:
+        raise _fault(path, line, f"unknown label {label!r}", "use malicious or benign")
+    for column in ("file", "group") if label == "benign" else ("file", "group", "family"):
+        if not row[column].strip():
+            raise _fault(path, line, f"column {column!r} is empty", "fill it in")
+    ransomware = _TRUTH.get(row["is_ransomware"].lower())
+    if ransomware is None:
+        raise _fault(path, line, f"is_ransomware is {row['is_ransomware']!r}", "use 1 or 0")
+    if ransomware and label == "benign":
+        raise _fault(path, line, "benign ransomware", "correct the label or is_ransomware")
+    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise _fault(
+            path, line, f"{name!r} leaves the folder of the manifest", "use a path below it"
+        )
+    return CaptureEntry(
+        file=path.parent / name,
+        name=name,
+        label=cast(Label, label),
+        family=row["family"],
+        is_ransomware=ransomware,
+        group=row["group"],
+        source_repo=row["source_repo"],
+        capture_start=row["capture_start"],
+        extra={column: value for column, value in row.items() if column not in COLUMNS},
+    )

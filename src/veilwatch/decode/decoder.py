@@ -1,0 +1,60 @@
+"""The room's door: raw blocks in, packet batches out, every packet accounted for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from veilwatch.decode.counters import INFORMATIVE, SLOTS, STATUS_SLOTS
+from veilwatch.decode.kernel import decode_block
+from veilwatch.schema.packets import BLOCK_RECORDS, PACKET_DTYPE, PacketBatch, RawBlock, Status
+
+
+class Decoder:
+    """Decodes blocks of records and keeps the balance of what became of them.
+
+    Examples
+    --------
+    >>> from veilwatch.schema.packets import RECORD_DTYPE, RawBlock
+    >>> decoder = Decoder()
+    >>> block = RawBlock(np.zeros(0, np.uint8), np.zeros(2, RECORD_DTYPE))
+    >>> len(decoder.decode(block))
+    2
+    >>> decoder.balance["packets_read"], decoder.balance["EMPTY"]
+    (2, 2)
+    """
+
+    def __init__(self) -> None:
+        self._packets = np.zeros(BLOCK_RECORDS, PACKET_DTYPE)
+        self._bytes = self._packets.view(np.uint8)
+        self._counters = np.zeros(SLOTS, np.int64)
+
+    def decode(self, block: RawBlock) -> PacketBatch:
+        """Decode one block.
+
+        Parameters
+        ----------
+        block
+            At most `BLOCK_RECORDS` records, of any mixture of link types.
+
+        Returns
+        -------
+        PacketBatch
+            One row per record, refused ones included. Its rows are valid until the next call,
+            which reuses them; its buffer for as long as the block's.
+        """
+        packets = self._packets[: len(block)]
+        self._bytes[: packets.nbytes] = 0
+        decode_block(block.buffer, block.records, packets, self._counters)
+        return PacketBatch(block.buffer, packets)
+
+    @property
+    def balance(self) -> dict[str, int]:
+        """What became of the packets so far.
+
+        `packets_read` equals the sum over the names of `Status` (upper case); the lower-case
+        names after them are `counters.INFORMATIVE` and part of no sum.
+        """
+        counts = self._counters.tolist()
+        by_status = {status.name: counts[status] for status in Status}
+        informative = dict(zip(INFORMATIVE, counts[STATUS_SLOTS:], strict=True))
+        return {"packets_read": sum(by_status.values()), **by_status, **informative}

@@ -1,0 +1,179 @@
+"""GTP-U version 1 (3GPP TS 29.281), the tunnel of the mobile core's user plane.
+
+A datagram on port 2152 is GTP-U only if its header says so *and* its lengths agree; a G-PDU also
+has to begin like an IP packet that fits into it. Whatever fails that stays an ordinary UDP
+packet, so that other programs on port 2152 neither lose their flows nor invent subscribers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.decode.byteorder import Buffer, u8, u16, u32
+from veilwatch.decode.counters import (
+    GTP_ECHO_REQUEST,
+    GTP_ECHO_RESPONSE,
+    GTP_END_MARKER,
+    GTP_ERROR_INDICATION,
+    GTP_FALSE,
+    GTP_G_PDU,
+    GTP_NOT_IP,
+    GTP_OTHER,
+)
+from veilwatch.decode.steps import (
+    BAD_TUNNEL,
+    IPV4,
+    IPV6,
+    OK,
+    TRUNCATED_TUNNEL,
+    Walk,
+)
+from veilwatch.jit import inline_kernel
+from veilwatch.schema.packets import NONE8
+
+MAX_GTP_EXTENSIONS: Final = 16
+"""Most extension headers that are followed: TS 29.281 defines nine types, and what is seen on
+N3 and S1-U has one or two."""
+
+PACKED_EXTENSIONS: Final = 4  # types that fit into `gtp_extensions`
+
+VERSION_1: Final = 3  # upper four bits of the first byte: version 1, protocol type GTP
+E_FLAG: Final = 0x04
+OPTIONAL_FLAGS: Final = 0x07  # any of E, S, PN brings the four optional bytes
+G_PDU: Final = 255
+PDU_SESSION_CONTAINER: Final = 0x85
+
+
+@inline_kernel
+def gtp_u(
+    buffer: Buffer, offset: int, end: int, wire: int, p: Any, counters: npt.NDArray[np.int64]
+) -> Walk:
+    """Read a GTP-U header (TS 29.281, 5.1) at the start of a UDP payload.
+
+    `wire` is the end of the whole datagram, also where this packet is its first fragment only.
+    """
+    if offset + 8 > wire or (offset < end and u8(buffer, offset) >> 4 != VERSION_1):
+        counters[GTP_FALSE] += 1
+        return OK, offset, end, wire
+    if offset + 8 > end:
+        return TRUNCATED_TUNNEL, offset, end, wire
+    flags = u8(buffer, offset)
+    message = u8(buffer, offset + 1)
+    message_end = offset + 8 + u16(buffer, offset + 2)
+    teid = u32(buffer, offset + 4)
+    if message != G_PDU:
+        return signalling(message, message_end, teid, offset, end, wire, p, counters)
+    header = 12 if flags & OPTIONAL_FLAGS != 0 else 8
+    if message_end > wire or offset + header > message_end:
+        counters[GTP_FALSE] += 1
+        return OK, offset, end, wire
+    if offset + header > end:
+        return TRUNCATED_TUNNEL, offset, end, wire
+
+    kind = u8(buffer, offset + 11) if flags & E_FLAG != 0 else 0
+    offset += header
+    count = 0
+    kinds = 0
+    pdu_type = NONE8
+    qfi = NONE8
+    while kind != 0:  # extension headers, TS 29.281, 5.2
+        if offset >= message_end or count == MAX_GTP_EXTENSIONS:
+            return BAD_TUNNEL, offset, end, wire
+        if offset >= end:
+            return TRUNCATED_TUNNEL, offset, end, wire
+        length = u8(buffer, offset) * 4
+        if length == 0 or offset + length > message_end:
+            return BAD_TUNNEL, offset, end, wire
+        if offset + length > end:
+            return TRUNCATED_TUNNEL, offset, end, wire
+        if kind == PDU_SESSION_CONTAINER:  # TS 38.415, 5.5.2
+            pdu_type = u8(buffer, offset + 1) >> 4
+            qfi = u8(buffer, offset + 2) & 0x3F if pdu_type <= 1 else NONE8
+        if count < PACKED_EXTENSIONS:
+            kinds |= kind << (8 * count)
+        count += 1
+        kind = u8(buffer, offset + length - 1)
+        offset += length
+
+    step = inner_ip(buffer, offset, min(end, message_end), message_end)
+    if step == OK:
+        counters[GTP_NOT_IP] += 1
+        return OK, offset, end, wire
+    counters[GTP_G_PDU] += 1
+    p["outer_src_hi"] = p["src_hi"]
+    p["outer_src_lo"] = p["src_lo"]
+    p["outer_dst_hi"] = p["dst_hi"]
+    p["outer_dst_lo"] = p["dst_lo"]
+    p["gtp_depth"] += 1
+    p["gtp_message"] = message
+    p["gtp_teid"] = teid
+    p["gtp_extensions"] = kinds
+    p["gtp_extension_count"] = count
+    p["gtp_pdu_type"] = pdu_type
+    p["gtp_qfi"] = qfi
+    # The network layer writes all of its own fields anew; of UDP nothing may stay.
+    p["src_port"] = 0
+    p["dst_port"] = 0
+    p["payload_offset"] = 0
+    p["payload_length"] = 0
+    p["payload_captured"] = 0
+    return step, offset, min(end, message_end), message_end
+
+
+@inline_kernel
+def signalling(
+    message: int,
+    message_end: int,
+    teid: int,
+    offset: int,
+    end: int,
+    wire: int,
+    p: Any,
+    counters: npt.NDArray[np.int64],
+) -> Walk:
+    """Note a message between the tunnel's end points; it stays their own UDP packet.
+
+    A message fills its datagram. Inside another tunnel it leaves that tunnel's fields alone.
+    """
+    if message_end != wire:
+        counters[GTP_FALSE] += 1
+        return OK, offset, end, wire
+    if message == 1:
+        counters[GTP_ECHO_REQUEST] += 1
+    elif message == 2:
+        counters[GTP_ECHO_RESPONSE] += 1
+    elif message == 26:
+        counters[GTP_ERROR_INDICATION] += 1
+    elif message == 254:
+        counters[GTP_END_MARKER] += 1
+    else:
+        counters[GTP_OTHER] += 1
+    if p["gtp_depth"] == 0:
+        p["gtp_message"] = message
+        p["gtp_teid"] = teid
+    return OK, offset, end, wire
+
+
+@inline_kernel
+def inner_ip(buffer: Buffer, offset: int, end: int, wire: int) -> int:
+    """Return IPV4 or IPV6 if an IP packet seems to begin at `offset` and fits, else OK.
+
+    Only captured bytes are judged: what the capture cut is given the benefit of the doubt.
+    """
+    version = 4
+    if offset < end:
+        version = u8(buffer, offset) >> 4
+    if version == 4 and offset + 20 <= wire:
+        if offset + 4 > end:
+            return IPV4
+        header = (u8(buffer, offset) & 0x0F) * 4
+        length = u16(buffer, offset + 2)
+        return IPV4 if 20 <= header <= length <= wire - offset else OK
+    if version == 6 and offset + 40 <= wire:
+        if offset + 6 > end:
+            return IPV6
+        return IPV6 if 40 + u16(buffer, offset + 4) <= wire - offset else OK
+    return OK

@@ -1,0 +1,129 @@
+"""The driver: one call decodes a block, one loop walks each packet from layer to layer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.decode.byteorder import Buffer, i64
+from veilwatch.decode.counters import FIRST_FRAGMENT, VLAN_TAGGED
+from veilwatch.decode.gtp_u import gtp_u
+from veilwatch.decode.link import cooked, ethernet, loopback, raw_ip
+from veilwatch.decode.network import ipv4, ipv6
+from veilwatch.decode.steps import (
+    COOKED,
+    COOKED_V2,
+    EMPTY,
+    ETHERNET,
+    FIRST_STEP,
+    GTP_U,
+    ICMP,
+    IPV4,
+    IPV6,
+    OTHER_TRANSPORT,
+    RAW_IP,
+    SCTP,
+    TCP,
+    TOO_DEEP,
+    UDP,
+    Walk,
+    step_of_link,
+)
+from veilwatch.decode.transport import icmp, payload, sctp, tcp, udp
+from veilwatch.jit import inline_kernel, kernel
+from veilwatch.schema.packets import MAX_CAPTURED, NONE8
+
+MAX_TUNNEL_DEPTH: Final = 4
+"""Most IP headers around the innermost one: a mirrored GTP-U tunnel has two, GTP-U roaming inside
+GTP-U three; one more leaves room, and deeper nesting is an attack on the decoder."""
+
+
+@kernel
+def decode_block(
+    buffer: Buffer,
+    records: npt.NDArray[np.void],
+    packets: npt.NDArray[np.void],
+    counters: npt.NDArray[np.int64],
+) -> None:
+    """Decode every record of a block.
+
+    Parameters
+    ----------
+    buffer
+        uint8 array that holds all of each record's captured bytes.
+    records
+        Array of `RECORD_DTYPE`, shape (n,).
+    packets
+        Array of `PACKET_DTYPE`, at least n long; its first n rows have to be all zero bytes.
+    counters
+        int64 array of `counters.SLOTS`, added to.
+    """
+    for i in range(len(records)):
+        record = records[i]
+        p = packets[i]
+        p["ts_ns"] = record["ts_ns"]
+        p["number"] = record["number"]
+        p["source"] = record["source"]
+        p["wire_length"] = record["length"]
+        p["tcp_wscale"] = NONE8
+        p["gtp_qfi"] = NONE8
+        p["gtp_pdu_type"] = NONE8
+
+        step, offset, end, wire = begin(record)
+        ip_headers = 0
+        while step >= FIRST_STEP:
+            if step in (IPV4, IPV6):
+                if ip_headers > MAX_TUNNEL_DEPTH:
+                    step = TOO_DEEP
+                    break
+                ip_headers += 1
+            if step == ETHERNET:
+                step, offset, end, wire = ethernet(buffer, offset, end, wire, p)
+            elif step == IPV4:
+                step, offset, end, wire = ipv4(buffer, offset, end, wire, p)
+            elif step == IPV6:
+                step, offset, end, wire = ipv6(buffer, offset, end, wire, p)
+            elif step == TCP:
+                step, offset, end, wire = tcp(buffer, offset, end, wire, p)
+            elif step == UDP:
+                step, offset, end, wire = udp(buffer, offset, end, wire, p)
+            elif step == GTP_U:
+                step, offset, end, wire = gtp_u(buffer, offset, end, wire, p, counters)
+            elif step == ICMP:
+                step, offset, end, wire = icmp(buffer, offset, end, wire, p)
+            elif step == SCTP:
+                step, offset, end, wire = sctp(buffer, offset, end, wire, p)
+            elif step == OTHER_TRANSPORT:
+                step, offset, end, wire = payload(offset, end, wire, p)
+            elif step == RAW_IP:
+                step, offset, end, wire = raw_ip(buffer, offset, end, wire)
+            elif step == COOKED:
+                step, offset, end, wire = cooked(buffer, offset + 14, offset + 16, end, wire, p)
+            elif step == COOKED_V2:
+                step, offset, end, wire = cooked(buffer, offset, offset + 20, end, wire, p)
+            else:
+                step, offset, end, wire = loopback(buffer, offset, end, wire)
+
+        p["status"] = step
+        counters[step] += 1
+        if p["vlan"] != 0:
+            counters[VLAN_TAGGED] += 1
+        if p["fragment"] == 1:
+            counters[FIRST_FRAGMENT] += 1
+
+
+@inline_kernel
+def begin(record: Any) -> Walk:
+    """Return where the walk of a record begins.
+
+    What a record claims of the wire matters only where IP's own length is 0. It is believed
+    between what is plainly there and the largest frame that anybody captures.
+    """
+    captured = i64(record["captured"])
+    offset = i64(record["offset"])
+    wire = offset + max(captured, min(i64(record["length"]), MAX_CAPTURED))
+    if captured == 0:
+        return EMPTY, offset, offset, wire
+    return step_of_link(i64(record["link"])), offset, offset + captured, wire

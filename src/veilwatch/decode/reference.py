@@ -1,0 +1,442 @@
+"""The same decoding in plain Python: slow, readable, and the oracle that the kernels are tested by.
+
+Nothing here is shared with the kernels except the constants that bound them: layers are objects
+of bytes with a stated length, refusals are exceptions, and the result is a dictionary.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from veilwatch.decode.gtp_u import MAX_GTP_EXTENSIONS
+from veilwatch.decode.kernel import MAX_TUNNEL_DEPTH
+from veilwatch.decode.link import MAX_VLAN_TAGS
+from veilwatch.decode.network import MAX_EXTENSION_HEADERS
+from veilwatch.schema.packets import MAX_CAPTURED, NONE8, PACKET_DTYPE, Status
+
+VLAN_ETHERTYPES = {0x8100, 0x88A8, 0x9100}
+INET6_FAMILIES = {10, 23, 24, 28, 30}
+SIGNALLING = {
+    1: "gtp_echo_request",
+    2: "gtp_echo_response",
+    26: "gtp_error_indication",
+    254: "gtp_end_marker",
+}
+
+
+class Refused(Exception):
+    """Ends the decoding of a packet with a status."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The bytes of one layer as far as they were captured, and its whole length on the wire."""
+
+    data: bytes
+    length: int
+    at: int  # where data begins in the frame
+
+    def need(self, size: int, cut: Status, bad: Status | None = None) -> bytes:
+        """Return the first `size` bytes, or refuse: `bad` if the layer is shorter, else `cut`."""
+        if bad is not None and size > self.length:
+            raise Refused(bad)
+        if size > len(self.data):
+            raise Refused(cut)
+        return self.data[:size]
+
+    def after(self, size: int) -> Layer:
+        """Return what follows a header of `size` bytes."""
+        return Layer(self.data[size:], self.length - size, self.at + min(size, len(self.data)))
+
+    def limited(self, length: int) -> Layer:
+        """Return the layer as a length field states it: padding goes, missing bytes are cut."""
+        return Layer(self.data[:length], length, self.at)
+
+
+@dataclass
+class Decoded:
+    """One decoded packet.
+
+    Attributes
+    ----------
+    fields
+        The fields of `PACKET_DTYPE` by name.
+    notes
+        How often each name of `counters.INFORMATIVE` applies.
+    """
+
+    fields: dict[str, int] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+def decode(
+    data: bytes,
+    link: int,
+    length: int | None = None,
+    *,
+    offset: int = 0,
+    ts_ns: int = 0,
+    number: int = 0,
+    source: int = 0,
+) -> Decoded:
+    """Decode one frame.
+
+    Parameters
+    ----------
+    data
+        The captured bytes.
+    link
+        LINKTYPE_ value.
+    length
+        Bytes on the wire, by default as many as were captured.
+    offset, ts_ns, number, source
+        As in `RECORD_DTYPE`; `offset` is added to `payload_offset`.
+    """
+    wire = len(data) if length is None else length
+    walk = _Walk()
+    packet = walk.result.fields
+    packet.update(ts_ns=ts_ns, number=number, source=source, wire_length=wire)
+    frame = Layer(data, max(len(data), min(wire, MAX_CAPTURED)), 0)
+    try:
+        walk.link(frame, link)
+        status = Status.OK
+    except Refused as refusal:
+        status = refusal.status
+    packet["status"] = int(status)
+    if "payload_captured" in packet:
+        packet["payload_offset"] += offset
+    if packet.get("fragment") == 1:
+        walk.result.notes["first_fragments"] += 1
+    if packet.get("vlan"):
+        walk.result.notes["vlan_tagged"] += 1
+    defaults = dict.fromkeys(PACKET_DTYPE.names or (), 0)
+    defaults.update(tcp_wscale=NONE8, gtp_qfi=NONE8, gtp_pdu_type=NONE8)
+    walk.result.fields = defaults | packet
+    return walk.result
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self.result = Decoded()
+        self.ip_headers = 0
+
+    # link
+
+    def link(self, frame: Layer, link: int) -> None:
+        if not frame.data:
+            raise Refused(Status.EMPTY)
+        match link:
+            case 1:
+                head = frame.need(14, Status.TRUNCATED_LINK)
+                self.ethertype(int.from_bytes(head[12:]), frame.after(14), llc=True)
+            case 113 | 276:
+                size, at = (16, 14) if link == 113 else (20, 0)
+                head = frame.need(size, Status.TRUNCATED_LINK)
+                protocol = int.from_bytes(head[at : at + 2])
+                if protocol == 4:
+                    self.llc(frame.after(size))
+                else:
+                    self.ethertype(protocol, frame.after(size), llc=protocol >= 0x600)
+            case 12 | 14 | 101:
+                version = frame.data[0] >> 4
+                if version not in (4, 6):
+                    raise Refused(Status.BAD_NETWORK)
+                self.ip(frame, version)
+            case 228:
+                self.ip(frame, 4)
+            case 229:
+                self.ip(frame, 6)
+            case 0 | 108:
+                head = frame.need(4, Status.TRUNCATED_LINK)
+                families = {*struct.unpack("<I", head), *struct.unpack(">I", head)}
+                if 2 in families:
+                    self.ip(frame.after(4), 4)
+                elif families & INET6_FAMILIES:
+                    self.ip(frame.after(4), 6)
+                else:
+                    raise Refused(Status.NOT_IP)
+            case _:
+                raise Refused(Status.UNSUPPORTED_LINK)
+
+    def ethertype(self, kind: int, rest: Layer, *, llc: bool, tags: int = 0) -> None:
+        if kind in VLAN_ETHERTYPES:
+            tag, inner = struct.unpack(">HH", rest.need(4, Status.TRUNCATED_LINK))
+            if tags == MAX_VLAN_TAGS:
+                raise Refused(Status.TOO_DEEP)
+            self.result.fields["vlan"] = tag % 4096
+            self.ethertype(inner, rest.after(4), llc=True, tags=tags + 1)
+        elif kind < 0x600 and llc:
+            self.llc(rest)
+        elif kind == 0x0800:
+            self.ip(rest, 4)
+        elif kind == 0x86DD:
+            self.ip(rest, 6)
+        else:
+            raise Refused(Status.NOT_IP)
+
+    def llc(self, rest: Layer) -> None:
+        header = rest.need(3, Status.TRUNCATED_LINK)
+        if header == b"\x06\x06\x03":
+            self.ip(rest.after(3), 4)
+        elif header == b"\xaa\xaa\x03":
+            snap = rest.need(8, Status.TRUNCATED_LINK)
+            kind = int.from_bytes(snap[6:])
+            if snap[3:6] not in (b"\0\0\0", b"\0\0\xf8") or kind in VLAN_ETHERTYPES:
+                raise Refused(Status.NOT_IP)
+            self.ethertype(kind, rest.after(8), llc=False)
+        else:
+            raise Refused(Status.NOT_IP)
+
+    # network
+
+    def ip(self, packet: Layer, version: int) -> None:
+        self.ip_headers += 1
+        if self.ip_headers > MAX_TUNNEL_DEPTH + 1:
+            raise Refused(Status.TOO_DEEP)
+        if packet.data and packet.data[0] >> 4 != version:
+            raise Refused(Status.BAD_NETWORK)
+        if version == 4:
+            self.ipv4(packet)
+        else:
+            self.ipv6(packet)
+
+    def addresses(self, src: int, dst: int) -> None:
+        low = 2**64 - 1
+        self.result.fields.update(
+            src_hi=src >> 64, src_lo=src & low, dst_hi=dst >> 64, dst_lo=dst & low
+        )
+
+    def ipv4(self, packet: Layer) -> None:
+        head = packet.need(20, Status.TRUNCATED_NETWORK)
+        first, tos, stated, ident, position, ttl, protocol, _, src, dst = struct.unpack(
+            ">BBHHHBBH4s4s", head
+        )
+        size = first % 16 * 4
+        length = stated or packet.length
+        if size < 20 or length < size:
+            raise Refused(Status.BAD_NETWORK)
+        packet.need(size, Status.TRUNCATED_NETWORK)
+        more, fragment_offset = bool(position & 0x2000), position & 0x1FFF
+        self.result.fields.update(
+            ip_version=4,
+            ip_length=length,
+            ip_id=ident,
+            dscp=tos,
+            ttl=ttl,
+            protocol=protocol,
+            fragment=2 if fragment_offset else int(more),
+        )
+        mapped = [int(IPv6Address(f"::ffff:{IPv4Address(address)}")) for address in (src, dst)]
+        self.addresses(*mapped)
+        if fragment_offset:
+            raise Refused(Status.LATER_FRAGMENT)
+        rest = packet.limited(length).after(size)
+        if protocol == 51:
+            self.extension_headers(protocol, rest)
+        else:
+            self.transport(protocol, rest)
+
+    def ipv6(self, packet: Layer) -> None:
+        head = packet.need(40, Status.TRUNCATED_NETWORK)
+        word, stated, protocol, ttl, src, dst = struct.unpack(">IHBB16s16s", head)
+        length = 40 + stated if stated else max(40, packet.length)
+        self.result.fields.update(
+            ip_version=6,
+            ip_length=length,
+            ip_id=0,
+            dscp=(word >> 20) & 0xFF,
+            ttl=ttl,
+            fragment=0,
+        )
+        self.addresses(int.from_bytes(src), int.from_bytes(dst))
+        self.extension_headers(protocol, packet.limited(length).after(40))
+
+    def extension_headers(self, protocol: int, rest: Layer) -> None:
+        packet = self.result.fields
+        seen = 0
+        while True:
+            packet["protocol"] = protocol
+            if protocol not in (0, 43, 44, 51, 60):
+                return self.transport(protocol, rest)
+            smallest = 12 if protocol == 51 else 8
+            head = rest.need(smallest, Status.TRUNCATED_NETWORK, bad=Status.BAD_NETWORK)
+            match protocol:
+                case 44:
+                    size = 8
+                case 51:
+                    size = head[1] * 4 + 8
+                case _:
+                    size = head[1] * 8 + 8
+            if size < smallest:
+                raise Refused(Status.BAD_NETWORK)
+            rest.need(size, Status.TRUNCATED_NETWORK, bad=Status.BAD_NETWORK)
+            if protocol == 44:
+                _, _, position, packet["ip_id"] = struct.unpack(">BBHI", head)
+                if position >> 3:
+                    packet.update(fragment=2, protocol=head[0])
+                    raise Refused(Status.LATER_FRAGMENT)
+                if position % 2:
+                    packet["fragment"] = 1
+            seen += 1
+            if seen > MAX_EXTENSION_HEADERS:
+                raise Refused(Status.BAD_NETWORK)
+            protocol, rest = head[0], rest.after(size)
+
+    # transport
+
+    def transport(self, protocol: int, segment: Layer) -> None:
+        match protocol:
+            case 6:
+                self.tcp(segment)
+            case 17:
+                self.udp(segment)
+            case 1 | 58:
+                head = segment.need(8, Status.TRUNCATED_TRANSPORT, bad=Status.BAD_TRANSPORT)
+                self.result.fields.update(icmp_type=head[0], icmp_code=head[1])
+                self.payload(segment.after(8))
+            case 132:
+                head = segment.need(12, Status.TRUNCATED_TRANSPORT, bad=Status.BAD_TRANSPORT)
+                self.ports(head)
+                self.payload(segment.after(12))
+            case _:
+                self.payload(segment)
+
+    def ports(self, head: bytes) -> tuple[int, int]:
+        src, dst = struct.unpack(">HH", head[:4])
+        self.result.fields.update(src_port=src, dst_port=dst)
+        return src, dst
+
+    def payload(self, rest: Layer) -> None:
+        self.result.fields.update(
+            payload_offset=rest.at, payload_length=rest.length, payload_captured=len(rest.data)
+        )
+
+    def tcp(self, segment: Layer) -> None:
+        head = segment.need(20, Status.TRUNCATED_TRANSPORT, bad=Status.BAD_TRANSPORT)
+        _, _, seq, ack, offset_flags, window = struct.unpack(">HHIIHH", head[:16])
+        size = (offset_flags >> 12) * 4
+        if not 20 <= size <= segment.length:
+            raise Refused(Status.BAD_TRANSPORT)
+        self.ports(head)
+        self.result.fields.update(
+            tcp_seq=seq, tcp_ack=ack, tcp_flags=offset_flags & 0x1FF, tcp_window=window
+        )
+        if offset_flags & 2:
+            self.syn_options(segment.data[20:size])
+        self.payload(segment.after(size))
+
+    def syn_options(self, options: bytes) -> None:
+        while len(options) >= 2 and options[0] != 0:
+            if options[0] == 1:
+                options = options[1:]
+                continue
+            kind, size = options[0], options[1]
+            value = options[2:size]
+            if size < 2 or len(value) != size - 2:
+                return
+            if (kind, size) == (2, 4):
+                self.result.fields["tcp_mss"] = int.from_bytes(value)
+            if (kind, size) == (3, 3):
+                self.result.fields["tcp_wscale"] = min(value[0], 14)
+            options = options[size:]
+
+    def udp(self, segment: Layer) -> None:
+        head = segment.need(8, Status.TRUNCATED_TRANSPORT, bad=Status.BAD_TRANSPORT)
+        stated = int.from_bytes(head[4:6])
+        if 0 < stated < 8:
+            raise Refused(Status.BAD_TRANSPORT)
+        ports = self.ports(head)
+        present = segment.limited(min(segment.length, stated or segment.length)).after(8)
+        self.payload(present)
+        if 2152 in ports:
+            whole = (stated or segment.length) - 8
+            self.gtp(Layer(present.data, whole, present.at))
+
+    # tunnel
+
+    def gtp(self, datagram: Layer) -> None:
+        notes = self.result.notes
+        if datagram.length < 8 or (datagram.data and datagram.data[0] & 0xF0 != 0x30):
+            notes["gtp_false"] += 1
+            return
+        head = datagram.need(8, Status.TRUNCATED_TUNNEL)
+        flags, message, stated, teid = struct.unpack(">BBHI", head)
+        if message != 255:
+            if 8 + stated != datagram.length:
+                notes["gtp_false"] += 1
+                return
+            notes[SIGNALLING.get(message, "gtp_other")] += 1
+            if not self.result.fields.get("gtp_depth"):
+                self.result.fields.update(gtp_message=message, gtp_teid=teid)
+            return
+        optional = flags & 7 != 0
+        if 8 + stated > datagram.length or (optional and stated < 4):
+            notes["gtp_false"] += 1
+            return
+        next_kind = 0
+        tpdu = datagram.limited(8 + stated).after(8)
+        if optional:
+            fields = tpdu.need(4, Status.TRUNCATED_TUNNEL)
+            next_kind = fields[3] if flags & 4 else 0
+            tpdu = tpdu.after(4)
+        extensions: list[tuple[int, bytes]] = []
+        while next_kind:
+            if len(extensions) == MAX_GTP_EXTENSIONS:
+                raise Refused(Status.BAD_TUNNEL)
+            units = tpdu.need(1, Status.TRUNCATED_TUNNEL, bad=Status.BAD_TUNNEL)[0]
+            if units == 0:
+                raise Refused(Status.BAD_TUNNEL)
+            content = tpdu.need(4 * units, Status.TRUNCATED_TUNNEL, bad=Status.BAD_TUNNEL)
+            extensions.append((next_kind, content[1:-1]))
+            next_kind = content[-1]
+            tpdu = tpdu.after(4 * units)
+        version = _inner_version(tpdu)
+        if version is None:
+            notes["gtp_not_ip"] += 1
+            return
+        notes["gtp_g_pdu"] += 1
+        self.enter_tunnel(teid, extensions)
+        self.ip(tpdu, version)
+
+    def enter_tunnel(self, teid: int, extensions: list[tuple[int, bytes]]) -> None:
+        packet = self.result.fields
+        for name in ("src_hi", "src_lo", "dst_hi", "dst_lo"):
+            packet[f"outer_{name}"] = packet[name]
+        pdu_type = qfi = NONE8
+        for kind, content in extensions:
+            if kind == 0x85:
+                pdu_type = content[0] >> 4
+                qfi = content[1] % 64 if pdu_type in (0, 1) else NONE8
+        packet.update(
+            gtp_depth=packet.get("gtp_depth", 0) + 1,
+            gtp_message=255,
+            gtp_teid=teid,
+            gtp_extensions=int.from_bytes(bytes(k for k, _ in extensions[:4]), "little"),
+            gtp_extension_count=len(extensions),
+            gtp_pdu_type=pdu_type,
+            gtp_qfi=qfi,
+        )
+        for name in ("src_port", "dst_port", "payload_offset", "payload_length"):
+            del packet[name]
+        del packet["payload_captured"]
+
+
+def _inner_version(tpdu: Layer) -> int | None:
+    """Return the IP version a T-PDU plausibly begins with, None if it is not IP."""
+    version = tpdu.data[0] >> 4 if tpdu.data else 4
+    if version == 4 and tpdu.length >= 20:
+        if len(tpdu.data) >= 4:
+            size, total = tpdu.data[0] % 16 * 4, int.from_bytes(tpdu.data[2:4])
+            return 4 if 20 <= size <= total <= tpdu.length else None
+        return 4
+    if version == 6 and tpdu.length >= 40:
+        if len(tpdu.data) >= 6:
+            return 6 if 40 + int.from_bytes(tpdu.data[4:6]) <= tpdu.length else None
+        return 6
+    return None

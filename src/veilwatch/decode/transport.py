@@ -1,0 +1,128 @@
+"""Transport layer: TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792, 4443), SCTP (RFC 9260).
+
+Each function ends the walk with `Status` OK or a refusal, except that a UDP datagram between
+the ports of a tunnel goes on. A header that the IP packet itself has no room for is BAD; one
+that only the capture cuts is TRUNCATED.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from veilwatch.decode.byteorder import Buffer, u8, u16, u32
+from veilwatch.decode.steps import (
+    BAD_TRANSPORT,
+    OK,
+    TRUNCATED_TRANSPORT,
+    Walk,
+    step_of_ports,
+)
+from veilwatch.jit import inline_kernel
+
+SYN: Final = 0x02
+OPTION_END: Final = 0
+OPTION_NOP: Final = 1
+OPTION_MSS: Final = 2
+OPTION_WINDOW_SCALE: Final = 3
+MAX_WINDOW_SCALE: Final = 14  # RFC 7323, 2.3: a larger shift counts as 14
+
+
+@inline_kernel
+def payload(offset: int, end: int, wire: int, p: Any) -> Walk:
+    """End the walk with the payload that begins at `offset`, cut or whole."""
+    start = min(offset, end)  # a header may end beyond what was captured
+    p["payload_offset"] = start
+    p["payload_length"] = wire - offset
+    p["payload_captured"] = end - start
+    return OK, offset, end, wire
+
+
+@inline_kernel
+def tcp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
+    """Read a TCP header; of its options the two that describe the end point, from a SYN."""
+    if offset + 20 > wire:
+        return BAD_TRANSPORT, offset, end, wire
+    if offset + 20 > end:
+        return TRUNCATED_TRANSPORT, offset, end, wire
+    header = (u8(buffer, offset + 12) >> 4) * 4
+    if header < 20 or offset + header > wire:
+        return BAD_TRANSPORT, offset, end, wire
+    flags = u16(buffer, offset + 12) & 0x1FF
+    p["src_port"] = u16(buffer, offset)
+    p["dst_port"] = u16(buffer, offset + 2)
+    p["tcp_seq"] = u32(buffer, offset + 4)
+    p["tcp_ack"] = u32(buffer, offset + 8)
+    p["tcp_flags"] = flags
+    p["tcp_window"] = u16(buffer, offset + 14)
+    if flags & SYN != 0:
+        syn_options(buffer, offset + 20, min(offset + header, end), p)
+    return payload(offset + header, end, wire, p)
+
+
+@inline_kernel
+def syn_options(buffer: Buffer, offset: int, end: int, p: Any) -> None:
+    """Take maximum segment size and window scale from the options of a SYN (RFC 9293, 3.2)."""
+    while offset + 2 <= end:
+        kind = u8(buffer, offset)
+        if kind == OPTION_END:
+            return
+        if kind == OPTION_NOP:
+            offset += 1
+            continue
+        length = u8(buffer, offset + 1)
+        if length < 2 or offset + length > end:
+            return
+        if kind == OPTION_MSS and length == 4:
+            p["tcp_mss"] = u16(buffer, offset + 2)
+        elif kind == OPTION_WINDOW_SCALE and length == 3:
+            p["tcp_wscale"] = min(u8(buffer, offset + 2), MAX_WINDOW_SCALE)
+        offset += length
+
+
+@inline_kernel
+def udp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
+    """Read a UDP header. The datagram ends by its own length, or by IP's where that is 0.
+
+    The length of a first fragment's datagram reaches beyond the fragment. The payload does not,
+    but a tunnel inside is told the whole.
+    """
+    if offset + 8 > wire:
+        return BAD_TRANSPORT, offset, end, wire
+    if offset + 8 > end:
+        return TRUNCATED_TRANSPORT, offset, end, wire
+    length = u16(buffer, offset + 4)
+    datagram = wire if length == 0 else offset + length  # 0: jumbogram, RFC 2675, 4
+    if datagram < offset + 8:
+        return BAD_TRANSPORT, offset, end, wire
+    src_port = u16(buffer, offset)
+    dst_port = u16(buffer, offset + 2)
+    p["src_port"] = src_port
+    p["dst_port"] = dst_port
+    wire = min(wire, datagram)
+    end = min(end, wire)
+    payload(offset + 8, end, wire, p)
+    return step_of_ports(src_port, dst_port), offset + 8, end, datagram
+
+
+@inline_kernel
+def icmp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
+    """Read the first 8 bytes of an ICMP or ICMPv6 message: every defined one has as many."""
+    if offset + 8 > wire:
+        return BAD_TRANSPORT, offset, end, wire
+    if offset + 8 > end:
+        return TRUNCATED_TRANSPORT, offset, end, wire
+    p["icmp_type"] = buffer[offset]
+    p["icmp_code"] = buffer[offset + 1]
+    return payload(offset + 8, end, wire, p)
+
+
+@inline_kernel
+def sctp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
+    """Read the SCTP common header; the payload begins with the first chunk."""
+    if offset + 12 > wire:
+        return BAD_TRANSPORT, offset, end, wire
+    if offset + 12 > end:
+        return TRUNCATED_TRANSPORT, offset, end, wire
+    p["src_port"] = u16(buffer, offset)
+    p["dst_port"] = u16(buffer, offset + 2)
+    return payload(offset + 12, end, wire, p)

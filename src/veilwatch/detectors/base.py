@@ -1,0 +1,99 @@
+"""The contract that every detector keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.schema.features import FeatureFrame, FeatureSchema
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What a detector learns from. All arrays have one entry a flow.
+
+    Attributes
+    ----------
+    features
+        The flows.
+    malicious
+        bool, the label of the flow's capture.
+    capture
+        int64, index of the capture a flow came from: whatever a detector holds back for itself
+        is split along captures.
+    group
+        int64, captures that must stay on one side of a split share a number.
+    weight
+        float64, weight of the flow, positive.
+    """
+
+    features: FeatureFrame
+    malicious: npt.NDArray[np.bool_]
+    capture: npt.NDArray[np.int64]
+    group: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float64]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> TrainingSet:
+        """Return some of the flows."""
+        frame = self.features
+        return TrainingSet(
+            FeatureFrame(frame.schema, frame.values[rows], frame.keys[rows]),
+            self.malicious[rows],
+            self.capture[rows],
+            self.group[rows],
+            self.weight[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSettings:
+    """What the user chooses about a detector.
+
+    Attributes
+    ----------
+    seed
+        Seed of everything random.
+    threads
+        Threads for training; 0 takes every core.
+    parameters
+        Values that replace a detector's own.
+    """
+
+    seed: int = 7
+    threads: int = 0
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Something that learns to tell malicious flows from benign ones.
+
+    A detector is bound to the feature schema it was fitted on. Its file format holds data only:
+    nothing in it is executed on loading.
+    """
+
+    name: str
+    feature_sets: Sequence[str]
+
+    def fit(self, training: TrainingSet, settings: DetectorSettings) -> None:
+        """Learn from labelled flows."""
+
+    def predict_proba(self, features: FeatureFrame) -> Scores:
+        """Return a score in 0…1 for each flow, shape (n,)."""
+
+    def explain(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
+        """Return what each feature adds to the log-odds of each flow, shape (n, features)."""
+
+    def save(self, folder: Path) -> list[str]:
+        """Write the detector's files into `folder` and return their names."""
+
+    @classmethod
+    def load(cls, folder: Path, schema: FeatureSchema) -> Detector:
+        """Read what `save` wrote."""

@@ -1,0 +1,117 @@
+"""Gradient-boosted trees on flow statistics (Ke et al., LightGBM, NeurIPS 2017)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.detectors.base import DetectorSettings, Scores, TrainingSet
+from veilwatch.errors import ModelError
+from veilwatch.files import write_text
+from veilwatch.schema.features import FeatureFrame, FeatureSchema
+
+FILE: Final = "lightgbm.txt"
+
+PARAMETERS: Final[dict[str, Any]] = {
+    "objective": "binary",
+    "learning_rate": 0.05,
+    "num_leaves": 31,
+    "min_data_in_leaf": 20,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "feature_fraction": 0.3,
+    "lambda_l2": 5.0,
+    "max_bin": 127,
+    "num_boost_round": 300,
+}
+"""Settings that did best with whole sources held out; see docs/evaluation.md."""
+
+
+class LightGBMDetector:
+    """LightGBM on `statistics` and `sequence`, kept in its own text format."""
+
+    name = "lightgbm"
+    feature_sets: ClassVar[Sequence[str]] = ("statistics", "sequence")
+
+    def __init__(self) -> None:
+        self._booster: lightgbm.Booster | None = None
+
+    def fit(self, training: TrainingSet, settings: DetectorSettings) -> None:
+        """Grow the trees; the same seed and data give the same trees."""
+        chosen = {**PARAMETERS, **settings.parameters}
+        rounds = int(chosen.pop("num_boost_round"))
+        data = lightgbm.Dataset(
+            training.features.values,
+            label=training.malicious.astype(np.float32),
+            weight=training.weight,
+            feature_name=training.features.schema.names,
+            free_raw_data=True,
+        )
+        chosen |= {
+            "seed": settings.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": settings.threads or os.cpu_count() or 1,
+            "verbosity": -1,
+        }
+        self._booster = lightgbm.train(chosen, data, num_boost_round=rounds)
+
+    @property
+    def _fitted(self) -> lightgbm.Booster:
+        if self._booster is None:
+            raise ModelError("the detector has not been trained", hint="run veilwatch train")
+        return self._booster
+
+    def predict_proba(self, features: FeatureFrame) -> Scores:
+        """Return the probability that each flow is malicious, shape (n,)."""
+        if not len(features):
+            return np.zeros(0)
+        return np.asarray(self._fitted.predict(features.values), np.float64)
+
+    def explain(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
+        """Return exact Shapley contributions (TreeSHAP, Lundberg et al. 2020)."""
+        if not len(features):
+            return np.zeros((0, len(features.schema.features)))
+        return np.asarray(self._fitted.predict(features.values, pred_contrib=True))[:, :-1]
+
+    def importance(self) -> npt.NDArray[np.float64]:
+        """Return the share of the total gain that each feature brought, shape (features,)."""
+        gain = np.asarray(self._fitted.feature_importance("gain"), np.float64)
+        return gain / max(float(gain.sum()), 1e-12)
+
+    def save(self, folder: Path) -> list[str]:
+        """Write the trees as text."""
+        write_text(folder / FILE, self._fitted.model_to_string())
+        return [FILE]
+
+    @classmethod
+    def load(cls, folder: Path, schema: FeatureSchema) -> LightGBMDetector:
+        """Read the trees.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, damaged or holds other features.
+        """
+        path = folder / FILE
+        try:
+            booster = lightgbm.Booster(model_str=path.read_text())
+        except (OSError, lightgbm.basic.LightGBMError) as error:
+            raise ModelError(
+                f"cannot load the trees: {error}", where=path, hint="train the model anew"
+            ) from error
+        if booster.feature_name() != schema.names:
+            raise ModelError(
+                "the trees were grown on other features than the manifest says",
+                where=path,
+                hint="train the model anew",
+            )
+        detector = cls()
+        detector._booster = booster
+        return detector

@@ -1,0 +1,84 @@
+"""The evaluation document: one typed result that JSON, console and page render."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from veilwatch.corpus.manifest import CaptureEntry
+from veilwatch.detectors.evidence import group_scores
+from veilwatch.evaluation.calibration import supported_rate
+from veilwatch.evaluation.labelled import Labels
+from veilwatch.evaluation.metrics import Scores, measure
+
+
+def evaluate_scores(
+    score: Scores,
+    labels: Labels,
+    entries: Sequence[CaptureEntry],
+    *,
+    flow_threshold: float,
+    capture_threshold: float,
+) -> dict[str, Any]:
+    """Return the figures of scored flows on every level and for every family.
+
+    Parameters
+    ----------
+    score
+        Flow scores in 0…1, shape (flows,); NaN for flows that were set aside.
+    labels
+        Truth of the same flows.
+    entries
+        The captures.
+    flow_threshold, capture_threshold
+        The model's own thresholds.
+
+    Returns
+    -------
+    dict
+        `flow`, `flow_tls`, `capture` (see `veilwatch.evaluation.metrics.measure`), `families`
+        and `supported_false_positive_rate` by level.
+    """
+    used = ~np.isnan(score)
+    captures = group_scores(score[used], labels.capture[used], len(entries))
+    seen = ~np.isnan(captures)
+    tls = used & labels.encrypted
+    levels = {
+        "flow": measure(score[used], labels.malicious[used], flow_threshold),
+        "flow_tls": measure(score[tls], labels.malicious[tls], flow_threshold),
+        "capture": measure(captures[seen], labels.capture_malicious[seen], capture_threshold),
+    }
+    return {
+        **levels,
+        "families": _families(score, captures, labels, entries, flow_threshold, capture_threshold),
+        "supported_false_positive_rate": {
+            name: supported_rate(level["n_negative"]) for name, level in levels.items()
+        },
+    }
+
+
+def _families(
+    score: Scores,
+    captures: Scores,
+    labels: Labels,
+    entries: Sequence[CaptureEntry],
+    flow_threshold: float,
+    capture_threshold: float,
+) -> dict[str, dict[str, Any]]:
+    """Return for each malicious family how many captures (and flows) were found."""
+    names = np.array([entry.family or "unnamed" for entry in entries])
+    seen = labels.capture_malicious & ~np.isnan(captures)
+    out = {}
+    for family in sorted(set(names[seen])):
+        mine = seen & (names == family)
+        flows = mine[labels.capture] & ~np.isnan(score)
+        out[str(family)] = {
+            "n": int(mine.sum()),
+            "detection_rate": float(np.mean(captures[mine] >= capture_threshold)),
+            "n_flows": int(flows.sum()),
+            "flow_detection_rate": float(np.mean(score[flows] >= flow_threshold)),
+            "is_ransomware": any(entries[i].is_ransomware for i in np.flatnonzero(mine)),
+        }
+    return out

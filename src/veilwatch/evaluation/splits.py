@@ -1,0 +1,62 @@
+"""Splits that a sceptic accepts: whole captures, grouped so that nothing of one leaks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.corpus.manifest import CaptureEntry
+from veilwatch.errors import TrainingError
+
+SplitBy = Literal["source", "group"]
+
+
+def assign_folds(
+    entries: Sequence[CaptureEntry], by: SplitBy = "group", *, folds: int = 5, seed: int = 7
+) -> npt.NDArray[np.int64]:
+    """Assign each capture to a fold so that no source (or group) stands in two folds.
+
+    Sources or groups are dealt out from the largest to the smallest, each to the fold that
+    holds least of its label, so that folds come out as even as the corpus allows.
+
+    Parameters
+    ----------
+    by
+        "source" keeps a whole source repository together, which is the harder question;
+        "group" keeps captures of one source, family and day together.
+
+    Returns
+    -------
+    ndarray of int64
+        Fold of each capture, shape (captures,).
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer sources or groups than folds.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, entry in enumerate(entries):
+        members[entry.source_repo if by == "source" else entry.group].append(index)
+    if len(members) < folds:
+        raise TrainingError(
+            f"{len(members)} {by}s cannot fill {folds} folds",
+            hint="use fewer folds, or add captures from other sources",
+        )
+    malicious = np.array([entry.label == "malicious" for entry in entries])
+    order = np.random.default_rng(seed).permutation(sorted(members))
+    sizes = {name: len(members[name]) for name in order}
+    load = np.zeros((folds, 2))
+    out = np.zeros(len(entries), np.int64)
+    for name in sorted(order, key=lambda item: -sizes[item]):
+        indices = members[name]
+        counts = np.bincount(malicious[indices].astype(np.int64), minlength=2)
+        label = int(counts.argmax())
+        fold = int(np.lexsort((load.sum(axis=1), load[:, label]))[0])
+        load[fold] += counts
+        out[indices] = fold
+    return out

@@ -1,0 +1,216 @@
+"""From heads to the handshake columns of the flow table."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+
+from veilwatch.handshake.certificate import read_certificate
+from veilwatch.handshake.dns import DNS_PORTS, DnsMessage, read_dns
+from veilwatch.handshake.ja3 import ja3, ja3s
+from veilwatch.handshake.ja4 import ja4
+from veilwatch.handshake.quic import initial_version
+from veilwatch.handshake.text import escape
+from veilwatch.handshake.tls import (
+    CERTIFICATE,
+    CLIENT_HELLO,
+    SERVER_HELLO,
+    SERVER_HELLO_DONE,
+    Message,
+    handshake_messages,
+    read_chain,
+    read_client_hello,
+    read_server_hello,
+)
+from veilwatch.schema.flows import HANDSHAKE_COLUMNS, Column, HeadBatch
+
+_TCP: Final = 6
+_UDP: Final = 17
+
+_NULLABLE: Final = {"cert_self_signed", "cert_not_before_s", "cert_not_after_s", "cert_matches_sni"}
+_NUMBERS: Final = {"dns_response_code": -1}
+
+FACT_COLUMNS: Final = [column for column in HANDSHAKE_COLUMNS if column.name != "service"]
+"""The columns that `read_heads` fills, in order."""
+
+
+def _empty(name: str, dtype: Any) -> Any:
+    if name in _NULLABLE:
+        return None
+    if dtype == pl.String:
+        return ""
+    return [] if dtype.base_type() == pl.List else _NUMBERS.get(name, 0)
+
+
+_ARROW_LISTS: Final[dict[Any, Any]] = {
+    pl.List(pl.UInt8): pa.list_(pa.uint8()),
+    pl.List(pl.UInt16): pa.list_(pa.uint16()),
+    pl.List(pl.String): pa.list_(pa.string()),
+}
+
+EMPTY: Final[dict[str, Any]] = {c.name: _empty(c.name, c.dtype) for c in FACT_COLUMNS}
+"""Value of each column where a flow said nothing of the kind (None stands for null)."""
+
+Facts = dict[str, Any]
+
+
+def read_heads(heads: HeadBatch) -> pl.DataFrame:
+    """Read what flows said before they went dark.
+
+    Parameters
+    ----------
+    heads
+        First stream bytes of flows. Which side is the client is told by the bytes, so that a
+        flow whose direction was guessed wrong still gives its facts.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per row of `heads`: `flow_id` and the columns of `FACT_COLUMNS`. What a cut or
+        malformed handshake does not tell for certain has its `EMPTY` value.
+    """
+    rows = heads.rows
+    columns: dict[str, list[Any]] = {name: [empty] * len(rows) for name, empty in EMPTY.items()}
+    protocols = rows["protocol"].tolist()
+    source_ports, destination_ports = rows["src_port"].tolist(), rows["dst_port"].tolist()
+    for row, protocol in enumerate(protocols):
+        streams = heads.stream(row, 0), heads.stream(row, 1)
+        if protocol == _TCP:
+            facts = _tls_facts(*streams)
+        elif protocol != _UDP:
+            continue
+        elif source_ports[row] in DNS_PORTS or destination_ports[row] in DNS_PORTS:
+            facts = _dns_facts(*streams)
+        else:
+            facts = {"quic_version": initial_version(streams[0]) or initial_version(streams[1])}
+        for name, value in facts.items():
+            columns[name][row] = value
+    series = [pl.Series("flow_id", rows["flow_id"], dtype=pl.Int64)]
+    series += [_series(column, columns[column.name]) for column in FACT_COLUMNS]
+    return pl.DataFrame(series)
+
+
+def fill_facts(frame: pl.DataFrame) -> pl.DataFrame:
+    """Replace null by the `EMPTY` value in the columns that `read_heads` makes.
+
+    For a flow table whose flows were joined with the facts of those that have a head.
+    """
+    return frame.with_columns(
+        pl.col(column.name).fill_null(pl.lit(EMPTY[column.name], dtype=column.dtype))
+        for column in FACT_COLUMNS
+        if EMPTY[column.name] is not None
+    )
+
+
+def _series(column: Column, values: list[Any]) -> pl.Series:
+    arrow = _ARROW_LISTS.get(column.dtype)
+    if arrow is None:
+        return pl.Series(column.name, values, dtype=column.dtype)
+    # Arrow builds a column of lists ten times faster than Polars does from Python lists.
+    return pl.Series(column.name, pa.array(values, arrow), dtype=column.dtype)
+
+
+def _tls_facts(*streams: bytes) -> Facts:
+    facts: Facts = {}
+    flights = [list(handshake_messages(stream)) for stream in streams]
+    for stream, flight in zip(streams, flights, strict=True):
+        if flight and flight[0].kind == CLIENT_HELLO:
+            facts = _client_facts(stream, flight[0])
+            break
+    for flight in flights:
+        if flight and flight[0].kind == SERVER_HELLO:
+            facts |= _server_facts(flight, facts.get("tls_sni", ""))
+            break
+    return facts
+
+
+def _client_facts(stream: bytes, message: Message) -> Facts:
+    hello = read_client_hello(message)
+    return {
+        "tls_client_version": hello.version,
+        "tls_record_version": int.from_bytes(stream[1:3], "big"),
+        "tls_client_hello_bytes": min(hello.length, 0xFFFF),
+        "tls_session_id_bytes": hello.session_id_bytes,
+        "tls_sni": escape(hello.server_name),
+        "tls_alpn": [escape(name) for name in hello.alpn],
+        "tls_ciphers": hello.ciphers,
+        "tls_extensions": hello.extensions,
+        "tls_groups": hello.groups,
+        "tls_point_formats": hello.point_formats,
+        "tls_signature_algorithms": hello.signature_algorithms,
+        "tls_supported_versions": hello.supported_versions,
+        "ja3": ja3(hello),
+        "ja4": ja4(hello),
+    }
+
+
+def _server_facts(flight: list[Message], server_name: str) -> Facts:
+    """Return the facts of a server's flight.
+
+    A HelloRetryRequest already fixes version and cipher suite (RFC 8446, section 4.1.4); the
+    rest comes from the ServerHello that follows it.
+    """
+    facts: Facts = {}
+    for message in flight:
+        if message.kind == SERVER_HELLO:
+            hello = read_server_hello(message)
+            if hello is None:
+                break
+            facts["tls_version"] = hello.version
+            facts["tls_cipher"] = hello.cipher
+            if not hello.retry:
+                facts["tls_server_hello_bytes"] = min(hello.length, 0xFFFF)
+                facts["tls_server_extensions"] = hello.extensions
+                facts["tls_server_alpn"] = escape(hello.alpn)
+                facts["ja3s"] = ja3s(hello)
+        elif message.kind == CERTIFICATE:
+            facts |= _certificate_facts(message, server_name)
+            break
+        elif message.kind == SERVER_HELLO_DONE:
+            break
+    return facts
+
+
+def _certificate_facts(message: Message, server_name: str) -> Facts:
+    chain = read_chain(message)
+    if chain is None or not chain.certificates:
+        return {}
+    facts: Facts = {"cert_chain_bytes": chain.length}
+    if chain.whole:
+        facts["cert_count"] = min(len(chain.certificates), 0xFF)
+    leaf = read_certificate(chain.certificates[0])
+    if leaf is not None:
+        facts |= {
+            "cert_subject": leaf.subject,
+            "cert_issuer": leaf.issuer,
+            "cert_self_signed": leaf.self_signed,
+            "cert_not_before_s": leaf.not_before_s,
+            "cert_not_after_s": leaf.not_after_s,
+            "cert_names": leaf.alternative_names,
+            "cert_subject_fields": leaf.subject_fields,
+            "cert_key": leaf.key,
+            "cert_key_bits": leaf.key_bits,
+            "cert_matches_sni": leaf.covers(server_name),
+        }
+    return facts
+
+
+def _dns_facts(*streams: bytes) -> Facts:
+    messages = [message for stream in streams if (message := read_dns(stream)) is not None]
+    question = next((message for message in messages if not message.response), None)
+    answer = next((message for message in messages if message.response), None)
+    if answer is not None and question is not None and answer.identifier != question.identifier:
+        answer = None  # to a question whose datagram is not in this head
+    facts: Facts = {}
+    asked: DnsMessage | None = question or answer
+    if asked is not None:
+        facts |= {"dns_query": asked.name, "dns_query_type": asked.kind}
+    if answer is not None:
+        facts |= {
+            "dns_response_code": answer.code,
+            "dns_answers": answer.answers,
+            "dns_min_ttl": answer.min_ttl,
+        }
+    return facts

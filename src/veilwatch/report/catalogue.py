@@ -1,0 +1,57 @@
+"""The words of reports, one file for each language."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+class Text:
+    """Looks up sentences by dotted key and fills in their values.
+
+    A sentence that depends on a number is a table with the forms `one` and `other`, chosen by
+    the value `count`.
+    """
+
+    def __init__(self, language: str, words: dict[str, Any]) -> None:
+        self.language = language
+        self._words = words
+
+    def __call__(self, key: str, /, **values: object) -> str:
+        """Return the sentence of `key`.
+
+        Raises
+        ------
+        KeyError
+            If the catalogue does not have it.
+        """
+        found = self._find(key)
+        if isinstance(found, dict):
+            found = found["one"] if values.get("count") == 1 and "one" in found else found["other"]
+        number = {k: f"{v:,}" if isinstance(v, int) else v for k, v in values.items()}
+        return str(found).format(**number)
+
+    def has(self, key: str) -> bool:
+        """Whether the catalogue has a sentence of that key."""
+        try:
+            self._find(key)
+        except KeyError:
+            return False
+        return True
+
+    def _find(self, key: str) -> Any:
+        found: Any = self._words
+        for name in key.split("."):
+            if not isinstance(found, dict) or name not in found:
+                raise KeyError(key)
+            found = found[name]
+        return found
+
+
+@cache
+def catalogue(language: str = "en") -> Text:
+    """Return the words of one language (`report/text/<language>.toml`)."""
+    source = files("veilwatch.report") / "text" / f"{language}.toml"
+    return Text(language, tomllib.loads(source.read_text(encoding="utf-8")))

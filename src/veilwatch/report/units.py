@@ -1,0 +1,134 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND: Final = 10**9
+
+
+def number(value: float) -> str:
+    """Return a count with thousands separated."""
+    return f"{value:,.0f}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes with a decimal unit.
+
+    Examples
+    --------
+    >>> size(999), size(12_345), size(9_990_000)
+    ('999 B', '12.3 kB', '9.99 MB')
+    """
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if value < 999.5 or unit == "PB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+
+
+def share(part: float, whole: float = 1.0) -> str:
+    """Return a share in per cent, a dash where there is nothing to share."""
+    return percent(part / whole) if whole else "–"
+
+
+def percent(value: float | None) -> str:
+    """Return a rate in per cent with the figures that matter; a dash for None."""
+    if value is None or math.isnan(value):
+        return "–"
+    scaled = value * 100
+    if value in (0, 1):
+        return f"{scaled:.0f} %"
+    if scaled > 99.9:
+        return "> 99.9 %"
+    if scaled < 0.01:
+        return "< 0.01 %"
+    return f"{scaled:.1f} %" if scaled >= 1 else f"{scaled:.2g} %"
+
+
+def target(value: float | None) -> str:
+    """Return a rate that somebody chose, without places that only look exact."""
+    return "–" if value is None else f"{value * 100:g} %"
+
+
+def endpoint(ip: str, port: int) -> str:
+    """Return address and port as in a URL; the address alone for port 0.
+
+    Examples
+    --------
+    >>> endpoint("192.0.2.1", 443), endpoint("2001:db8::1", 443), endpoint("192.0.2.1", 0)
+    ('192.0.2.1:443', '[2001:db8::1]:443', '192.0.2.1')
+    """
+    if not port:
+        return ip
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def rate(value: float | None) -> str:
+    """Return a figure between 0 and 1 with three places; a dash for None."""
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def score(value: float) -> str:
+    """Return a score; never 1.000 or 0.000 where it is neither."""
+    if 0.9995 <= value < 1:
+        return "> 0.999"
+    return "< 0.001" if 0 < value < 0.0005 else f"{value:.3f}"
+
+
+def one_in(value: float) -> str:
+    """Return a small rate as its inverse: 0.001 as "1,000"."""
+    return number(1 / value)
+
+
+def moment(ns: int) -> datetime:
+    """Return a packet time as UTC, to the microsecond."""
+    return _EPOCH + timedelta(microseconds=ns // 1000)
+
+
+def date_time(ns: int | None) -> str:
+    """Return a packet time to the second in UTC; a dash for None."""
+    return "–" if ns is None else f"{moment(ns):%Y-%m-%d %H:%M:%S}"
+
+
+def clock(ns: int, span_ns: int) -> str:
+    """Return a packet time as short as the span around it allows."""
+    when = moment(ns)
+    if span_ns <= 10 * _SECOND:
+        return f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}"
+    if span_ns <= 600 * _SECOND:
+        return f"{when:%H:%M:%S}"
+    if span_ns <= 36 * 3600 * _SECOND:
+        return f"{when:%H:%M}"
+    if span_ns <= 10 * 86400 * _SECOND:
+        return f"{when:%d %b %H:%M}"
+    return f"{when:%Y-%m-%d}"
+
+
+def duration(ns: int) -> str:
+    """Return a span with at most two units.
+
+    Examples
+    --------
+    >>> duration(1_500_000), duration(95 * 10**9), duration(93_600 * 10**9)
+    ('1.5 ms', '1 min 35 s', '1 d 2 h')
+    """
+    if ns < _SECOND:
+        return f"{ns / 1e6:.3g} ms"
+    seconds = round(ns / _SECOND)
+    if seconds < 60:
+        return f"{ns / _SECOND:.3g} s"
+    if seconds < 3600:
+        return _two_units(seconds, 60, "min", 1, "s")
+    if seconds < 86400:
+        return _two_units(seconds, 3600, "h", 60, "min")
+    return _two_units(seconds, 86400, "d", 3600, "h")
+
+
+def _two_units(seconds: int, big: int, big_name: str, small: int, small_name: str) -> str:
+    rest = seconds % big // small
+    return f"{seconds // big:,} {big_name}" + (f" {rest} {small_name}" if rest else "")

@@ -1,0 +1,58 @@
+"""The verdict in sentences, the same on the page and in the console."""
+
+from __future__ import annotations
+
+import math
+
+from veilwatch.report import units
+from veilwatch.report.catalogue import Text
+from veilwatch.report.document import ReportDocument
+
+
+def verdict(document: ReportDocument, text: Text) -> str:
+    """Return the one sentence that a reader takes away."""
+    if document.alerted_hosts:
+        return text("verdict.hosts", count=document.alerted_hosts, hosts=document.traffic.hosts)
+    if document.alerted_flows:
+        return text("verdict.flows_only", count=document.alerted_flows)
+    if document.traffic.flows:
+        return text("verdict.quiet")
+    return text("verdict.no_flows" if document.reading.packets else "verdict.no_packets")
+
+
+def details(document: ReportDocument, text: Text) -> list[str]:
+    """Return what belongs beside it: the strongest host, and what chance alone would give."""
+    traffic = document.traffic
+    if not traffic.flows:
+        return []
+    sentences = []
+    if document.hosts:
+        alert = document.hosts[0].alert
+        sentences.append(
+            text(
+                "verdict.strongest",
+                host=alert.host,
+                subscriber=alert.subscriber
+                and text("verdict.strongest_subscriber", name=alert.subscriber),
+                score=units.score(alert.score),
+                family=alert.family and text("verdict.strongest_family", name=alert.family),
+            )
+        )
+    elif not document.alerted_flows:
+        sentences.append(text("verdict.quiet_scope", flows=traffic.flows, hosts=traffic.hosts))
+    expected, rate = document.expected_false_alerts, document.model.target_fpr
+    if expected is None or not rate:
+        return [*sentences, text("chance.unknown")]
+    sentences.append(text("chance.rate", one_in=units.one_in(rate)))
+    sentences.append(
+        text(
+            "chance.expected",
+            flows=traffic.flows,
+            expected=f"{expected:,.0f}" if expected >= 9.5 else f"{expected:.2g}",
+            alerts=document.alerted_flows,
+        )
+    )
+    # Two standard deviations of a Poisson count above its mean.
+    if 0 < document.alerted_flows <= expected + 2 * math.sqrt(expected):
+        sentences.append(text("chance.within"))
+    return sentences

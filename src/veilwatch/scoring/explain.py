@@ -1,0 +1,70 @@
+"""Why a flow scored as it did, in words that an analyst can check."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.registry import BenignRange
+from veilwatch.schema.features import FeatureFrame, FeatureSpec
+from veilwatch.schema.scores import Reason
+
+SHOWN_REASONS: Final = 6
+"""Reasons given for a flow: the next ones rarely add a tenth of the first."""
+
+
+def reasons(
+    features: FeatureFrame,
+    contributions: npt.NDArray[np.float64],
+    ranges: dict[str, BenignRange],
+) -> list[list[Reason]]:
+    """Return the strongest reasons of each flow, strongest first.
+
+    Parameters
+    ----------
+    features
+        The flows.
+    contributions
+        What each feature added to the log-odds, shape (flows, features).
+    ranges
+        Where benign flows usually lie, by feature.
+    """
+    specs = features.schema.features
+    strongest = np.argsort(-np.abs(contributions), axis=1)[:, :SHOWN_REASONS]
+    return [
+        [
+            _reason(specs[k], float(features.values[row, k]), float(contributions[row, k]), ranges)
+            for k in columns
+        ]
+        for row, columns in enumerate(strongest)
+    ]
+
+
+def _reason(
+    spec: FeatureSpec, value: float, contribution: float, ranges: dict[str, BenignRange]
+) -> Reason:
+    usual = ranges.get(spec.name)
+    if np.isnan(value):
+        found = "does not apply"
+    else:
+        found = _quantity(value, spec.unit)
+    text = f"{spec.doc}: {found}"
+    if usual is not None:
+        text += (
+            f"; benign flows mostly {_quantity(usual.low, '')} to "
+            f"{_quantity(usual.high, spec.unit)}"
+        )
+    return Reason(spec.name, value, contribution, text)
+
+
+def _quantity(value: float, unit: str) -> str:
+    """Write a number as people do: no more digits than tell something."""
+    if value == round(value) and abs(value) < 1e15:
+        number = f"{value:,.0f}"
+    elif abs(value) >= 0.001:
+        number = f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    else:
+        number = f"{value:.1e}"
+    return f"{number} {unit}".rstrip()

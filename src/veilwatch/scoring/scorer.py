@@ -1,0 +1,124 @@
+"""Scoring of flow tables as they come, and of their hosts at the end."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from veilwatch.detectors.evidence import group_scores
+from veilwatch.registry import Model
+from veilwatch.schema.features import FeatureFrame
+from veilwatch.schema.flows import FlowTable
+from veilwatch.schema.scores import Reason, ScoreFrame
+from veilwatch.scoring.explain import reasons
+
+EXPLAINED_PER_TABLE: Final = 256
+"""Most flows of one table that are explained, the best-scored of each host first: an exact
+explanation costs as much as scoring hundreds of flows."""
+
+HOST: Final = ("src_ip", "source")
+"""A host is the initiator's address within one input."""
+
+KEPT_COLUMNS: Final = (
+    *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
+    *("protocol", "ip_version", "icmp_type", "icmp_code", "service", "gtp_depth"),
+    *("outer_src_ip", "outer_dst_ip", "fwd_teid", "bwd_teid", "fwd_qfi", "bwd_qfi"),
+    *("fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes"),
+    *("fwd_payload_bytes", "bwd_payload_bytes", "tls_sni", "tls_version", "tls_alpn"),
+    *("tls_server_alpn", "ja3", "ja3s", "ja4", "cert_subject", "cert_issuer", "quic_version"),
+    *("dns_query", "score", "alert"),
+)
+"""Columns that alerts and the report need; the rest of a table is given back to the caller and
+not kept, so that a long capture costs about 250 bytes a flow here."""
+
+
+class FlowScorer:
+    """Score flow tables one after the other, then their hosts.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._kept: list[pl.DataFrame] = []
+        self._reasons: dict[int, list[Reason]] = {}
+
+    def add(self, table: FlowTable) -> pl.DataFrame:
+        """Score one table; return it with the further columns `score` and `alert`."""
+        features = self._model.features(table)
+        score = self._model.score(features)
+        alert = score >= self._model.manifest.thresholds.flow
+        frame = table.frame.with_columns(
+            pl.Series("score", score, pl.Float32), pl.Series("alert", alert, pl.Boolean)
+        )
+        self._kept.append(frame.select(KEPT_COLUMNS))
+        self._explain(frame, features)
+        return frame
+
+    def finish(self) -> ScoreFrame:
+        """Return the scores of all tables and of their hosts."""
+        flows = pl.concat(self._kept)
+        thresholds = self._model.manifest.thresholds
+        return ScoreFrame(
+            flows, _hosts(flows, thresholds.group), thresholds.flow, thresholds.group, self._reasons
+        )
+
+    def _explain(self, frame: pl.DataFrame, features: FeatureFrame) -> None:
+        """Explain alerted flows and the flow that speaks most against each host."""
+        least = min(self._model.manifest.thresholds.flow, self._model.manifest.thresholds.group)
+        rows = (
+            frame.lazy()
+            .select(*HOST, "score")
+            .with_row_index("row")
+            .filter(pl.col("score") >= least)
+            .with_columns(rank=pl.col("score").rank("ordinal", descending=True).over(HOST))
+            .sort("rank", "score", descending=[False, True])
+            .head(EXPLAINED_PER_TABLE)
+            .collect()["row"]
+            .to_numpy()
+        )
+        if not len(rows):
+            return
+        chosen = FeatureFrame(features.schema, features.values[rows], features.keys[rows])
+        found = reasons(chosen, self._model.explain(chosen), self._model.manifest.benign_ranges)
+        self._reasons.update(zip(chosen.keys["flow_id"].to_list(), found, strict=True))
+
+
+def _hosts(flows: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """Add up the evidence of each host's flows."""
+    hosts = (
+        flows.lazy()
+        .group_by(HOST, maintain_order=True)
+        .agg(
+            flows=pl.len(),
+            alerts=pl.col("alert").sum(),
+            first_ns=pl.col("first_ns").min(),
+            last_ns=pl.col("last_ns").max(),
+        )
+        .with_row_index("host_index")
+        .collect()
+    )
+    index = flows.join(
+        hosts.select(*HOST, "host_index"), on=HOST, how="left", maintain_order="left"
+    )
+    score = group_scores(
+        flows["score"].to_numpy().astype(np.float64),
+        index["host_index"].to_numpy().astype(np.int64),
+        hosts.height,
+    )
+    return hosts.select(
+        pl.col("src_ip").alias("host"),
+        pl.lit("").alias("subscriber"),
+        "source",
+        "flows",
+        "alerts",
+        "first_ns",
+        "last_ns",
+        pl.Series("score", score, pl.Float32),
+        pl.Series("alert", score >= threshold, pl.Boolean),
+    )

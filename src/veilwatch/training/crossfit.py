@@ -1,0 +1,77 @@
+"""Cross-fitting: each capture is scored by a detector that never saw its fold.
+
+The detectors of all folds together are the model, and the scores that they gave to what they
+never saw calibrate its thresholds: no capture has to be given up for calibration alone, and no
+threshold comes from a capture that shaped the score (CV+, Barber et al., Annals of Statistics
+2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.detectors import DETECTORS, Detector, DetectorSettings, TrainingSet
+from veilwatch.errors import TrainingError
+from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.features import FeatureFrame
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """Result of cross-fitting.
+
+    Attributes
+    ----------
+    members
+        One detector for each fold, trained on the other folds.
+    score
+        float64, score of each flow by the detector that did not learn from its fold,
+        shape (flows,).
+    """
+
+    members: list[Detector]
+    score: npt.NDArray[np.float64]
+
+
+def cross_fit(
+    detector: str,
+    training: TrainingSet,
+    fold: npt.NDArray[np.int64],
+    settings: DetectorSettings,
+    progress: Progress = SILENT,
+) -> CrossFit:
+    """Train one detector for each fold and score every flow from outside.
+
+    Parameters
+    ----------
+    fold
+        Fold of each flow, shape (flows,).
+
+    Raises
+    ------
+    TrainingError
+        If the flows outside some fold are of one class only.
+    """
+    folds = int(fold.max()) + 1
+    score = np.full(len(fold), np.nan)
+    members: list[Detector] = []
+    progress.start(f"training {detector}, {folds} folds", folds)
+    for number in range(folds):
+        inside = np.flatnonzero(fold == number)
+        outside = np.flatnonzero(fold != number)
+        if len(np.unique(training.malicious[outside])) < 2:
+            raise TrainingError(
+                f"all captures of one class fall into fold {number + 1} of {folds}",
+                hint="use fewer folds, or add captures from other sources",
+            )
+        member = DETECTORS[detector]()
+        member.fit(training.take(outside), settings)
+        frame = training.features
+        held_out = FeatureFrame(frame.schema, frame.values[inside], frame.keys[inside])
+        score[inside] = member.predict_proba(held_out)
+        members.append(member)
+        progress.advance()
+    return CrossFit(members, score)

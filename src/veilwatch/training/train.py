@@ -1,0 +1,195 @@
+"""Training of a model from a corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch import __version__
+from veilwatch.corpus.catalogue import Corpus
+from veilwatch.detectors import DETECTORS, DetectorSettings, TrainingSet
+from veilwatch.detectors.evidence import group_scores
+from veilwatch.errors import TrainingError
+from veilwatch.evaluation.calibration import conformal_threshold
+from veilwatch.evaluation.evaluate import evaluate_scores
+from veilwatch.evaluation.labelled import Labels, read_labels, require_both_classes
+from veilwatch.evaluation.splits import SplitBy, assign_folds
+from veilwatch.features import compute_features
+from veilwatch.progress import SILENT, Progress
+from veilwatch.registry import (
+    BenignRange,
+    CorpusCard,
+    Model,
+    ModelManifest,
+    Thresholds,
+)
+from veilwatch.registry.manifest import FeatureCard
+from veilwatch.schema.features import FeatureFrame
+from veilwatch.schema.flows import FlowTable
+from veilwatch.training.crossfit import cross_fit
+from veilwatch.training.weights import flow_weights
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """What the user chooses.
+
+    Attributes
+    ----------
+    detector
+        Name of a detector.
+    target_rate
+        False-positive rate that the thresholds aim at.
+    folds
+        Parts that the captures are split into for cross-fitting.
+    split
+        What stays together in a fold: "group" (one source, family and day) or "source".
+    shortcuts
+        Whether features that tell the place rather than the threat take part.
+    settings
+        Seed, threads and parameters of the detector.
+    """
+
+    detector: str = "lightgbm"
+    target_rate: float = 0.01
+    folds: int = 5
+    split: SplitBy = "group"
+    shortcuts: bool = False
+    settings: DetectorSettings = field(default_factory=DetectorSettings)
+
+
+def train_model(
+    corpus: Corpus,
+    manifest_path: Path,
+    options: TrainingOptions,
+    *,
+    name: str = "",
+    progress: Progress = SILENT,
+) -> Model:
+    """Train, calibrate and describe a model.
+
+    Raises
+    ------
+    TrainingError
+        If the corpus holds one class only, or too few groups for the folds.
+    """
+    began = time.monotonic()
+    labels = read_labels(corpus)
+    require_both_classes(labels)
+    training = training_set(corpus, labels, options)
+    fold = assign_folds(
+        corpus.entries, options.split, folds=options.folds, seed=options.settings.seed
+    )
+    fit = cross_fit(options.detector, training, fold[labels.capture], options.settings, progress)
+    thresholds = calibrate(fit.score, labels, options.target_rate)
+    held_out = evaluate_scores(
+        fit.score,
+        labels,
+        corpus.entries,
+        flow_threshold=thresholds.flow,
+        capture_threshold=thresholds.group,
+    )
+    features = training.features
+    manifest = ModelManifest(
+        name=name or f"{options.detector} on {manifest_path.name}",
+        detector=options.detector,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        veilwatch=__version__,
+        seed=options.settings.seed,
+        parameters={**options.settings.parameters, "folds": options.folds, "split": options.split},
+        members=[f"member-{k}" for k in range(len(fit.members))],
+        features=FeatureCard(
+            sets=list(DETECTORS[options.detector].feature_sets),
+            shortcuts=options.shortcuts,
+            hash=features.schema.hash,
+            names=features.schema.names,
+        ),
+        corpus=_corpus_card(corpus, labels, manifest_path),
+        thresholds=thresholds,
+        held_out={"split": options.split, **held_out},
+        benign_ranges=_benign_ranges(features, labels.malicious),
+        training_seconds=round(time.monotonic() - began, 1),
+        files={},
+    )
+    return Model(fit.members, manifest)
+
+
+def training_set(corpus: Corpus, labels: Labels, options: TrainingOptions) -> TrainingSet:
+    """Compute the features of a corpus and weigh its flows.
+
+    Raises
+    ------
+    TrainingError
+        If the detector is unknown.
+    """
+    detector = DETECTORS.get(options.detector)
+    if detector is None:
+        raise TrainingError(
+            f"unknown detector {options.detector!r}", hint=f"known: {', '.join(DETECTORS)}"
+        )
+    features = compute_features(
+        FlowTable(corpus.flows), detector.feature_sets, shortcuts=options.shortcuts
+    )
+    groups = {group: k for k, group in enumerate(sorted({e.group for e in corpus.entries}))}
+    group = np.array([groups[entry.group] for entry in corpus.entries], np.int64)
+    return TrainingSet(
+        features,
+        labels.malicious,
+        labels.capture,
+        group[labels.capture],
+        flow_weights(labels.capture, labels.malicious),
+    )
+
+
+def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Thresholds:
+    """Choose thresholds on held-out scores of benign flows and benign captures."""
+    captures = group_scores(score, labels.capture, len(labels.capture_malicious))
+    benign_captures = captures[~labels.capture_malicious & ~np.isnan(captures)]
+    benign_flows = score[~labels.malicious]
+    return Thresholds(
+        target_false_positive_rate=rate,
+        flow=conformal_threshold(benign_flows, rate),
+        group=conformal_threshold(benign_captures, rate),
+        benign_flows=len(benign_flows),
+        benign_captures=len(benign_captures),
+    )
+
+
+def _benign_ranges(
+    features: FeatureFrame, malicious: npt.NDArray[np.bool_]
+) -> dict[str, BenignRange]:
+    benign = features.values[~malicious]
+    out = {}
+    for k, name in enumerate(features.schema.names):
+        column = benign[:, k]
+        column = column[~np.isnan(column)]
+        if len(column):
+            low, median, high = (float(v) for v in np.quantile(column, [0.05, 0.5, 0.95]))
+            out[name] = BenignRange(low=low, median=median, high=high)
+    return out
+
+
+def _corpus_card(corpus: Corpus, labels: Labels, manifest_path: Path) -> CorpusCard:
+    malicious = int(labels.capture_malicious.sum())
+    return CorpusCard(
+        manifest_sha256=hashlib.sha256(manifest_path.read_bytes()).hexdigest(),
+        captures={entry.name: corpus.hashes[entry.name] for entry in corpus.entries},
+        malicious_captures=malicious,
+        benign_captures=len(corpus.entries) - malicious,
+        malicious_flows=int(labels.malicious.sum()),
+        benign_flows=int((~labels.malicious).sum()),
+        sources=sorted({entry.source_repo for entry in corpus.entries}),
+        emulated=any(is_emulated(entry.extra) for entry in corpus.entries),
+    )
+
+
+def is_emulated(extra: dict[str, Any]) -> bool:
+    """Whether a manifest row marks its capture as emulated."""
+    return str(extra.get("emulated", "")).strip() in {"1", "true"}

@@ -1,0 +1,31 @@
+"""How much each flow counts in training."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+CAPTURE_EXPONENT: Final = 0.5
+"""A capture of n flows weighs n^(1 - 0.5): a sweep of 80,000 flows does not outvote a family of
+60, and a capture with a single flow is not worth as much as one with hundreds."""
+
+
+def flow_weights(
+    capture: npt.NDArray[np.int64], malicious: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Return weights that damp large captures and balance the classes, with mean 1.
+
+    Parameters
+    ----------
+    capture
+        Index of each flow's capture, shape (flows,).
+    malicious
+        Label of each flow, shape (flows,).
+    """
+    sizes = np.bincount(capture)[capture].astype(np.float64)
+    weight = sizes**-CAPTURE_EXPONENT
+    for mask in (malicious, ~malicious):
+        weight[mask] *= len(weight) / 2 / max(weight[mask].sum(), 1e-12)
+    return np.asarray(weight)

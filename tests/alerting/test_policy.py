@@ -1,0 +1,161 @@
+"""Alerts say exactly what the scores say, in the order that analysts read."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import polars as pl
+import pytest
+
+from tests.report import factory
+from veilwatch.alerting.policy import raise_alerts, severity
+from veilwatch.errors import VeilwatchError
+from veilwatch.schema.alerts import Tunnel
+from veilwatch.schema.captures import CaptureReport, FileReport
+from veilwatch.schema.scores import Reason, ScoreFrame
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "expected"),
+    [
+        (0.5, 0.5, 3),
+        (0.79, 0.5, 3),
+        (0.81, 0.5, 2),
+        (0.96, 0.5, 1),
+        (0.9991, 0.999, 3),
+        (0.99999, 0.999, 1),
+        (0.02, 0.001, 1),
+        (1.0, 1.0, 3),
+        (1.0, 0.9, 1),
+        (0.0, 0.0, 3),
+    ],
+)
+def test_severity_compares_odds(score: float, threshold: float, expected: int) -> None:
+    assert severity(score, threshold) == expected
+
+
+def small() -> tuple[ScoreFrame, CaptureReport]:
+    flows = factory.flow_frame(
+        5,
+        flow_id=[11, 12, 13, 14, 15],
+        source=[0, 0, 1, 1, 0],
+        first_ns=[5, 4, 3, 2, 1],
+        last_ns=[50, 40, 30, 20, 10],
+        src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2", "fd00::1"],
+        dst_ip=["203.0.113.1"] * 4 + ["fd00::2"],
+        protocol=[6, 17, 6, 6, 58],
+        tls_sni=["a.example", "", "", "", ""],
+        dns_query=["", "b.example", "", "", ""],
+        service=["tls", "dns", "tls", "", ""],
+        gtp_depth=[1, 0, 1, 0, 0],
+        fwd_teid=[0xFFFFFFFF, 0, 7, 0, 0],
+        fwd_qfi=[255, 255, 5, 255, 255],
+        bwd_qfi=[9, 255, 6, 255, 255],
+        outer_src_ip=["192.0.2.1", "", "192.0.2.1", "", ""],
+        outer_dst_ip=["192.0.2.2", "", "192.0.2.2", "", ""],
+    ).with_columns(
+        score=pl.Series([0.7, 0.9, 0.8, 0.2, 0.95], dtype=pl.Float32),
+        alert=pl.Series([True, True, True, False, False]),
+    )
+    hosts = pl.DataFrame(
+        {
+            "host": ["10.0.0.1", "10.0.0.1", "10.0.0.2"],
+            "subscriber": ["s1", None, ""],
+            "source": pl.Series([0, 1, 1], dtype=pl.UInt32),
+            "flows": [2, 1, 1],
+            "alerts": [2, 1, 0],
+            "first_ns": [4, 3, 2],
+            "last_ns": [50, 30, 20],
+            "score": pl.Series([0.6, 0.9, 0.1], dtype=pl.Float32),
+            "alert": [True, True, False],
+        }
+    )
+    scores = ScoreFrame(flows, hosts, 0.6, 0.5, {13: [Reason("x", 1.0, 2.0, "because")]})
+    return scores, CaptureReport([FileReport("a.pcap"), FileReport("b.pcap")])
+
+
+def test_hosts_come_first_then_flows_each_by_score() -> None:
+    scores, captures = small()
+    alerts = raise_alerts(scores, captures=captures, emulated=False)
+    assert [(a.kind, a.flow_id) for a in alerts] == [
+        ("host", 13),
+        ("host", 12),
+        ("flow", 12),
+        ("flow", 13),
+        ("flow", 11),
+    ]
+
+
+def test_an_alert_carries_the_facts_of_its_flow() -> None:
+    scores, captures = small()
+    by_flow = {
+        a.flow_id: a
+        for a in raise_alerts(scores, captures=captures, emulated=True, families={13: "Conti"})
+        if a.kind == "flow"
+    }
+    assert [by_flow[i].application for i in (11, 12, 13)] == ["a.example", "b.example", "tls"]
+    assert by_flow[13].family == "Conti" and by_flow[11].family == ""
+    assert by_flow[13].reasons[0].text == "because" and by_flow[11].reasons == ()
+    assert by_flow[13].capture == "b.pcap" and by_flow[11].capture == "a.pcap"
+    assert by_flow[12].tunnel is None
+    assert by_flow[11].tunnel == Tunnel("192.0.2.1", "192.0.2.2", 0xFFFFFFFF, 0, 9, 1)
+    tunnel = by_flow[13].tunnel
+    assert tunnel is not None and tunnel.qfi == 5
+    assert all(a.emulated for a in by_flow.values())
+    assert by_flow[11].threshold == 0.6
+
+
+def test_a_host_alert_points_at_its_own_best_flow_and_family() -> None:
+    scores, captures = small()
+    families = {11: "Conti", 12: "LockBit", 13: "Akira"}
+    second, first = sorted(
+        (
+            a
+            for a in raise_alerts(scores, captures=captures, emulated=False, families=families)
+            if a.kind == "host"
+        ),
+        key=lambda a: a.score,
+    )
+    # Same address in two captures: two hosts that must not be mixed.
+    assert (first.flow_id, first.family, first.subscriber) == (13, "Akira", "")
+    assert (second.flow_id, second.family, second.subscriber) == (12, "LockBit", "s1")
+    assert (second.first_ns, second.last_ns) == (4, 50)
+    assert second.evidence == {"flows": 2, "alerts": 2}
+    assert second.threshold == 0.5
+
+
+def test_subscribers_with_one_address_stay_apart() -> None:
+    scores, captures = small()
+    flows = scores.flows.with_columns(
+        source=pl.lit(0, dtype=pl.UInt32), subscriber=pl.Series(["s1", "s2", "s1", "s3", "s4"])
+    )
+    hosts = scores.hosts.with_columns(
+        source=pl.lit(0, dtype=pl.UInt32), subscriber=pl.Series(["s1", "s2", "s3"])
+    )
+    alerts = raise_alerts(
+        dataclasses.replace(scores, flows=flows, hosts=hosts), captures=captures, emulated=False
+    )
+    assert {(a.subscriber, a.flow_id) for a in alerts if a.kind == "host"} == {
+        ("s1", 13),
+        ("s2", 12),
+    }
+
+
+def test_an_alerted_host_is_never_dropped_silently() -> None:
+    scores, captures = small()
+    hosts = scores.hosts.with_columns(host=pl.lit("10.9.9.9"))
+    with pytest.raises(VeilwatchError, match=r"10\.9\.9\.9"):
+        raise_alerts(dataclasses.replace(scores, hosts=hosts), captures=captures, emulated=False)
+
+
+def test_every_alerted_row_of_a_large_run_has_one_alert() -> None:
+    scene = factory.scene()
+    flows = scene.scores.flows.filter("alert")["flow_id"].to_list()
+    hosts = scene.scores.hosts.filter("alert").height
+    assert sorted(a.flow_id for a in scene.alerts if a.kind == "flow") == sorted(flows)
+    assert sum(a.kind == "host" for a in scene.alerts) == hosts == 3
+
+
+def test_no_flows_no_alerts() -> None:
+    scene = factory.empty_scene()
+    assert raise_alerts(scene.scores, captures=scene.captures, emulated=False) == []

@@ -1,0 +1,120 @@
+"""Kernels against the reference on packets that Hypothesis nests, cuts and corrupts."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
+from scapy.layers.ipsec import AH
+from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
+from scapy.layers.sctp import SCTP
+from scapy.packet import Packet, Raw
+
+from tests.decode.frames import Frame, as_block, assert_as_reference
+
+addresses4 = st.ip_addresses(v=4).map(str)
+addresses6 = st.ip_addresses(v=6).map(str)
+ports = st.integers(0, 65535)
+
+
+@st.composite
+def transports(draw: st.DrawFn) -> Packet:
+    payload = Raw(draw(st.binary(max_size=24)))
+    flags = draw(st.sampled_from(["S", "SA", "A", "PA", "FA", "R", "SEC"]))
+    options = draw(
+        st.lists(
+            st.sampled_from([("MSS", 1460), ("WScale", 200), ("NOP", None), ("SAckOK", b"")]),
+            max_size=4,
+        )
+    )
+    header = draw(
+        st.sampled_from(
+            [
+                TCP(sport=draw(ports), dport=draw(ports), flags=flags, options=options),
+                UDP(sport=draw(ports), dport=draw(ports)),
+                UDP(sport=draw(ports), dport=2152),
+                UDP(sport=draw(ports), dport=2152) / GTP_U_Header(gtp_type=1, S=1),
+                SCTP(sport=draw(ports), dport=draw(ports)),
+                ICMP(type=draw(st.integers(0, 255))),
+                ICMPv6EchoRequest(),
+                Raw(b""),
+            ]
+        )
+    )
+    return header / payload
+
+
+@st.composite
+def networks(draw: st.DrawFn, upper: Packet) -> Packet:
+    if draw(st.booleans()):
+        flags, frag = draw(st.sampled_from([(0, 0), (0, 0), ("DF", 0), ("MF", 0), (0, 9)]))
+        options = [IPOption_NOP()] * draw(st.integers(0, 4))
+        header: Packet = IP(
+            src=draw(addresses4), dst=draw(addresses4), flags=flags, frag=frag, options=options
+        )
+        if draw(st.integers(0, 9)) == 0:
+            header /= AH(icv=b"\0" * 12)
+        return header / upper
+    header = IPv6(src=draw(addresses6), dst=draw(addresses6), tc=draw(st.integers(0, 255)))
+    extensions = st.sampled_from(
+        [
+            IPv6ExtHdrHopByHop(),
+            IPv6ExtHdrDestOpt(),
+            IPv6ExtHdrRouting(),
+            IPv6ExtHdrFragment(m=1, id=9),
+            IPv6ExtHdrFragment(offset=3),
+            AH(icv=b"\0" * 12),
+        ]
+    )
+    for extension in draw(st.lists(extensions, max_size=3)):
+        header /= extension.copy()
+    return header / upper
+
+
+@st.composite
+def packets(draw: st.DrawFn) -> bytes:
+    packet = draw(networks(draw(transports())))
+    for _ in range(draw(st.integers(0, 6))):
+        header = GTP_U_Header(
+            teid=draw(st.integers(0, 2**32 - 1)), S=draw(st.integers(0, 1)), PN=0, gtp_type=255
+        )
+        if draw(st.booleans()):
+            header.E, header.next_ex = 1, 0x85
+            header /= GTPPDUSessionContainer(
+                type=draw(st.integers(0, 1)), QFI=draw(st.integers(0, 63))
+            )
+        # the payload as bytes: Scapy would otherwise recompute what it believes about it
+        tunnel = UDP(sport=draw(ports), dport=2152) / header / Raw(bytes(packet))
+        packet = draw(networks(tunnel))
+    frame: Packet = Ether()
+    for tag in draw(st.lists(st.sampled_from([Dot1Q, Dot1AD]), max_size=3)):
+        frame /= tag(vlan=draw(st.integers(0, 4095)))
+    return bytes(frame / packet)
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> Frame:
+    data = bytearray(draw(packets()))
+    length = len(data)
+    for _ in range(draw(st.integers(0, 3))):
+        data[draw(st.integers(0, length - 1))] = draw(st.integers(0, 255))
+    data += bytes(draw(st.sampled_from([0, 0, 6, 18])))  # Ethernet padding
+    if draw(st.booleans()):
+        del data[draw(st.integers(0, len(data))) :]
+    claimed = draw(st.sampled_from([None, length, length, 0, 2**32 - 1]))
+    return Frame(bytes(data), 1, claimed)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(frames(), min_size=1, max_size=4))
+def test_kernels_agree_with_the_reference(sample: list[Frame]) -> None:
+    assert_as_reference(as_block(sample))

@@ -1,0 +1,157 @@
+"""The document says what the scores, alerts and counters say, in bounded size."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from typing import Any
+
+import pytest
+
+from tests.report import factory
+from veilwatch.report import build
+from veilwatch.report.bins import score_histogram, time_grid, timeline
+from veilwatch.report.document import ReportDocument
+from veilwatch.report.names import MAX_NAME, visible
+from veilwatch.schema.packets import Status
+
+
+def document(scene: factory.Scene, **changes: Any) -> ReportDocument:
+    return build.build_document(
+        **{
+            "captures": scene.captures,
+            "balance": scene.balance,
+            "scores": scene.scores,
+            "alerts": scene.alerts,
+            "manifest": scene.manifest,
+            "emulated": scene.emulated,
+        }
+        | changes
+    )
+
+
+def test_decoded_and_refused_are_all_packets_read() -> None:
+    scene = factory.scene(infected_hosts=1)
+    reading = document(scene).reading
+    assert reading.packets == scene.captures.packets == reading.decoded + reading.refused
+    assert [(line.status, line.packets) for line in reading.balance] == [
+        ("NOT_IP", 312),
+        ("LATER_FRAGMENT", 148),
+        ("TUNNEL_PAYLOAD", 61),
+    ]
+    lower = {name.lower(): count for name, count in scene.balance.items()}
+    assert document(scene, balance=lower).reading == reading
+
+
+def test_every_status_has_a_meaning_in_words() -> None:
+    from veilwatch.report.catalogue import catalogue
+
+    for status in Status:
+        assert status is Status.OK or catalogue().has(f"status.{status.name}")
+
+
+def test_traffic_sums_to_the_flow_table() -> None:
+    scene = factory.scene()
+    flows = scene.scores.flows
+    result = document(scene)
+    assert result.traffic.flows == flows.height == sum(s.flows for s in result.traffic.services)
+    assert result.traffic.bytes == int(flows["fwd_bytes"].sum() + flows["bwd_bytes"].sum())
+    encrypted = flows.filter(flows["service"].is_in(["tls", "quic", "ssh"]))
+    assert result.traffic.encrypted_flows == encrypted.height
+    assert sum(result.timeline.flows) == flows.height
+    assert sum(result.timeline.bytes) == result.traffic.bytes
+    assert sum(result.timeline.alerts) == flows["alert"].sum() == result.alerted_flows
+    assert sum(result.scores.above) == result.alerted_flows
+    assert sum(result.scores.below) == flows.height - result.alerted_flows
+
+
+def test_a_host_card_holds_only_its_own_flows() -> None:
+    scene = factory.scene()
+    for card in document(scene).hosts:
+        own = scene.scores.flows.filter(scene.scores.flows["src_ip"] == card.alert.host)
+        assert card.flows == own.height == sum(card.timeline.flows)
+        assert card.alerted_flows == own["alert"].sum() == sum(card.timeline.alerts)
+        assert sum(family.flows for family in card.families) == card.alerted_flows
+        assert {server.address for server in card.servers} <= set(own["dst_ip"])
+
+
+def test_tunnels() -> None:
+    scene = factory.scene()
+    tunnels = document(scene).tunnels
+    hosts = scene.scores.hosts.height
+    assert tunnels.flows == scene.scores.flows.height and tunnels.teids == 2 * hosts
+    assert {(e.first, e.second) for e in tunnels.endpoints} == {
+        ("192.0.2.10", "192.0.2.100"),
+        ("192.0.2.100", "192.0.2.11"),
+    }
+    assert sum(e.flows for e in tunnels.endpoints) == tunnels.flows
+    assert dict(tunnels.messages)["gtp_end_marker"] == 6 and len(tunnels.messages) == 5
+
+
+def test_lists_are_bounded_and_say_what_is_left_out() -> None:
+    scene = factory.scene(infected_hosts=40, benign_hosts=2)
+    result = document(scene)
+    assert len(result.hosts) == build.SHOWN_HOSTS and result.more_hosts == 40 - build.SHOWN_HOSTS
+    assert len(result.alerts) == build.SHOWN_ALERTS
+    assert result.more_alerts == result.alerted_flows - build.SHOWN_ALERTS > 0
+
+
+def test_names_are_visible_and_bounded_everywhere() -> None:
+    scene = factory.scene(hostile=True)
+    text = document(scene).model_dump_json()
+    assert not {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")}
+    assert "x" * (MAX_NAME + 1) not in text and "病院.example" in text
+
+
+def test_chance_is_the_target_rate_times_the_flows() -> None:
+    scene = factory.scene(infected_hosts=1)
+    flows = scene.scores.flows.height
+    assert document(scene).expected_false_alerts == pytest.approx(0.001 * flows)
+    assert document(scene, manifest={}).expected_false_alerts is None
+
+
+def test_limits_follow_the_run() -> None:
+    scene = factory.scene(infected_hosts=1)
+    assert {"emulated", "cut", "fragments", "silence"} <= set(document(scene).limits)
+    real = document(factory.empty_scene())
+    assert not {"emulated", "cut", "fragments"} & set(real.limits) and "silence" in real.limits
+    assert "held_out" in document(scene, manifest={"held_out": None}).limits
+
+
+def test_flows_without_subscribers_and_without_packets() -> None:
+    scene = factory.scene(infected_hosts=1)
+    flows = scene.scores.flows.drop("subscriber")
+    alerts = [dataclasses.replace(alert, subscriber="") for alert in scene.alerts]
+    result = document(scene, scores=dataclasses.replace(scene.scores, flows=flows), alerts=alerts)
+    assert result.subscribers == () and result.hosts[0].flows == 60
+    assert document(factory.empty_scene()).traffic.flows == 0
+
+
+@pytest.mark.parametrize(
+    "span", [0, 1, 999, 10**6, 7 * 10**9, 3600 * 10**9, 86400 * 10**9, 40 * 365 * 86400 * 10**9]
+)
+def test_a_time_grid_holds_its_span(span: int) -> None:
+    first = factory.START_NS + 123_456_789
+    start, step, count = time_grid(first, first + span, 60)
+    assert start <= first and first + span < start + step * count and count <= 62
+
+
+def test_extreme_scores_stay_in_the_histogram() -> None:
+    flows = factory.scene(infected_hosts=1).scores.flows.head(4)
+    import polars as pl
+
+    flows = flows.with_columns(
+        score=pl.Series([0.0, 1.0, 0.5, 1e-9], dtype=pl.Float32),
+        alert=pl.Series([False, True, True, False]),
+    )
+    histogram = score_histogram(flows)
+    assert histogram.below[0] == 2 and histogram.above[-1] == 1
+    assert histogram.above[len(histogram.above) // 2] == 1
+    assert timeline(flows.clear(), (0, 1, 1)).flows == (0,)
+
+
+@pytest.mark.parametrize("name", factory.HOSTILE_NAMES)
+def test_visible_names_fit_on_one_line_without_acting_characters(name: str) -> None:
+    shown = visible(name)
+    assert len(shown) <= MAX_NAME and len(shown.splitlines()) == 1
+    assert not any(unicodedata.category(c)[0] == "C" for c in shown)
