@@ -31,7 +31,7 @@ def source_hash() -> str:
 
 
 def cache_home() -> Path:
-    """Return the folder of everything Veilwatch keeps between runs (`VEILWATCH_CACHE` overrides)."""
+    """Return the folder of what Veilwatch keeps between runs; `VEILWATCH_CACHE` overrides it."""
     override = os.environ.get("VEILWATCH_CACHE")
     if override:
         return Path(override)

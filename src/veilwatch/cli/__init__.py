@@ -1,1 +1,1 @@
-"""See docs/architecture.md for what this room is for."""
+"""The verbs: thin, one file each."""

@@ -43,6 +43,11 @@ class Corpus:
     hashes: dict[str, str]
     faults: dict[str, str]
 
+    @property
+    def emulated(self) -> bool:
+        """Whether any capture is marked as emulated by its manifest row."""
+        return any(entry.extra.get("emulated", "") in ("1", "true") for entry in self.entries)
+
 
 def load_corpus(
     manifest: Path,

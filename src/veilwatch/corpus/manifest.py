@@ -51,7 +51,7 @@ class CaptureEntry:
     label
         "malicious" or "benign".
     family
-        Malware family, or kind of benign traffic, where it may be empty.
+        Malware family, or kind of benign traffic; empty where unknown.
     is_ransomware
         Whether the family is ransomware.
     group
@@ -204,7 +204,7 @@ def _entry(path: Path, line: int, row: dict[str, str]) -> CaptureEntry:
     name, label = row["file"], row["label"]
     if label not in _LABELS:
         raise _fault(path, line, f"unknown label {label!r}", "use malicious or benign")
-    for column in ("file", "group") if label == "benign" else ("file", "group", "family"):
+    for column in ("file", "group"):
         if not row[column].strip():
             raise _fault(path, line, f"column {column!r} is empty", "fill it in")
     ransomware = _TRUTH.get(row["is_ransomware"].lower())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -79,8 +79,8 @@ class Detector(Protocol):
     nothing in it is executed on loading.
     """
 
-    name: str
-    feature_sets: Sequence[str]
+    name: ClassVar[str]
+    feature_sets: ClassVar[Sequence[str]]
 
     def fit(self, training: TrainingSet, settings: DetectorSettings) -> None:
         """Learn from labelled flows."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.detectors.evidence import group_scores
@@ -19,8 +20,8 @@ def evaluate_scores(
     labels: Labels,
     entries: Sequence[CaptureEntry],
     *,
-    flow_threshold: float,
-    capture_threshold: float,
+    flow_threshold: Scores | float,
+    capture_threshold: Scores | float,
 ) -> dict[str, Any]:
     """Return the figures of scored flows on every level and for every family.
 
@@ -33,7 +34,7 @@ def evaluate_scores(
     entries
         The captures.
     flow_threshold, capture_threshold
-        The model's own thresholds.
+        The model's own thresholds; one for each flow and capture where several models scored.
 
     Returns
     -------
@@ -42,17 +43,21 @@ def evaluate_scores(
         and `supported_false_positive_rate` by level.
     """
     used = ~np.isnan(score)
+    flow_limit = np.broadcast_to(flow_threshold, score.shape)
+    capture_limit = np.broadcast_to(capture_threshold, len(entries))
     captures = group_scores(score[used], labels.capture[used], len(entries))
     seen = ~np.isnan(captures)
     tls = used & labels.encrypted
     levels = {
-        "flow": measure(score[used], labels.malicious[used], flow_threshold),
-        "flow_tls": measure(score[tls], labels.malicious[tls], flow_threshold),
-        "capture": measure(captures[seen], labels.capture_malicious[seen], capture_threshold),
+        "flow": measure(score[used], labels.malicious[used], flow_limit[used]),
+        "flow_tls": measure(score[tls], labels.malicious[tls], flow_limit[tls]),
+        "capture": measure(captures[seen], labels.capture_malicious[seen], capture_limit[seen]),
     }
     return {
         **levels,
-        "families": _families(score, captures, labels, entries, flow_threshold, capture_threshold),
+        "families": _families(
+            score >= flow_limit, captures, captures >= capture_limit, labels, entries
+        ),
         "supported_false_positive_rate": {
             name: supported_rate(level["n_negative"]) for name, level in levels.items()
         },
@@ -60,25 +65,24 @@ def evaluate_scores(
 
 
 def _families(
-    score: Scores,
+    flow_alert: npt.NDArray[np.bool_],
     captures: Scores,
+    capture_alert: npt.NDArray[np.bool_],
     labels: Labels,
     entries: Sequence[CaptureEntry],
-    flow_threshold: float,
-    capture_threshold: float,
 ) -> dict[str, dict[str, Any]]:
     """Return for each malicious family how many captures (and flows) were found."""
     names = np.array([entry.family or "unnamed" for entry in entries])
     seen = labels.capture_malicious & ~np.isnan(captures)
     out = {}
-    for family in sorted(set(names[seen])):
+    for family in sorted(set(names[seen].tolist())):
         mine = seen & (names == family)
-        flows = mine[labels.capture] & ~np.isnan(score)
-        out[str(family)] = {
+        flows = mine[labels.capture]
+        out[family] = {
             "n": int(mine.sum()),
-            "detection_rate": float(np.mean(captures[mine] >= capture_threshold)),
+            "detection_rate": float(np.mean(capture_alert[mine])),
             "n_flows": int(flows.sum()),
-            "flow_detection_rate": float(np.mean(score[flows] >= flow_threshold)),
-            "is_ransomware": any(entries[i].is_ransomware for i in np.flatnonzero(mine)),
+            "flow_detection_rate": float(np.mean(flow_alert[flows])),
+            "is_ransomware": any(entries[int(i)].is_ransomware for i in np.flatnonzero(mine)),
         }
     return out

@@ -30,7 +30,7 @@ def detection_rate_at(score: Scores, malicious: Labels, rate: float) -> float:
     return float(np.mean(score[malicious] > benign[allowed]))
 
 
-def measure(score: Scores, malicious: Labels, threshold: float) -> dict[str, Any]:
+def measure(score: Scores, malicious: Labels, threshold: Scores | float) -> dict[str, Any]:
     """Return the figures of one level (flows, TLS flows, captures).
 
     Parameters
@@ -40,7 +40,8 @@ def measure(score: Scores, malicious: Labels, threshold: float) -> dict[str, Any
     malicious
         Truth, shape (n,).
     threshold
-        The model's own: a score at or above it is an alert.
+        The model's own: a score at or above it is an alert. One for each unit where units were
+        scored by different models.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def measure(score: Scores, malicious: Labels, threshold: float) -> dict[str, Any
             rate: detection_rate_at(score, malicious, float(rate)) if both else None
             for rate in RATES
         },
-        "threshold": threshold,
+        "threshold": float(np.median(threshold)),
         "detection_rate": float(alert[malicious].mean()) if positive else None,
         "false_positive_rate": float(alert[~malicious].mean()) if negative else None,
     }

@@ -1,25 +1,27 @@
 """Keeping the first stream bytes of flows that begin like a handshake.
 
 A TCP stream is kept from its first TLS handshake record on (the start may lie behind a proxy or
-STARTTLS dialogue), placed by sequence number with one stretch past a hole remembered; of UDP the
-first datagram of each direction is kept when it is DNS or QUIC.
+STARTTLS dialogue), placed by sequence number; of UDP the first datagram of each direction is kept
+when it is DNS or QUIC. A byte that was seen is never overwritten by another copy of it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from veilwatch.flow.index import append, unlink
 from veilwatch.flow.state import (
+    COLLECTING,
     DATA_OUT,
+    HEADS_CUT,
     HEADS_FREE,
-    HEADS_MISSED,
     HEADS_OUT,
     NIL,
     State,
 )
-from veilwatch.flow.update import TCP, seq_distance
+from veilwatch.flow.update import SYN, TCP, seq_distance
 from veilwatch.jit import inline_kernel
 from veilwatch.schema.flows import HEAD_BYTES
 
@@ -34,7 +36,7 @@ UDP: Final = 17
 
 
 @inline_kernel
-def begins_tls(buffer, offset, captured):  # type: ignore[no-untyped-def]
+def begins_tls(buffer: Any, offset: Any, captured: Any) -> Any:
     """Whether bytes begin a TLS record with a ClientHello or ServerHello (RFC 8446 cl. 5.1)."""
     if captured < 3:
         return False
@@ -44,48 +46,52 @@ def begins_tls(buffer, offset, captured):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def is_dns_port(port):  # type: ignore[no-untyped-def]
+def is_dns_port(port: Any) -> Any:
     """Whether `port` belongs to DNS, mDNS or LLMNR."""
     return port in (53, 5353, 5355)
 
 
 @inline_kernel
-def begins_datagram(buffer, packet):  # type: ignore[no-untyped-def]
-    """Whether a datagram is worth keeping: DNS by port, or a QUIC long header (RFC 8999 cl. 5.1)."""
+def begins_datagram(buffer: Any, packet: Any) -> Any:
+    """Whether a datagram is worth keeping: DNS by port, or QUIC (RFC 9000 cl. 17.2) by its look."""
     if is_dns_port(packet.src_port) or is_dns_port(packet.dst_port):
         return packet.payload_captured >= 12
     if packet.payload_captured < 20 or packet.payload_length < 200:
         return False
     first = buffer[packet.payload_offset]
     # gQUIC up to Q043 sets the version flag (0x01) and not the long-header bit.
-    return first & 0x80 != 0 or (first & 0x08 != 0 and buffer[packet.payload_offset + 9] == 0x51)
+    return first & 0xC0 == 0xC0 or (first & 0x08 != 0 and buffer[packet.payload_offset + 9] == 0x51)
 
 
 @inline_kernel
-def place(head, buffer, offset, captured, position):  # type: ignore[no-untyped-def]
-    """Copy `captured` bytes to stream position `position` of a head, as far as it has room."""
-    if position < 0 or position >= HEAD_BYTES:
-        return
+def place(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> Any:
+    """Put `captured` bytes at stream position `position` of a head, as far as it has room."""
     end = min(position + captured, HEAD_BYTES)
-    if position > head.length:
-        # Past a hole: remember one stretch; a second hole has to wait for a retransmission.
-        if head.later_end != 0 and position != head.later_end:
-            return
-        if head.later_end == 0:
-            head.later_start = position
-        head.later_end = end
-    for i in range(end - position):
-        head.bytes[position + i] = buffer[offset + i]
-    if position <= head.length:
-        head.length = max(head.length, end)
-        if head.later_end != 0 and head.later_start <= head.length:
-            head.length = max(head.length, head.later_end)
-            head.later_start = 0
-            head.later_end = 0
+    shift = offset - position
+    start = max(position, np.int64(head.length))
+    if start >= end:
+        return
+    if start == head.length == head.reach:
+        for i in range(start, end):
+            head.bytes[i] = buffer[shift + i]
+        head.length = end
+        head.reach = end
+        return
+    head.holed = 1
+    for i in range(start, end):
+        bit = np.uint8(1 << (i & 7))
+        if head.known[i >> 3] & bit == 0:
+            head.known[i >> 3] |= bit
+            head.bytes[i] = buffer[shift + i]
+    head.reach = max(np.int64(head.reach), end)
+    length = np.int64(head.length)
+    while length < head.reach and head.known[length >> 3] >> (length & 7) & 1:
+        length += 1
+    head.length = length
 
 
 @inline_kernel
-def wanted(row, flow, direction, buffer, packet):  # type: ignore[no-untyped-def]
+def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a payload packet continues a head or begins one."""
     if row.head[direction] != NIL:
         return packet.protocol == TCP
@@ -97,32 +103,55 @@ def wanted(row, flow, direction, buffer, packet):  # type: ignore[no-untyped-def
 
 
 @inline_kernel
-def collect(state: State, slot, direction, buffer, packet):  # type: ignore[no-untyped-def]
-    """Keep the bytes of a packet that is `wanted`."""
+def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any) -> Any:
+    """Keep the bytes of a packet that is `wanted`, in a buffer of the pool.
+
+    When all are in use, the flow that has had one for longest hands its head on as it is: a new
+    handshake is worth more than the end of an old one.
+    """
     row = state.slots[slot]
-    captured = np.int64(packet.payload_captured)
-    which = row.head[direction]
-    if which == NIL:
+    # A SYN takes the sequence number before its payload (RFC 9293 cl. 3.4, RFC 7413).
+    sequence = np.int64(packet.tcp_seq) + (1 if packet.tcp_flags & SYN else 0)
+    if row.head[direction] == NIL:
         if state.counters[HEADS_FREE] == 0:
-            state.counters[HEADS_MISSED] += 1
-            return
+            owner = state.pool[state.ends[COLLECTING, 0]].owner
+            hand_on(state, owner)
+            state.counters[HEADS_CUT] += 1
+            if owner == slot:
+                return
         state.counters[HEADS_FREE] -= 1
         which = state.pool_free[state.counters[HEADS_FREE]]
         row.head[direction] = which
         head = state.pool[which]
-        head.base = packet.tcp_seq
+        head.base = sequence & 0xFFFFFFFF
         head.length = 0
-        head.later_start = 0
-        head.later_end = 0
-    head = state.pool[which]
-    position = seq_distance(packet.tcp_seq, head.base)
-    place(head, buffer, packet.payload_offset, captured, position)
+        head.reach = 0
+        head.owner = slot
+        if head.holed:
+            head.known[:] = 0
+            head.holed = 0
+        append(state.pool, state.ends, which, COLLECTING)
+    head = state.pool[row.head[direction]]
+    position = seq_distance(sequence, head.base)
+    place(head, buffer, packet.payload_offset, np.int64(packet.payload_captured), position)
 
 
 @inline_kernel
-def hand_on(state: State, slot):  # type: ignore[no-untyped-def]
-    """Move a flow's heads to the output; the caller made sure that there is room."""
+def is_ready(row: Any, flow: Any) -> Any:
+    """Whether nothing more is expected of a flow's heads."""
+    if flow.protocol == UDP and row.head[0] != NIL and row.head[1] != NIL:
+        return True
+    return flow.payload_packets[0] + flow.payload_packets[1] >= READY_AFTER_PACKETS
+
+
+@inline_kernel
+def hand_on(state: State, slot: Any) -> Any:
+    """Move a flow's heads to the output; the caller made sure that there is room.
+
+    A flow's heads leave once: what it says later is no handshake.
+    """
     row = state.slots[slot]
+    row.head_done = 1
     if row.head[0] == NIL and row.head[1] == NIL:
         return
     flow = state.flows[slot]
@@ -134,17 +163,17 @@ def hand_on(state: State, slot):  # type: ignore[no-untyped-def]
     out.protocol = flow.protocol
     for direction in range(2):
         which = row.head[direction]
-        out.start[direction] = state.counters[DATA_OUT]
-        out.length[direction] = 0
+        start = state.counters[DATA_OUT]
+        length = np.int64(0)
         if which != NIL:
             head = state.pool[which]
-            start = state.counters[DATA_OUT]
-            for i in range(head.length):
-                state.out_data[start + i] = head.bytes[i]
-            out.length[direction] = head.length
-            state.counters[DATA_OUT] += head.length
+            length = np.int64(head.length)
+            state.out_data[start : start + length] = head.bytes[:length]
+            unlink(state.pool, state.ends, which)
             state.pool_free[state.counters[HEADS_FREE]] = which
             state.counters[HEADS_FREE] += 1
             row.head[direction] = NIL
+        out.start[direction] = start
+        out.length[direction] = length
+        state.counters[DATA_OUT] += length
     state.counters[HEADS_OUT] += 1
-    row.head_done = 1

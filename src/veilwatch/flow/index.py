@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from veilwatch.flow.state import CLOSING, FREE, LIVE, NIL, OPEN, State
@@ -26,7 +28,7 @@ def end_point(high: np.uint64, low: np.uint64, port: np.uint64, seed: np.uint64)
 
 
 @inline_kernel
-def tunnel_domain(packet):  # type: ignore[no-untyped-def]
+def tunnel_domain(packet: Any) -> Any:
     """Return the domain of a packet: 0 outside GTP, else the same for both directions.
 
     Two subscribers with one inner address behind different tunnel end points stay apart; uplink
@@ -41,7 +43,7 @@ def tunnel_domain(packet):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def flow_hash(packet, domain, seed):  # type: ignore[no-untyped-def]
+def flow_hash(packet: Any, domain: Any, seed: Any) -> Any:
     """Hash a packet's 5-tuple and domain; both directions give the same value.
 
     `seed` is drawn per process, so that nobody can choose addresses that collide.
@@ -52,14 +54,18 @@ def flow_hash(packet, domain, seed):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def find(buckets, slots, flows, packet, domain, key):  # type: ignore[no-untyped-def]
+def find(buckets: Any, slots: Any, flows: Any, packet: Any, domain: Any, key: Any) -> Any:
     """Return (slot, direction of the packet in that flow), or (NIL, 0)."""
     slot = buckets[np.int64(key & np.uint64(len(buckets) - 1))]
     while slot != NIL:
         row = slots[slot]
         if row.hash == key:
             flow = flows[slot]
-            if flow.protocol == packet.protocol and flow.domain == domain:
+            if (
+                flow.protocol == packet.protocol
+                and flow.ip_version == packet.ip_version
+                and flow.domain == domain
+            ):
                 if (
                     flow.src_lo == packet.src_lo
                     and flow.dst_lo == packet.dst_lo
@@ -83,8 +89,8 @@ def find(buckets, slots, flows, packet, domain, key):  # type: ignore[no-untyped
 
 
 @inline_kernel
-def append(slots, ends, slot, which):  # type: ignore[no-untyped-def]
-    """Put `slot` at the newest end of the age list `which`."""
+def append(slots: Any, ends: Any, slot: Any, which: Any) -> Any:
+    """Put `slot` at the newest end of the age list `which`; `slots` may be the head pool too."""
     row = slots[slot]
     newest = ends[which, 1]
     row.older = newest
@@ -98,7 +104,7 @@ def append(slots, ends, slot, which):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def unlink(slots, ends, slot):  # type: ignore[no-untyped-def]
+def unlink(slots: Any, ends: Any, slot: Any) -> Any:
     """Take `slot` out of its age list."""
     row = slots[slot]
     if row.older == NIL:
@@ -112,7 +118,7 @@ def unlink(slots, ends, slot):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def touch(slots, ends, slot, which):  # type: ignore[no-untyped-def]
+def touch(slots: Any, ends: Any, slot: Any, which: Any) -> Any:
     """Move `slot` to the newest end of `which`; nothing to do when it is there already."""
     if ends[which, 1] != slot or slots[slot].list != which:
         unlink(slots, ends, slot)
@@ -120,7 +126,7 @@ def touch(slots, ends, slot, which):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def enter(state: State, slot, key):  # type: ignore[no-untyped-def]
+def enter(state: State, slot: Any, key: Any) -> Any:
     """Enter `slot` into the bucket of `key`."""
     bucket = np.int64(key & np.uint64(len(state.buckets) - 1))
     row = state.slots[slot]
@@ -130,7 +136,7 @@ def enter(state: State, slot, key):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def take_slot(state: State, key):  # type: ignore[no-untyped-def]
+def take_slot(state: State, key: Any) -> Any:
     """Take a free slot and enter it under `key`; the caller made sure that there is one."""
     state.counters[FREE] -= 1
     slot = state.free[state.counters[FREE]]
@@ -141,7 +147,7 @@ def take_slot(state: State, key):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def release_slot(state: State, slot):  # type: ignore[no-untyped-def]
+def release_slot(state: State, slot: Any) -> Any:
     """Forget `slot` and return it to the free list."""
     unlink(state.slots, state.ends, slot)
     row = state.slots[slot]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from veilwatch.flow.heads import READY_AFTER_PACKETS, collect, hand_on, wanted
+from veilwatch.flow.heads import collect, hand_on, is_ready, wanted
 from veilwatch.flow.index import find, flow_hash, release_slot, take_slot, touch, tunnel_domain
 from veilwatch.flow.state import (
-    BACKWARD,
-    CLOCK_NS,
     CLOSING,
     EVICTED,
     FREE,
@@ -35,11 +33,12 @@ _END = int(EndReason.END)
 _REUSED = int(EndReason.REUSED)
 _FINS = TcpState.FIN_FWD | TcpState.FIN_BWD
 _RST_BIT = TcpState.RST
+_SYN_ACK_BIT = TcpState.SYN_ACK
 _MIDSTREAM_BIT = TcpState.MIDSTREAM
 _NONE8 = NONE8
 
-MAX_ENDED_PER_PACKET: Final = 3
-"""One packet can end its own flow twice over (reuse, active timeout) and evict another one."""
+MAX_HEADS_PER_PACKET: Final = 3
+"""One packet can end a flow with its head, take the buffer of another one, and fill its own."""
 
 
 class Timeouts(NamedTuple):
@@ -51,16 +50,15 @@ class Timeouts(NamedTuple):
 
 
 @inline_kernel
-def room(state: State, flows):  # type: ignore[no-untyped-def]
-    """Whether the outputs can take `flows` more flows with their heads."""
-    return (
-        state.counters[OUT] + flows <= len(state.out_flows)
-        and state.counters[HEADS_OUT] + flows <= len(state.out_heads)
-    )
+def has_room(state: State) -> Any:
+    """Whether the outputs can take one more flow and all heads that one packet may finish."""
+    return state.counters[OUT] < len(state.out_flows) and state.counters[
+        HEADS_OUT
+    ] + MAX_HEADS_PER_PACKET <= len(state.out_heads)
 
 
 @inline_kernel
-def emit(state: State, slot, reason):  # type: ignore[no-untyped-def]
+def emit(state: State, slot: Any, reason: Any) -> Any:
     """Copy a flow to the output."""
     hand_on(state, slot)
     out = state.counters[OUT]
@@ -80,29 +78,39 @@ def emit(state: State, slot, reason):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def end(state: State, slot, reason):  # type: ignore[no-untyped-def]
+def end(state: State, slot: Any, reason: Any) -> Any:
     """Emit a flow and forget it."""
     emit(state, slot, reason)
     release_slot(state, slot)
 
 
 @inline_kernel
-def is_due(flows, ends, now, timeouts):  # type: ignore[no-untyped-def]
-    """Whether any flow's time is over."""
+def is_over(flow: Any, which: Any, now: Any, timeouts: Any) -> Any:
+    """Whether a flow of the age list `which` has ended by the time `now`.
+
+    A clock that was set back by more than the timeout (captures that were joined, a corrupt
+    stamp) ends a flow too: waiting for the old time to come again would keep it for ever.
+    """
+    limit = timeouts.linger if which == CLOSING else timeouts.idle
+    return abs(now - flow.last_ns) > limit
+
+
+@inline_kernel
+def is_due(flows: Any, ends: Any, now: Any, timeouts: Any) -> Any:
+    """Whether the flow that has been silent longest is over."""
     closing, silent = ends[CLOSING, 0], ends[OPEN, 0]
-    return (closing != NIL and now - flows[closing].last_ns > timeouts.linger) or (
-        silent != NIL and now - flows[silent].last_ns > timeouts.idle
+    return (closing != NIL and is_over(flows[closing], CLOSING, now, timeouts)) or (
+        silent != NIL and is_over(flows[silent], OPEN, now, timeouts)
     )
 
 
 @inline_kernel
-def expire(state: State, now, timeouts):  # type: ignore[no-untyped-def]
-    """End flows whose time is over; False when the output has no more room."""
+def expire(state: State, now: Any, timeouts: Any) -> Any:
+    """End flows that are over, the longest silent first; False when an output is full."""
     for which in (CLOSING, OPEN):
-        limit = timeouts.linger if which == CLOSING else timeouts.idle
         slot = state.ends[which, 0]
-        while slot != NIL and now - state.flows[slot].last_ns > limit:
-            if not room(state, 1):
+        while slot != NIL and is_over(state.flows[slot], which, now, timeouts):
+            if not has_room(state):
                 return False
             end(state, slot, _CLOSED if which == CLOSING else _IDLE)
             slot = state.ends[which, 0]
@@ -110,7 +118,7 @@ def expire(state: State, now, timeouts):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def evict(state: State):  # type: ignore[no-untyped-def]
+def evict(state: State) -> Any:
     """End the flow that is missed least: the oldest closing one, else the longest silent one."""
     slot = state.ends[CLOSING, 0]
     if slot == NIL:
@@ -120,7 +128,7 @@ def evict(state: State):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def identify(flow, packet, domain, reverse):  # type: ignore[no-untyped-def]
+def identify(flow: Any, packet: Any, domain: Any, reverse: Any) -> Any:
     """Write the identity of a new flow from its first packet."""
     if reverse:
         flow.src_hi = packet.dst_hi
@@ -153,24 +161,19 @@ def identify(flow, packet, domain, reverse):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def start(state: State, slot, packet):  # type: ignore[no-untyped-def]
-    """Give a flow that just got its identity its times, number and empty measures."""
-    flow = state.flows[slot]
+def start(flow: Any, packet: Any, counters: Any) -> Any:
+    """Give a new record its times, number and place."""
     flow.first_ns = packet.ts_ns
     flow.last_ns = packet.ts_ns
     flow.first_number = packet.number
     flow.source = packet.source
-    flow.flow_id = state.counters[NEXT_ID]
-    state.counters[NEXT_ID] += 1
+    flow.flow_id = counters[NEXT_ID]
+    counters[NEXT_ID] += 1
     flow.burst_direction = 2
-    for direction in range(2):
-        flow.wscale[direction] = _NONE8
-        flow.qfi[direction] = _NONE8
-        flow.gtp_pdu_type[direction] = _NONE8
 
 
 @inline_kernel
-def open_flow(state: State, packet, domain, key):  # type: ignore[no-untyped-def]
+def open_flow(state: State, packet: Any, domain: Any, key: Any) -> Any:
     """Make a flow for a packet that belongs to none; return (slot, direction of the packet)."""
     slot = take_slot(state, key)
     state.flows[slot] = state.blank[0]
@@ -180,72 +183,88 @@ def open_flow(state: State, packet, domain, key):  # type: ignore[no-untyped-def
     # Only a responder sends SYN+ACK, so its receiver is the initiator even when the SYN was missed.
     reverse = syn and flags & ACK != 0
     identify(flow, packet, domain, reverse)
-    start(state, slot, packet)
+    start(flow, packet, state.counters)
     flow.parent_id = flow.flow_id
-    if packet.protocol == TCP:
-        if not syn:
-            flow.tcp_state = _MIDSTREAM_BIT
-        elif not reverse:
-            flow.syn_seq = packet.tcp_seq
+    for direction in range(2):
+        flow.wscale[direction] = _NONE8
+        flow.qfi[direction] = _NONE8
+        flow.gtp_pdu_type[direction] = _NONE8
+    if reverse:
+        flow.syn_seq = np.uint32((np.int64(packet.tcp_ack) - 1) & 0xFFFFFFFF)
+    elif syn:
+        flow.syn_seq = packet.tcp_seq
+    elif packet.protocol == TCP:
+        flow.tcp_state = _MIDSTREAM_BIT
     state.slots[slot].head_done = 0
     return slot, 1 if reverse else 0
 
 
 @inline_kernel
-def continue_flow(state: State, slot, packet):  # type: ignore[no-untyped-def]
-    """Start the next record of a long flow: same identity, direction and sequence numbers."""
-    old = state.flows[slot]
-    parent = old.parent_id
-    tcp_state = old.tcp_state
-    syn_seq = old.syn_seq
-    known0, known1 = old.seq_known[0], old.seq_known[1]
-    next0, next1 = old.next_seq[0], old.next_seq[1]
-    src_hi, src_lo, dst_hi, dst_lo = old.src_hi, old.src_lo, old.dst_hi, old.dst_lo
-    src_port, dst_port = old.src_port, old.dst_port
-    reverse = not (
-        src_lo == packet.src_lo
-        and src_hi == packet.src_hi
-        and src_port == packet.src_port
-        and dst_lo == packet.dst_lo
-        and dst_port == packet.dst_port
-        and dst_hi == packet.dst_hi
-    )
-    domain = old.domain
+def continue_flow(state: State, slot: Any, packet: Any) -> Any:
+    """Start the next record of a long flow, after the last one was emitted.
+
+    It keeps what belongs to the connection: identity, direction, tunnels, TCP state, sequence
+    numbers and what the connection opened with. The measures start anew.
+    """
+    old = state.out_flows[state.counters[OUT] - 1]
     state.flows[slot] = state.blank[0]
     flow = state.flows[slot]
-    identify(flow, packet, domain, reverse)
-    start(state, slot, packet)
-    flow.parent_id = parent
-    flow.tcp_state = tcp_state
-    flow.syn_seq = syn_seq
-    flow.seq_known[0], flow.seq_known[1] = known0, known1
-    flow.next_seq[0], flow.next_seq[1] = next0, next1
+    flow.src_hi, flow.src_lo = old.src_hi, old.src_lo
+    flow.dst_hi, flow.dst_lo = old.dst_hi, old.dst_lo
+    flow.src_port, flow.dst_port = old.src_port, old.dst_port
+    flow.domain = old.domain
+    flow.outer_src_hi, flow.outer_src_lo = old.outer_src_hi, old.outer_src_lo
+    flow.outer_dst_hi, flow.outer_dst_lo = old.outer_dst_hi, old.outer_dst_lo
+    flow.protocol = old.protocol
+    flow.ip_version = old.ip_version
+    flow.icmp_type = old.icmp_type
+    flow.icmp_code = old.icmp_code
+    flow.gtp_depth = old.gtp_depth
+    flow.parent_id = old.parent_id
+    flow.tcp_state = old.tcp_state
+    flow.syn_seq = old.syn_seq
+    for direction in range(2):
+        flow.seq_known[direction] = old.seq_known[direction]
+        flow.next_seq[direction] = old.next_seq[direction]
+        flow.vlan[direction] = old.vlan[direction]
+        flow.teid[direction] = old.teid[direction]
+        flow.qfi[direction] = old.qfi[direction]
+        flow.gtp_pdu_type[direction] = old.gtp_pdu_type[direction]
+        flow.mss[direction] = old.mss[direction]
+        flow.wscale[direction] = old.wscale[direction]
+        flow.first_payload[direction] = old.first_payload[direction]
+        flow.prefix_used[direction] = old.prefix_used[direction]
+        for i in range(old.prefix_used[direction]):
+            flow.prefix[direction, i] = old.prefix[direction, i]
+    start(flow, packet, state.counters)
 
 
 @inline_kernel
-def is_reuse(flow, direction, packet):  # type: ignore[no-untyped-def]
+def is_reuse(flow: Any, direction: Any, packet: Any) -> Any:
     """Whether a packet opens a new connection on the 5-tuple of a flow that is known.
 
-    A SYN does, unless it repeats the SYN that opened the flow, or the flow has begun with the
-    SYN+ACK and this is its SYN, captured late.
+    A SYN does, unless it repeats the one that opened the flow (or that its SYN+ACK answered), or
+    both sides open at once (RFC 9293 cl. 3.5).
     """
     if packet.protocol != TCP or packet.tcp_flags & (SYN | ACK) != SYN:
         return False
-    if flow.tcp_state & (_FINS | _RST_BIT):
+    if flow.tcp_state & (_FINS | _RST_BIT | _MIDSTREAM_BIT):
         return True
-    if direction == 0 and flow.syn_seq == 0 and flow.packets[0] == 0:
-        return False
-    return direction == 1 or flow.syn_seq != packet.tcp_seq
+    if direction == 1:
+        return flow.tcp_state & _SYN_ACK_BIT != 0
+    return flow.syn_seq != packet.tcp_seq
 
 
 @inline_kernel
-def is_closed(flow):  # type: ignore[no-untyped-def]
+def is_closed(flow: Any) -> Any:
     """Whether both sides have sent FIN, or one RST."""
     return flow.tcp_state & _FINS == _FINS or flow.tcp_state & _RST_BIT != 0
 
 
 @kernel
-def meter_block(state: State, buffer, packets, begin, seed, timeouts):  # type: ignore[no-untyped-def]
+def meter_block(
+    state: State, buffer: Any, packets: Any, begin: Any, seed: Any, timeouts: Any
+) -> Any:
     """Meter packets from row `begin` on.
 
     Returns
@@ -256,64 +275,60 @@ def meter_block(state: State, buffer, packets, begin, seed, timeouts):  # type: 
     """
     flows, slots, buckets, ends = state.flows, state.slots, state.buckets, state.ends
     sequences, counters = state.sequences, state.counters
-    most_flows = len(state.out_flows) - MAX_ENDED_PER_PACKET
-    most_heads = len(state.out_heads) - MAX_ENDED_PER_PACKET
+    most_flows = len(state.out_flows)
+    most_heads = len(state.out_heads) - MAX_HEADS_PER_PACKET
     for i in range(begin, len(packets)):
         packet = packets[i]
         if packet.status != _OK:
             continue
         now = packet.ts_ns
-        if now > counters[CLOCK_NS]:
-            counters[CLOCK_NS] = now
-            if is_due(flows, ends, now, timeouts) and not expire(state, now, timeouts):
-                return i
-        elif now < counters[CLOCK_NS]:
-            counters[BACKWARD] += 1
-        if counters[OUT] > most_flows or counters[HEADS_OUT] > most_heads:
+        if is_due(flows, ends, now, timeouts) and not expire(state, now, timeouts):
+            return i
+        if counters[OUT] == most_flows or counters[HEADS_OUT] > most_heads:
             return i
 
         domain = tunnel_domain(packet)
         key = flow_hash(packet, domain, seed)
         slot, direction = find(buckets, slots, flows, packet, domain, key)
-        if slot != NIL and is_reuse(flows[slot], direction, packet):
-            end(state, slot, _REUSED)
-            slot = np.int32(NIL)
+        if slot != NIL:
+            flow = flows[slot]
+            which = slots[slot].list
+            if is_over(flow, which, now, timeouts):
+                end(state, slot, _CLOSED if which == CLOSING else _IDLE)
+                slot = np.int32(NIL)
+            elif is_reuse(flow, direction, packet):
+                end(state, slot, _REUSED)
+                slot = np.int32(NIL)
+            elif now - flow.first_ns > timeouts.active:
+                emit(state, slot, _ACTIVE)
+                continue_flow(state, slot, packet)
         if slot == NIL:
             if counters[FREE] == 0:
                 evict(state)
             slot, direction = open_flow(state, packet, domain, key)
-        elif now - flows[slot].first_ns > timeouts.active:
-            emit(state, slot, _ACTIVE)
-            continue_flow(state, slot, packet)
 
         flow = flows[slot]
-        if flow.syn_seq == 0 and direction == 0 and packet.tcp_flags & SYN:
-            flow.syn_seq = packet.tcp_seq
         update(flow, sequences[slot], direction, buffer, packet)
         row = slots[slot]
-        if packet.payload_captured > 0 and row.head_done == 0:
-            if wanted(row, flow, direction, buffer, packet):
+        if packet.payload_length > 0 and row.head_done == 0:
+            if packet.payload_captured > 0 and wanted(row, flow, direction, buffer, packet):
                 collect(state, slot, direction, buffer, packet)
-            if flow.payload_packets[0] + flow.payload_packets[1] >= READY_AFTER_PACKETS:
+            if is_ready(row, flow):
                 hand_on(state, slot)
-                row.head_done = 1
         touch(slots, ends, slot, CLOSING if is_closed(flow) else OPEN)
     return len(packets)
 
 
 @kernel
 def flush(state: State) -> bool:
-    """End every flow, in the order in which they fell silent; False when the output is full."""
+    """End every flow, in the order in which they fell silent; False when an output is full."""
     while True:
         slot = state.ends[CLOSING, 0]
         other = state.ends[OPEN, 0]
-        if slot == NIL or (
-            other != NIL and state.flows[other].last_ns < state.flows[slot].last_ns
-        ):
+        if slot == NIL or (other != NIL and state.flows[other].last_ns < state.flows[slot].last_ns):
             slot = other
         if slot == NIL:
             return True
-        if not room(state, 1):
+        if not has_room(state):
             return False
         end(state, slot, _CLOSED if state.slots[slot].list == CLOSING else _END)
-

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.errors import VeilwatchError
 from veilwatch.flow import kernel
 from veilwatch.flow.index import reindex
 from veilwatch.flow.state import (
     DATA_OUT,
     EVICTED,
     FREE,
-    HEADS_MISSED,
+    HEADS_CUT,
     HEADS_OUT,
     LIVE,
     OUT,
@@ -22,10 +24,24 @@ from veilwatch.flow.state import (
     new_state,
 )
 from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, FlowBatch, HeadBatch
-from veilwatch.schema.packets import BLOCK_RECORDS, PacketBatch
+from veilwatch.schema.packets import PacketBatch
 
 SECOND_NS = 1_000_000_000
-FIRST_CAPACITY = 4096
+
+FIRST_CAPACITY: Final = 4096
+"""Flows that an empty table has room for; it doubles whenever a batch could fill it."""
+
+MAX_FLOWS: Final = 1 << 26
+"""Most flows of one meter: 70 GB of records. Slots are numbered in 32 bits."""
+
+MAX_HEADS: Final = 1 << 22
+"""Most head buffers of one meter: 38 GB."""
+
+MAX_SEQUENCE: Final = 4096
+"""Most packets kept of one flow: 37 KB of every flow, live or free."""
+
+MAX_TIMEOUT_S: Final = 10 * 365 * 86_400.0
+"""Longest timeout: ten years in ns and any packet time still add up within an int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +60,15 @@ class MeterConfig:
         Most live flows. Beyond it the oldest closing flow is ended, else the one that has been
         silent longest, and counted as evicted.
     max_heads
-        Most directions whose handshake is being collected at one time, 8 KiB each.
+        Most directions whose handshake is being collected at one time, 9 KiB each. Beyond it the
+        one that has been collecting longest is handed on as it is, and counted as cut.
     sequence_length
         Packets of a flow's head that are kept one by one.
+
+    Raises
+    ------
+    VeilwatchError
+        If a value is out of range.
     """
 
     idle_timeout_s: float = 120.0
@@ -55,6 +77,22 @@ class MeterConfig:
     max_flows: int = 1_048_576
     max_heads: int = 16_384
     sequence_length: int = SEQUENCE_LENGTH
+
+    def __post_init__(self) -> None:
+        for name, most in (
+            ("idle_timeout_s", MAX_TIMEOUT_S),
+            ("active_timeout_s", MAX_TIMEOUT_S),
+            ("linger_s", MAX_TIMEOUT_S),
+        ):
+            if not 0.0 <= getattr(self, name) <= most:
+                raise _out_of_range(name, 0, most)
+        for name, most in (
+            ("max_flows", MAX_FLOWS),
+            ("max_heads", MAX_HEADS),
+            ("sequence_length", MAX_SEQUENCE),
+        ):
+            if not 1 <= getattr(self, name) <= most:
+                raise _out_of_range(name, 1, most)
 
 
 class FlowMeter:
@@ -103,13 +141,13 @@ class FlowMeter:
         return int(self._state.counters[EVICTED])
 
     @property
-    def heads_missed(self) -> int:
-        """Handshakes that were not collected because every buffer was in use."""
-        return int(self._state.counters[HEADS_MISSED])
+    def heads_cut(self) -> int:
+        """Handshakes that were handed on early because every buffer was in use."""
+        return int(self._state.counters[HEADS_CUT])
 
     def add(self, batch: PacketBatch) -> None:
         """Meter one batch; finished flows wait for `take`."""
-        self._make_room()
+        self._make_room(len(batch))
         begin = 0
         while begin < len(batch):
             begin = kernel.meter_block(
@@ -138,13 +176,16 @@ class FlowMeter:
         self._flows, self._heads, self._pending = [], [], 0
         return flows, heads
 
-    def _make_room(self) -> None:
+    def _make_room(self, packets: int) -> None:
         """Grow the table while it may, so that flows are evicted only at `max_flows`."""
         capacity = len(self._state.flows)
-        if self._state.counters[FREE] >= BLOCK_RECORDS or capacity >= self.config.max_flows:
-            return
-        self._state = grown(self._state, min(2 * capacity, self.config.max_flows))
-        reindex(self._state)
+        wanted = capacity
+        while self._state.counters[FREE] + wanted - capacity < packets:
+            wanted *= 2
+        wanted = min(wanted, self.config.max_flows)
+        if wanted > capacity:
+            self._state = grown(self._state, wanted)
+            reindex(self._state)
 
     def _drain(self) -> None:
         state = self._state
@@ -158,6 +199,12 @@ class FlowMeter:
             )
         self._pending += count
         state.counters[[OUT, HEADS_OUT, DATA_OUT]] = 0
+
+
+def _out_of_range(name: str, least: float, most: float) -> VeilwatchError:
+    return VeilwatchError(
+        "out of range", where=name, hint=f"give a value from {least:g} to {most:g}"
+    )
 
 
 def empty_heads() -> HeadBatch:

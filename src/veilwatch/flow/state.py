@@ -2,7 +2,8 @@
 
 Everything is an array that kernels change in place. Rows are handed out from a free list and
 found by a hash of the 5-tuple and tunnel domain; each live flow is in exactly one of two
-doubly-linked lists, ordered by when it was last touched: open flows and closing TCP flows.
+doubly-linked lists, ordered by when it was last touched: open flows and closing TCP flows. The
+buffers of the head pool that are in use are in a third, ordered by when they were taken.
 """
 
 from __future__ import annotations
@@ -21,21 +22,20 @@ from veilwatch.schema.flows import (
 
 OPEN: Final = 0
 CLOSING: Final = 1
+COLLECTING: Final = 2
 NIL: Final = -1
 
 # Indices into State.counters.
 LIVE: Final = 0
 FREE: Final = 1
 NEXT_ID: Final = 2
-CLOCK_NS: Final = 3
-OUT: Final = 4
-HEADS_OUT: Final = 5
-HEADS_FREE: Final = 6
-HEADS_MISSED: Final = 7
-EVICTED: Final = 8
-DATA_OUT: Final = 9
-BACKWARD: Final = 10
-COUNTERS: Final = 11
+OUT: Final = 3
+HEADS_OUT: Final = 4
+HEADS_FREE: Final = 5
+HEADS_CUT: Final = 6
+EVICTED: Final = 7
+DATA_OUT: Final = 8
+COUNTERS: Final = 9
 
 OUT_FLOWS: Final = 4096
 """Finished flows held before Python has to take them."""
@@ -61,11 +61,18 @@ POOL_DTYPE: Final = np.dtype(
     [
         ("base", np.uint32),  # sequence number of the first byte
         ("length", np.int32),  # contiguous bytes from there
-        ("later_start", np.int32),  # one stretch that arrived past a hole
-        ("later_end", np.int32),
+        ("reach", np.int32),  # end of the farthest byte; beyond `length` where there are holes
+        ("owner", np.int32),  # slot of the flow
+        ("older", np.int32),
+        ("newer", np.int32),
+        ("list", np.uint8),
+        ("holed", np.uint8),  # whether any bit of `known` is set
+        ("known", np.uint8, (HEAD_BYTES // 8,)),  # a bit for each byte that lies past a hole
         ("bytes", np.uint8, (HEAD_BYTES,)),
-    ]
+    ],
+    align=True,
 )
+"""The stream bytes of one direction of one flow, while they are being collected."""
 
 
 class State(NamedTuple):
@@ -82,7 +89,8 @@ class State(NamedTuple):
     buckets
         int32, shape (power of two,): first slot of each hash bucket or NIL.
     ends
-        int32, shape (2, 2): oldest and newest slot of the open and the closing list.
+        int32, shape (3, 2): oldest and newest slot of the open and the closing list, oldest and
+        newest row of the pool.
     free
         int32, shape (capacity,): stack of free slots.
     pool
@@ -122,14 +130,13 @@ def new_state(capacity: int, heads: int, sequence_length: int) -> State:
     counters = np.zeros(COUNTERS, np.int64)
     counters[FREE] = capacity
     counters[NEXT_ID] = 1
-    counters[CLOCK_NS] = np.iinfo(np.int64).min
     counters[HEADS_FREE] = heads
     return State(
         flows=np.zeros(capacity, FLOW_RECORD_DTYPE),
         sequences=np.zeros((capacity, sequence_length), SEQUENCE_DTYPE),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
-        ends=np.full((2, 2), NIL, np.int32),
+        ends=np.full((3, 2), NIL, np.int32),
         free=np.arange(capacity - 1, -1, -1, dtype=np.int32),
         pool=np.zeros(heads, POOL_DTYPE),
         pool_free=np.arange(heads - 1, -1, -1, dtype=np.int32),

@@ -115,9 +115,9 @@ def _prefix_measures(prefix: Values, used: Values) -> dict[str, Values]:
     first = np.maximum.accumulate(np.where(new, positions, 0), axis=1)
     last_flag = np.ones(ordered.shape, bool)
     last_flag[:, :-1] = new[:, 1:]
-    last = np.minimum.accumulate(
-        np.where(last_flag, positions, PREFIX_BYTES)[:, ::-1], axis=1
-    )[:, ::-1]
+    last = np.minimum.accumulate(np.where(last_flag, positions, PREFIX_BYTES)[:, ::-1], axis=1)[
+        :, ::-1
+    ]
     counts = last - first + 1
     terms = np.where(ordered < 256, np.log2(counts / total[:, None]), 0.0)
     entropy = -terms.sum(axis=1) / total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from veilwatch.jit import inline_kernel
@@ -30,7 +32,7 @@ _MIDSTREAM_BIT = TcpState.MIDSTREAM
 
 
 @inline_kernel
-def bin_of(edges, value):  # type: ignore[no-untyped-def]
+def bin_of(edges: Any, value: Any) -> Any:
     """Return the index of the last edge that is not above `value`."""
     k = len(edges) - 1
     while k > 0 and value < edges[k]:
@@ -39,7 +41,7 @@ def bin_of(edges, value):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def seq_distance(a, b):  # type: ignore[no-untyped-def]
+def seq_distance(a: Any, b: Any) -> Any:
     """Return a - b as a signed 32-bit distance (serial-number arithmetic, RFC 1982)."""
     distance = (np.int64(a) - np.int64(b)) & 0xFFFFFFFF
     if distance >= 0x80000000:
@@ -48,12 +50,13 @@ def seq_distance(a, b):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def update_time(flow, direction, now):  # type: ignore[no-untyped-def]
+def update_time(flow: Any, direction: Any, now: Any) -> Any:
     """Update gaps and pauses; return the gap to the flow's previous packet in ns."""
     gap_flow = np.int64(0)
     if flow.packets[0] + flow.packets[1] > 0:
         gap_flow = max(np.int64(0), now - flow.last_ns)
         if gap_flow > PAUSE_NS:
+            flow.burst_bytes = np.uint64(0)
             seconds = gap_flow / SECOND_NS
             flow.pauses += np.uint32(1)
             flow.pause_sum += seconds
@@ -68,8 +71,8 @@ def update_time(flow, direction, now):  # type: ignore[no-untyped-def]
         flow.gap_sumsq[direction] += seconds * seconds
         flow.gap_counts[direction, bin_of(_GAP_EDGES, gap)] += np.uint32(1)
     else:
-        flow.dir_first_ns[direction] = now
-        flow.dir_last_ns[direction] = now
+        flow.dir_first_ns[direction] = max(now, flow.first_ns)
+        flow.dir_last_ns[direction] = flow.dir_first_ns[direction]
     # A packet that is older than its predecessor (reordering in the capture) moves no clock back.
     flow.dir_last_ns[direction] = max(flow.dir_last_ns[direction], now)
     flow.last_ns = max(flow.last_ns, now)
@@ -77,7 +80,7 @@ def update_time(flow, direction, now):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def update_size(flow, direction, packet):  # type: ignore[no-untyped-def]
+def update_size(flow: Any, direction: Any, packet: Any) -> Any:
     """Update counts and sizes."""
     size = packet.ip_length
     if flow.packets[direction] == 0:
@@ -96,7 +99,7 @@ def update_size(flow, direction, packet):  # type: ignore[no-untyped-def]
     payload = packet.payload_length
     flow.size_counts[direction, bin_of(_SIZE_EDGES, np.int64(payload))] += np.uint32(1)
     if payload > 0:
-        if flow.payload_packets[direction] == 0:
+        if flow.first_payload[direction] == 0:
             flow.first_payload[direction] = payload
         flow.payload_packets[direction] += np.uint32(1)
         flow.payload_bytes[direction] += np.uint64(payload)
@@ -106,23 +109,21 @@ def update_size(flow, direction, packet):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def update_burst(flow, direction, payload, gap_flow):  # type: ignore[no-untyped-def]
-    """Update runs of payload packets in one direction without a pause."""
+def update_burst(flow: Any, direction: Any, payload: Any) -> Any:
+    """Update runs of payload packets in one direction; a pause has emptied `burst_bytes`."""
     if flow.burst_direction != direction:
         if flow.burst_direction != 2:
             flow.turns += np.uint32(1)
         flow.burst_direction = direction
-        flow.bursts[direction] += np.uint32(1)
         flow.burst_bytes = np.uint64(0)
-    elif gap_flow > PAUSE_NS:
+    if flow.burst_bytes == 0:
         flow.bursts[direction] += np.uint32(1)
-        flow.burst_bytes = np.uint64(0)
     flow.burst_bytes += np.uint64(payload)
     flow.burst_max_bytes[direction] = max(flow.burst_max_bytes[direction], flow.burst_bytes)
 
 
 @inline_kernel
-def update_tcp(flow, direction, packet):  # type: ignore[no-untyped-def]
+def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
     """Update flags, windows, sequence numbers and connection state; return True for old bytes.
 
     Payload that lies wholly before the next expected byte is a retransmission, payload that
@@ -149,7 +150,7 @@ def update_tcp(flow, direction, packet):  # type: ignore[no-untyped-def]
         flow.mss[direction] = packet.tcp_mss
         flow.wscale[direction] = packet.tcp_wscale
         state |= _SYN_ACK_BIT if flags & ACK else _SYN_BIT
-    elif flags & ACK and state & _SYN_ACK_BIT:
+    elif flags & (ACK | RST) == ACK and state & _SYN_ACK_BIT:
         state |= _ESTABLISHED_BIT
     if flags & FIN:
         state |= _FIN_FWD_BIT << direction
@@ -181,7 +182,7 @@ def update_tcp(flow, direction, packet):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def update_prefix(flow, direction, buffer, packet):  # type: ignore[no-untyped-def]
+def update_prefix(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Keep the first payload bytes of a direction."""
     used = np.int64(flow.prefix_used[direction])
     take = min(np.int64(packet.payload_captured), PREFIX_BYTES - used)
@@ -191,13 +192,13 @@ def update_prefix(flow, direction, buffer, packet):  # type: ignore[no-untyped-d
 
 
 @inline_kernel
-def update_sequence(sequence, flow, direction, packet, gap_flow):  # type: ignore[no-untyped-def]
+def update_sequence(sequence: Any, flow: Any, direction: Any, packet: Any, gap_flow: Any) -> Any:
     """Keep the packet itself while the flow is young."""
     used = np.int64(flow.sequence_used)
     if used >= len(sequence):
         return
     row = sequence[used]
-    size = min(np.int64(packet.ip_length), 32767)
+    size = min(np.int64(packet.ip_length), np.int64(32767))
     row.size = -size if direction == 1 else size
     row.payload = min(np.int64(packet.payload_length), 65535)
     row.gap_us = min(gap_flow // MICROSECOND_NS, MAX_GAP_US)
@@ -206,7 +207,7 @@ def update_sequence(sequence, flow, direction, packet, gap_flow):  # type: ignor
 
 
 @inline_kernel
-def update(flow, sequence, direction, buffer, packet):  # type: ignore[no-untyped-def]
+def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Apply one packet to its flow."""
     old_bytes = False
     if packet.protocol == TCP:
@@ -214,7 +215,7 @@ def update(flow, sequence, direction, buffer, packet):  # type: ignore[no-untype
     gap_flow = update_time(flow, direction, packet.ts_ns)
     update_size(flow, direction, packet)
     if packet.payload_length > 0:
-        update_burst(flow, direction, packet.payload_length, gap_flow)
+        update_burst(flow, direction, packet.payload_length)
         if flow.prefix_used[direction] < PREFIX_BYTES and not old_bytes:
             update_prefix(flow, direction, buffer, packet)
     update_sequence(sequence, flow, direction, packet, gap_flow)

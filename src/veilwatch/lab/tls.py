@@ -23,7 +23,8 @@ from veilwatch.lab.profile import CertificateKind, Stack
 _MAX_ATTEMPTS: Final = 200  # half of all ECDSA signatures have the wanted length
 
 _CERTIFICATE_VERIFY: Final = 25  # TLS 1.3: bytes of the record beside the signature
-_SERVER_KEY_EXCHANGE: Final = {44, 77}  # TLS 1.2: the same with X25519, with P-256
+_SERVER_HELLO_DONE: Final = 4  # TLS 1.2: bytes of the record
+_SERVER_KEY_EXCHANGE: Final = {44, 77}  # the same with X25519, with P-256
 
 
 class Flight(NamedTuple):
@@ -115,7 +116,7 @@ def record_lengths(data: bytes) -> list[int]:
     return lengths
 
 
-def _signature_varies(first_flight: bytes, newest: bool) -> bool:
+def _has_odd_signature(first_flight: bytes) -> bool:
     """Return whether a server's first flight holds an ECDSA signature of an unwanted length.
 
     The signature is in the record before the last: CertificateVerify in TLS 1.3, after
@@ -123,9 +124,9 @@ def _signature_varies(first_flight: bytes, newest: bool) -> bool:
     TLS 1.2, before ServerHelloDone. A resumed handshake has no signature.
     """
     lengths = record_lengths(first_flight)
-    if newest:
-        return len(lengths) == 6 and lengths[-2] != ECDSA_BYTES + _CERTIFICATE_VERIFY
-    signed = len(lengths) == 4 and lengths[-1] == 4
+    if len(lengths) == 6:
+        return lengths[-2] != ECDSA_BYTES + _CERTIFICATE_VERIFY
+    signed = len(lengths) == 4 and lengths[-1] == _SERVER_HELLO_DONE
     return signed and lengths[-2] - ECDSA_BYTES not in _SERVER_KEY_EXCHANGE
 
 
@@ -184,8 +185,7 @@ class Connection:
         for _ in range(_MAX_ATTEMPTS):
             self._begin()
             hello, answer = self._step(0), self._step(1)
-            newest = self._ends[1].version() == "TLSv1.3"
-            if not (self._server.ecdsa and _signature_varies(answer, newest)):
+            if not (self._server.ecdsa and _has_odd_signature(answer)):
                 break
         flights = [Flight(True, hello), Flight(False, answer)]
         for turn in range(4):

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -149,10 +148,24 @@ def training_set(corpus: Corpus, labels: Labels, options: TrainingOptions) -> Tr
 
 
 def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Thresholds:
-    """Choose thresholds on held-out scores of benign flows and benign captures."""
-    captures = group_scores(score, labels.capture, len(labels.capture_malicious))
+    """Choose thresholds on held-out scores of benign flows and benign captures.
+
+    Flows whose score is NaN take no part.
+
+    Raises
+    ------
+    TrainingError
+        If no benign flow is left to calibrate on.
+    """
+    used = ~np.isnan(score)
+    captures = group_scores(score[used], labels.capture[used], len(labels.capture_malicious))
     benign_captures = captures[~labels.capture_malicious & ~np.isnan(captures)]
-    benign_flows = score[~labels.malicious]
+    benign_flows = score[used & ~labels.malicious]
+    if not len(benign_flows):
+        raise TrainingError(
+            "no benign flow is left to choose thresholds on",
+            hint="use fewer folds, or add benign captures from other sources",
+        )
     return Thresholds(
         target_false_positive_rate=rate,
         flow=conformal_threshold(benign_flows, rate),
@@ -186,10 +199,5 @@ def _corpus_card(corpus: Corpus, labels: Labels, manifest_path: Path) -> CorpusC
         malicious_flows=int(labels.malicious.sum()),
         benign_flows=int((~labels.malicious).sum()),
         sources=sorted({entry.source_repo for entry in corpus.entries}),
-        emulated=any(is_emulated(entry.extra) for entry in corpus.entries),
+        emulated=corpus.emulated,
     )
-
-
-def is_emulated(extra: dict[str, Any]) -> bool:
-    """Whether a manifest row marks its capture as emulated."""
-    return str(extra.get("emulated", "")).strip() in {"1", "true"}

@@ -1,0 +1,5 @@
+"""`python -m veilwatch`."""
+
+from veilwatch.cli.main import run
+
+run()

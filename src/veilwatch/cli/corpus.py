@@ -1,0 +1,156 @@
+"""`veilwatch corpus`: manifests, their flows, and GTP-U wrapping."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from veilwatch.cli.terminal import Quiet, console, errors, working
+from veilwatch.corpus.catalogue import load_corpus
+from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate, parse_networks
+from veilwatch.corpus.manifest import read_manifest
+from veilwatch.lab import build_lab
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Catalogues of labelled captures.",
+    rich_markup_mode="markdown",
+)
+
+Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="Labelled captures.")]
+
+
+@app.command()
+def show(
+    manifest: Manifest,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a manifest and show what it holds, family by family.
+
+    Example: `veilwatch corpus show MANIFEST.csv`
+    """
+    families: dict[tuple[str, str], dict[str, Any]] = defaultdict(
+        lambda: {"captures": 0, "groups": set(), "sources": set(), "ransomware": False}
+    )
+    entries = read_manifest(manifest)
+    for entry in entries:
+        # Benign rows name single applications: they are summed up by source.
+        name = entry.family if entry.label == "malicious" else entry.source_repo
+        row = families[(entry.label, name)]
+        row["captures"] += 1
+        row["groups"].add(entry.group)
+        row["sources"].add(entry.source_repo)
+        row["ransomware"] |= entry.is_ransomware
+    rows = [
+        {
+            "label": label,
+            "family": name,
+            "captures": row["captures"],
+            "groups": len(row["groups"]),
+            "sources": len(row["sources"]),
+            "ransomware": row["ransomware"],
+        }
+        for (label, name), row in sorted(
+            families.items(), key=lambda item: (item[0][0], -item[1]["captures"])
+        )
+    ]
+    if as_json:
+        typer.echo(json.dumps({"captures": len(entries), "families": rows}, indent=1))
+        return
+    table = Table("label", "family or source", "captures", "groups", "sources", "ransomware")
+    for item in rows:
+        table.add_row(
+            *(item["label"], Text(item["family"]), f"{item['captures']:,}"),
+            *(f"{item['groups']:,}", f"{item['sources']:,}", "yes" if item["ransomware"] else ""),
+        )
+    console.print(table)
+    console.print(f"{len(entries):,} captures")
+
+
+@app.command()
+def extract(
+    manifest: Manifest,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; every core by default.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Read the flows of every capture into the cache, ahead of training.
+
+    Example: `veilwatch corpus extract MANIFEST.csv`
+    """
+    with working(quiet) as progress:
+        corpus = load_corpus(manifest, workers=workers, progress=progress)
+    for name, fault in corpus.faults.items():
+        errors.print(Text(f"{name}: {fault}", style="yellow"))
+    if not quiet:
+        console.print(f"{corpus.flows.height:,} flows of {len(corpus.entries):,} captures")
+
+
+@app.command(name="encapsulate")
+def wrap(
+    captures: Annotated[list[str], typer.Argument(metavar="CAPTURE…", help="Captures to wrap.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.pcapng", help="Where to write.")
+    ],
+    inside: Annotated[
+        list[str] | None,
+        typer.Option(help="Address or network of subscribers; may be given more than once."),
+    ] = None,
+    pdu_session: Annotated[
+        bool, typer.Option(help="Add a PDU session container with QFI, as on N3.")
+    ] = True,
+    outer_ipv6: Annotated[bool, typer.Option("--outer-ipv6", help="Tunnels over IPv6.")] = False,
+    gnbs: Annotated[int, typer.Option(min=1, max=250, help="Base stations.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of TEIDs, QFI and end points.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Wrap captures in GTP-U, as a probe on N3 would see them; marked as synthetic wrapping.
+
+    Example: `veilwatch corpus encapsulate infected.pcap -o infected-n3.pcapng`
+    """
+    options = EncapsulateOptions(
+        pdu_session=pdu_session,
+        inside=parse_networks(inside) if inside else None,
+        gnbs=gnbs,
+        outer_ipv6=outer_ipv6,
+        seed=seed,
+    )
+    with working(quiet) as progress:
+        summary = encapsulate(captures, output, options=options, progress=progress)
+    if quiet:
+        return
+    dropped = ", ".join(
+        f"{count:,} {reason.replace('_', ' ')}"
+        for reason, count in summary.dropped.items()
+        if count
+    )
+    console.print(
+        f"{summary.uplink + summary.downlink:,} of {summary.read:,} packets wrapped for "
+        f"{len(summary.subscribers):,} subscribers ({summary.uplink:,} up, "
+        f"{summary.downlink:,} down)" + (f"; dropped: {dropped}" if dropped else "")
+    )
+    console.print(Text(f"Synthetic wrapping, written to {output}"))
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the captures.")],
+    seed: Annotated[int, typer.Option(help="Seed of the emulation.")] = 7,
+    scale: Annotated[float, typer.Option(min=0.01, max=20, help="Factor on the flows.")] = 1.0,
+    quiet: Quiet = False,
+) -> None:
+    """Write emulated captures of ransomware-like families and benign applications.
+
+    Example: `veilwatch corpus lab lab`
+    """
+    with working(quiet) as progress:
+        manifest = build_lab(folder, seed=seed, scale=scale, progress=progress)
+    if not quiet:
+        console.print(Text(f"Emulated corpus: {manifest}"))

@@ -1,0 +1,50 @@
+"""`veilwatch detect`: captures to alerts and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilwatch.cli.detection import run_detection
+from veilwatch.cli.options import (
+    DEFAULTS,
+    ActiveTimeout,
+    Captures,
+    IdleTimeout,
+    MaxFlows,
+    ModelFolder,
+)
+from veilwatch.cli.terminal import Quiet, console, working
+from veilwatch.flow import MeterConfig
+from veilwatch.registry import load_model
+from veilwatch.report.console import print_summary
+
+
+def command(
+    captures: Captures,
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
+    idle_timeout: IdleTimeout = DEFAULTS.idle_timeout_s,
+    active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
+    max_flows: MaxFlows = DEFAULTS.max_flows,
+    json_summary: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON instead of tables.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score captures: eve.json, flows.parquet, report.html and summary.json in one folder.
+
+    Example: `veilwatch detect n3.pcapng --model model --out results`
+    """
+    trained = load_model(model)
+    config = MeterConfig(
+        idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
+    )
+    with working(quiet) as progress:
+        detection = run_detection(captures, trained, out, config=config, progress=progress)
+    if json_summary:
+        typer.echo(detection.outputs["summary"].read_text(), nl=False)
+    elif not quiet:
+        print_summary(detection.document, console, outputs=detection.outputs)

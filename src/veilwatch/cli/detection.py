@@ -1,0 +1,139 @@
+"""Detection as `detect` and `demo` run it: captures and a model in, a folder of results out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from veilwatch import __version__
+from veilwatch.alerting.policy import raise_alerts
+from veilwatch.files import make_folder, write_text
+from veilwatch.flow import MeterConfig
+from veilwatch.pipeline import FlowReader
+from veilwatch.progress import Progress
+from veilwatch.registry import Model
+from veilwatch.report import build_document, render_html
+from veilwatch.report.document import ReportDocument
+from veilwatch.schema.alerts import Alert
+from veilwatch.schema.captures import CaptureReport
+from veilwatch.schema.scores import ScoreFrame
+from veilwatch.scoring import FlowScorer
+from veilwatch.sinks.eve import write_alerts
+from veilwatch.sinks.parquet import FlowWriter
+
+EVE: Final = "eve.json"
+FLOWS: Final = "flows.parquet"
+REPORT: Final = "report.html"
+SUMMARY: Final = "summary.json"
+
+EMULATED_MARK: Final = "emulated"
+"""Word in a capture's comment by which the lab marks its output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What a run found and where it lies."""
+
+    document: ReportDocument
+    alerts: list[Alert]
+    scores: ScoreFrame
+    outputs: dict[str, Path]
+
+
+def run_detection(
+    captures: Sequence[str | Path],
+    model: Model,
+    out: Path,
+    *,
+    config: MeterConfig,
+    progress: Progress,
+) -> Detection:
+    """Score captures and write alerts, flows with scores, report and summary into `out`."""
+    make_folder(out)
+    outputs = {
+        "alerts": out / EVE,
+        "flows": out / FLOWS,
+        "report": out / REPORT,
+        "summary": out / SUMMARY,
+    }
+    scorer = FlowScorer(model)
+    with (
+        FlowReader(captures, config=config, progress=progress) as reader,
+        FlowWriter(outputs["flows"]) as writer,
+    ):
+        for table in reader:
+            writer.write(scorer.add(table))
+    scores = scorer.finish()
+    report = reader.captures
+    emulated = _is_emulated(report)
+    alerts = raise_alerts(scores, captures=report, emulated=emulated)
+    progress.start("writing alerts and report")
+    write_alerts(outputs["alerts"], alerts, scores.flows)
+    document = build_document(
+        captures=report,
+        balance=reader.balance,
+        scores=scores,
+        alerts=alerts,
+        manifest=_card(model),
+        emulated=emulated,
+        command=shlex.join(["veilwatch", *sys.argv[1:]]),
+        alerts_file=EVE,
+    )
+    write_text(outputs["report"], render_html(document))
+    write_text(outputs["summary"], json.dumps(_summary(scores, alerts, reader), indent=1) + "\n")
+    return Detection(document, alerts, scores, outputs)
+
+
+def _is_emulated(report: CaptureReport) -> bool:
+    return any(
+        EMULATED_MARK in comment.lower() for file in report.files for comment in file.comments
+    )
+
+
+def _card(model: Model) -> dict[str, Any]:
+    """What the report says of the model."""
+    manifest = model.manifest
+    corpus = manifest.corpus
+    return {
+        "name": manifest.name,
+        "target_fpr": manifest.thresholds.target_false_positive_rate,
+        "held_out": manifest.held_out,
+        "detector": manifest.detector,
+        "features": f"{len(manifest.features.names)} ({', '.join(manifest.features.sets)})",
+        "trained": manifest.created,
+        "malicious captures": corpus.malicious_captures,
+        "benign captures": corpus.benign_captures,
+        "malicious flows": corpus.malicious_flows,
+        "benign flows": corpus.benign_flows,
+        "corpus": "emulated" if corpus.emulated else "real captures",
+        "members": len(manifest.members),
+        "feature schema": manifest.features.hash,
+        "Veilwatch": manifest.veilwatch,
+    }
+
+
+def _summary(scores: ScoreFrame, alerts: Sequence[Alert], reader: FlowReader) -> dict[str, Any]:
+    """Return what a script would want to know."""
+    return {
+        "veilwatch": __version__,
+        "emulated": _is_emulated(reader.captures),
+        "packets": reader.captures.packets,
+        "balance": reader.balance,
+        "flows": scores.flows.height,
+        "evicted_flows": reader.meter.evicted,
+        "flow_alerts": sum(alert.kind == "flow" for alert in alerts),
+        "host_alerts": sum(alert.kind == "host" for alert in alerts),
+        "flow_threshold": scores.flow_threshold,
+        "host_threshold": scores.host_threshold,
+        "hosts": [
+            {"host": alert.host, "score": round(alert.score, 6), **alert.evidence}
+            for alert in alerts
+            if alert.kind == "host"
+        ],
+        "faults": {file.name: file.fault for file in reader.captures.faults},
+    }

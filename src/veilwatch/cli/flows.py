@@ -1,0 +1,54 @@
+"""`veilwatch flows`: captures to a flow table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, IdleTimeout, MaxFlows
+from veilwatch.cli.terminal import Quiet, errors, working
+from veilwatch.flow import MeterConfig
+from veilwatch.pipeline import FlowReader
+from veilwatch.sinks.parquet import FlowWriter
+
+
+def command(
+    captures: Captures,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="FILE.parquet, FILE.csv or FILE.jsonl; - writes CSV to standard output.",
+        ),
+    ],
+    idle_timeout: IdleTimeout = DEFAULTS.idle_timeout_s,
+    active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
+    max_flows: MaxFlows = DEFAULTS.max_flows,
+    quiet: Quiet = False,
+) -> None:
+    """Write one row for each flow. The columns are documented in docs/flows.md.
+
+    Example: `veilwatch flows n3.pcapng -o flows.parquet`
+    """
+    config = MeterConfig(
+        idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
+    )
+    count = 0
+    with (
+        working(quiet) as progress,
+        FlowReader(captures, config=config, progress=progress) as reader,
+        FlowWriter(output) as writer,
+    ):
+        for table in reader:
+            writer.write(table.frame)
+            count += len(table)
+    if not quiet:
+        for report in reader.captures.faults:
+            errors.print(f"{report.name}: {report.fault}", style="yellow", markup=False)
+        errors.print(
+            f"{count:,} flows from {reader.captures.packets:,} packets in {output}", markup=False
+        )

@@ -1,0 +1,44 @@
+"""Arguments that more than one verb takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilwatch.flow import MeterConfig
+
+Captures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CAPTURE…",
+        help="Capture files (pcap, pcapng, also gzip or zstd), globs, folders, or - for standard "
+        "input. Several are read as one, in time order.",
+        show_default=False,
+    ),
+]
+
+ModelFolder = Annotated[
+    Path, typer.Option("--model", metavar="DIR", help="Folder that `veilwatch train` wrote.")
+]
+
+CorpusManifest = Annotated[
+    Path,
+    typer.Option("--corpus", metavar="MANIFEST.csv", help="Manifest of labelled captures."),
+]
+
+IdleTimeout = Annotated[
+    float, typer.Option(min=0.001, help="A flow ends after this many seconds of silence.")
+]
+
+ActiveTimeout = Annotated[
+    float, typer.Option(min=0.001, help="A longer flow is cut into records of this many seconds.")
+]
+
+MaxFlows = Annotated[
+    int,
+    typer.Option(min=1, max=16_777_216, help="Most live flows; beyond it the oldest are ended."),
+]
+
+DEFAULTS = MeterConfig()

@@ -1,0 +1,94 @@
+"""What the verbs share: consoles, progress on standard error, quiet mode."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from veilwatch.pipeline import warm
+from veilwatch.progress import SILENT
+from veilwatch.progress import Progress as Listener
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+
+console = Console()
+"""Standard output: results."""
+
+errors = Console(stderr=True)
+"""Standard error: progress and notes."""
+
+
+class _Bars:
+    """Draw one bar for each task; a new task ends the one before."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def start(self, task: str, total: float | None = None) -> None:
+        self._finish()
+        self._task = self._bars.add_task(task, total=total)
+
+    def advance(self, amount: float = 1.0) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task, amount)
+
+    def note(self, message: str) -> None:
+        self._bars.console.print(message, style="yellow", markup=False, highlight=False)
+
+    def _finish(self) -> None:
+        if self._task is None:
+            return
+        task = self._bars.tasks[self._bars.task_ids.index(self._task)]
+        if task.total is None:
+            self._bars.update(self._task, total=max(task.completed, 1))
+        self._bars.update(self._task, completed=self._bars.tasks[-1].total)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Listener]:
+    """Show progress on standard error while the block runs; lines only where it is no terminal."""
+    if quiet:
+        yield SILENT
+        return
+    if not errors.is_terminal:
+        yield _Lines()
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=errors,
+        transient=False,
+    ) as bars:
+        listener = _Bars(bars)
+        yield listener
+        listener._finish()
+
+
+class _Lines:
+    """One line a task: what a log file or a CI run can show."""
+
+    def start(self, task: str, total: float | None = None) -> None:
+        print(f"{task} …", file=sys.stderr, flush=True)
+
+    def advance(self, amount: float = 1.0) -> None:
+        """Say nothing."""
+
+    def note(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def working(quiet: bool) -> Iterator[Listener]:
+    """Show progress, with the kernels compiled first."""
+    with progress(quiet) as listener:
+        warm(listener)
+        yield listener

@@ -1,0 +1,52 @@
+"""Compiling the kernels ahead of time.
+
+The first run of a version compiles its kernels, which takes tens of seconds; later runs load
+them from the cache. A marker in the kernel cache says that this has been done.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from veilwatch.capture import PcapngWriter, PcapWriter
+from veilwatch.jit import kernel_cache
+from veilwatch.pipeline.extract import FlowReader
+from veilwatch.progress import SILENT, Progress
+
+_MARKER: Final = "ready"
+
+_FRAME: Final = bytes(12) + struct.pack(
+    ">H BBHHHBBH 4s4s HHHH",
+    *(0x0800, 0x45, 0, 28, 0, 0, 64, 17, 0, bytes(4), bytes(4), 1, 2, 8, 0),
+)
+"""An Ethernet frame with an empty UDP datagram."""
+
+
+def is_warm() -> bool:
+    """Whether the kernels of this version have been compiled and kept."""
+    return (kernel_cache() / _MARKER).is_file()
+
+
+def warm(progress: Progress = SILENT) -> None:
+    """Compile every kernel now, if that has not been done.
+
+    Runs two tiny captures, one of each format, through the whole pipeline.
+    """
+    if is_warm():
+        return
+    progress.start("compiling kernels (first run of this version only, about a minute)")
+    with tempfile.TemporaryDirectory(prefix="veilwatch-") as folder:
+        pcap, pcapng = Path(folder) / "a.pcap", Path(folder) / "b.pcapng"
+        with PcapWriter(pcap) as old, PcapngWriter(pcapng) as new:
+            old.write(0, _FRAME)
+            new.write(0, _FRAME)
+        for path in (pcap, pcapng):
+            with FlowReader([path]) as reader:
+                reader.read_all()
+    # Without a cache to keep them in, the next process compiles again; nothing else is lost.
+    with suppress(OSError):
+        (kernel_cache() / _MARKER).touch()
