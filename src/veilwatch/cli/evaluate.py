@@ -25,7 +25,7 @@ from veilwatch.files import write_text
 from veilwatch.registry import Model, load_model
 from veilwatch.report.evaluation import render_evaluation
 from veilwatch.schema.flows import FlowTable
-from veilwatch.training import TrainingOptions, cross_validate
+from veilwatch.training import TrainingOptions, capture_scores, cross_validate
 
 SPLITS = ("source", "group", "flow")
 STDOUT = Path("-")
@@ -142,6 +142,7 @@ def _evaluate(model: Model, corpus: Corpus) -> dict[str, Any]:
     thresholds = model.manifest.thresholds
     figures = evaluate_scores(
         score,
+        capture_scores(score, labels, thresholds.upper_share),
         labels,
         corpus.entries,
         flow_threshold=thresholds.flow,

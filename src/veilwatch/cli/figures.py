@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from veilwatch.cli.terminal import console
 
-LEVELS = {"flow": "all flows", "flow_tls": "TLS and QUIC flows", "capture": "captures"}
+LEVELS = {"flow": "all flows", "flow_tls": "encrypted", "capture": "captures"}
 
 
 def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> None:
@@ -24,24 +25,19 @@ def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> 
     emulated
         Whether that was emulated traffic.
     """
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("level", "malicious", "benign", "AUC", "AP"):
-        table.add_column(name, justify="left" if name == "level" else "right")
-    for rate in ("10 %", "1 %", "0.1 %"):
-        table.add_column(f"found at\n{rate} FPR", justify="right")
-    table.add_column("found at\nthreshold", justify="right")
-    table.add_column("FPR at\nthreshold", justify="right")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
+    table.add_column("level", no_wrap=True)
+    for name in ("malicious", "benign", "AUC", "found at\n1 % FPR", "at\n0.1 %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("at own\nthreshold", justify="right", no_wrap=True)
+    table.add_column("its FPR", justify="right", no_wrap=True)
     for level, words in LEVELS.items():
         row = figures[level]
+        rates = row["detection_rate_at_fpr"]
         table.add_row(
-            words,
-            f"{row['n_positive']:,}",
-            f"{row['n_negative']:,}",
-            _number(row["roc_auc"]),
-            _number(row["average_precision"]),
-            *[_number(value) for value in row["detection_rate_at_fpr"].values()],
-            _number(row["detection_rate"]),
-            _number(row["false_positive_rate"], 4),
+            *(words, f"{row['n_positive']:,}", f"{row['n_negative']:,}", _number(row["roc_auc"])),
+            *(_number(rates["0.01"]), _number(rates["0.001"])),
+            *(_number(row["detection_rate"]), _number(row["false_positive_rate"], 4)),
         )
     console.print(table)
     if emulated:

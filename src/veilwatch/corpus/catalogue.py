@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from veilwatch.flow import MeterConfig
 from veilwatch.jit import cache_home, source_hash
 from veilwatch.pipeline import FlowReader
 from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.flows import FlowTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +68,46 @@ def load_corpus(
     """
     entries = read_manifest(manifest)
     hashes = {entry.name: _content_hash(entry.file) for entry in entries}
-    jobs = {index: _cached(hashes[entry.name], config) for index, entry in enumerate(entries)}
-    missing = [index for index, path in jobs.items() if not path.is_file()]
+    cached = [_cached(hashes[entry.name], config) for entry in entries]
+    # By cache entry: captures of equal content are read once.
+    missing = {
+        path: entry.file for entry, path in zip(entries, cached, strict=True) if not path.is_file()
+    }
     if missing:
         progress.start(f"flows of {len(missing)} captures", len(missing))
-        _extract_all([(entries[i].file, jobs[i]) for i in missing], config, workers, progress)
+        _extract_all(missing, config, workers, progress)
     progress.start(f"reading {len(entries)} flow tables", len(entries))
     frames, faults = [], {}
-    for index, path in jobs.items():
-        frame = pl.read_parquet(path)
+    for index, (entry, path) in enumerate(zip(entries, cached, strict=True)):
+        frame = _read(path)
+        if frame is None:
+            progress.note(f"{entry.name}: its entry in the cache is damaged and is made anew")
+            _extract(entry.file, path, config)
+            frame = pl.read_parquet(path)
         fault = _fault_path(path)
         if fault.is_file():
-            faults[entries[index].name] = fault.read_text()
+            faults[entry.name] = fault.read_text()
         frames.append(frame.with_columns(pl.lit(index, pl.UInt32).alias("capture")))
         progress.advance()
     return Corpus(entries, pl.concat(frames), hashes, faults)
 
 
+def _read(path: Path) -> pl.DataFrame | None:
+    """Read a flow table from the cache; None if it is damaged."""
+    try:
+        return FlowTable(pl.read_parquet(path)).check().frame
+    except (OSError, pl.exceptions.PolarsError, VeilwatchError):
+        return None
+
+
 def _extract_all(
-    jobs: Sequence[tuple[Path, Path]],
+    sources: Mapping[Path, Path],
     config: MeterConfig,
     workers: int | None,
     progress: Progress,
 ) -> None:
+    """Extract captures, given by the cache entry that each is to become."""
+    jobs = [(source, target) for target, source in sources.items()]
     count = min(workers or os.cpu_count() or 1, len(jobs))
     if count == 1:
         for source, target in jobs:
@@ -99,7 +119,7 @@ def _extract_all(
     progress.advance()
     # Spawned, not forked: Numba's and Polars' threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, context, initializer=_leave_quietly) as pool:
         futures = [pool.submit(_extract, *job, config) for job in jobs[1:]]
         try:
             for future in as_completed(futures):
@@ -108,6 +128,11 @@ def _extract_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _leave_quietly() -> None:
+    """Make Ctrl-C end a worker like an error does: cleaned up, and without a traceback."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
 
 
 def _extract(source: Path, target: Path, config: MeterConfig) -> None:

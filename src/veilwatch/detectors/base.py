@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.errors import ModelError, TrainingError
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
 
 Scores = npt.NDArray[np.float64]
@@ -39,6 +40,24 @@ class TrainingSet:
     capture: npt.NDArray[np.int64]
     group: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float64]
+
+    def require_both_classes(self) -> None:
+        """Refuse to learn from one class: nothing can be told apart. Every `fit` begins so.
+
+        Raises
+        ------
+        TrainingError
+            If flows of one class are missing.
+        """
+        for wanted, present in (
+            ("malicious", self.malicious.any()),
+            ("benign", (~self.malicious).any()),
+        ):
+            if not present:
+                raise TrainingError(
+                    f"no {wanted} flow to learn from",
+                    hint=f"add {wanted} captures, or use fewer folds",
+                )
 
     def take(self, rows: npt.NDArray[np.intp]) -> TrainingSet:
         """Return some of the flows."""
@@ -83,17 +102,72 @@ class Detector(Protocol):
     feature_sets: ClassVar[Sequence[str]]
 
     def fit(self, training: TrainingSet, settings: DetectorSettings) -> None:
-        """Learn from labelled flows."""
+        """Learn from labelled flows; the same flows and seed give the same scores.
+
+        Raises
+        ------
+        TrainingError
+            If flows of one class are missing.
+        """
 
     def predict_proba(self, features: FeatureFrame) -> Scores:
-        """Return a score in 0…1 for each flow, shape (n,)."""
+        """Return a score in 0…1 for each flow, shape (n,); threads may call it at one time.
+
+        Raises
+        ------
+        ModelError
+            If the detector was not trained, or on another feature schema.
+        """
 
     def explain(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
-        """Return what each feature adds to the log-odds of each flow, shape (n, features)."""
+        """Return what each feature adds to the log-odds of each flow, shape (n, features).
+
+        Raises
+        ------
+        ModelError
+            As `predict_proba`.
+        """
 
     def save(self, folder: Path) -> list[str]:
-        """Write the detector's files into `folder` and return their names."""
+        """Write the detector's files into `folder` and return their names.
+
+        Raises
+        ------
+        ModelError
+            If the detector was not trained.
+        OutputError
+            If the folder cannot be written to.
+        """
 
     @classmethod
     def load(cls, folder: Path, schema: FeatureSchema) -> Detector:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            If a file is missing, damaged, or made for another feature schema.
+        """
+
+
+def require_schema(trained: FeatureSchema | None, features: FeatureFrame) -> None:
+    """Refuse features that a detector was not trained on, or a detector that was not trained.
+
+    Parameters
+    ----------
+    trained
+        What the detector learned from, None before `fit`.
+
+    Raises
+    ------
+    ModelError
+        If it is not the schema of `features`.
+    """
+    if trained is None:
+        raise ModelError("the detector has not been trained", hint="run veilwatch train")
+    if trained is not features.schema and trained.hash != features.schema.hash:
+        raise ModelError(
+            f"the detector was trained on feature schema {trained.hash}, not on "
+            f"{features.schema.hash}",
+            hint="train the model anew with this version",
+        )

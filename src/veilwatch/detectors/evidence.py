@@ -11,8 +11,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-UPPER_SHARE: Final = 0.25
-"""Share of a group's flows, the highest-scoring ones, that speak for the group."""
+UPPER_SHARES: Final = (0.25, 0.5, 1.0)
+"""Shares of a group's flows, the highest-scoring ones, that may speak for the group. Which one
+does is chosen in training: an infected host with much background needs a small one, one whose
+every flow is a little odd a large one."""
 
 EPSILON: Final = 1e-6
 """Probabilities are kept this far from 0 and 1: one flow can add about 14 to the log-odds."""
@@ -30,7 +32,11 @@ def probability(odds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def group_scores(
-    score: npt.NDArray[np.float64], group: npt.NDArray[np.int64], groups: int
+    score: npt.NDArray[np.float64],
+    group: npt.NDArray[np.int64],
+    groups: int,
+    *,
+    upper_share: float,
 ) -> npt.NDArray[np.float64]:
     """Return one score in 0…1 for each group of flows, NaN for a group without flows.
 
@@ -42,17 +48,19 @@ def group_scores(
         Index of each flow's group, shape (flows,).
     groups
         Number of groups.
+    upper_share
+        Share of each group's flows, the highest-scoring ones, whose mean log-odds count.
 
     Examples
     --------
-    >>> group_scores(np.array([0.9, 0.1, 0.5]), np.array([0, 0, 1]), 2).round(3)
+    >>> group_scores(np.array([0.9, 0.1, 0.5]), np.array([0, 0, 1]), 2, upper_share=0.25).round(3)
     array([0.9, 0.5])
     """
     order = np.lexsort((-score, group))
     odds = log_odds(score)[order]
     sizes = np.bincount(group, minlength=groups)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    upper = np.maximum(1, np.ceil(sizes * UPPER_SHARE).astype(np.int64))
+    upper = np.maximum(1, np.ceil(sizes * upper_share).astype(np.int64))
     sums = np.concatenate([[0.0], np.cumsum(odds)])
     ends = np.minimum(starts + upper, starts + sizes)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -16,8 +16,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import lightgbm
 
-from veilwatch.detectors.base import DetectorSettings, Scores, TrainingSet
-from veilwatch.errors import ModelError
+from veilwatch.detectors.base import DetectorSettings, Scores, TrainingSet, require_schema
+from veilwatch.errors import ModelError, TrainingError
 from veilwatch.files import write_text
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
 
@@ -46,9 +46,17 @@ class LightGBMDetector:
 
     def __init__(self) -> None:
         self._booster: lightgbm.Booster | None = None
+        self._schema: FeatureSchema | None = None
 
     def fit(self, training: TrainingSet, settings: DetectorSettings) -> None:
-        """Grow the trees; the same seed and data give the same trees."""
+        """Grow the trees; the same seed and data give the same trees.
+
+        Raises
+        ------
+        TrainingError
+            If flows of one class are missing, or LightGBM refuses a parameter.
+        """
+        training.require_both_classes()
         chosen = {**PARAMETERS, **settings.parameters}
         rounds = int(chosen.pop("num_boost_round"))
         data = lightgbm.Dataset(
@@ -65,7 +73,11 @@ class LightGBMDetector:
             "num_threads": settings.threads or os.cpu_count() or 1,
             "verbosity": -1,
         }
-        self._booster = lightgbm.train(chosen, data, num_boost_round=rounds)
+        try:
+            self._booster = lightgbm.train(chosen, data, num_boost_round=rounds)
+        except lightgbm.basic.LightGBMError as error:
+            raise TrainingError(f"LightGBM: {error}", hint="check its parameters") from error
+        self._schema = training.features.schema
 
     @property
     def _fitted(self) -> lightgbm.Booster:
@@ -75,12 +87,14 @@ class LightGBMDetector:
 
     def predict_proba(self, features: FeatureFrame) -> Scores:
         """Return the probability that each flow is malicious, shape (n,)."""
+        require_schema(self._schema, features)
         if not len(features):
             return np.zeros(0)
         return np.asarray(self._fitted.predict(features.values), np.float64)
 
     def explain(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
         """Return exact Shapley contributions (TreeSHAP, Lundberg et al. 2020)."""
+        require_schema(self._schema, features)
         if not len(features):
             return np.zeros((0, len(features.schema.features)))
         return np.asarray(self._fitted.predict(features.values, pred_contrib=True))[:, :-1]
@@ -107,7 +121,7 @@ class LightGBMDetector:
         path = folder / FILE
         try:
             booster = lightgbm.Booster(model_str=path.read_text())
-        except (OSError, lightgbm.basic.LightGBMError) as error:
+        except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
             raise ModelError(
                 f"cannot load the trees: {error}", where=path, hint="train the model anew"
             ) from error
@@ -119,4 +133,5 @@ class LightGBMDetector:
             )
         detector = cls()
         detector._booster = booster
+        detector._schema = schema
         return detector

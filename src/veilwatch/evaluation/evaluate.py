@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.corpus.manifest import CaptureEntry
-from veilwatch.detectors.evidence import group_scores
 from veilwatch.evaluation.calibration import supported_rate
 from veilwatch.evaluation.labelled import Labels
 from veilwatch.evaluation.metrics import Scores, measure
@@ -17,6 +16,7 @@ from veilwatch.evaluation.metrics import Scores, measure
 
 def evaluate_scores(
     score: Scores,
+    captures: Scores,
     labels: Labels,
     entries: Sequence[CaptureEntry],
     *,
@@ -29,8 +29,10 @@ def evaluate_scores(
     ----------
     score
         Flow scores in 0…1, shape (flows,); NaN for flows that were set aside.
+    captures
+        Score of each capture, shape (captures,); NaN for a capture without flows or set aside.
     labels
-        Truth of the same flows.
+        Truth of the same flows and captures.
     entries
         The captures.
     flow_threshold, capture_threshold
@@ -45,7 +47,6 @@ def evaluate_scores(
     used = ~np.isnan(score)
     flow_limit = np.broadcast_to(flow_threshold, score.shape)
     capture_limit = np.broadcast_to(capture_threshold, len(entries))
-    captures = group_scores(score[used], labels.capture[used], len(entries))
     seen = ~np.isnan(captures)
     tls = used & labels.encrypted
     levels = {
@@ -56,7 +57,7 @@ def evaluate_scores(
     return {
         **levels,
         "families": _families(
-            score >= flow_limit, captures, captures >= capture_limit, labels, entries
+            used, score >= flow_limit, captures, captures >= capture_limit, labels, entries
         ),
         "supported_false_positive_rate": {
             name: supported_rate(level["n_negative"]) for name, level in levels.items()
@@ -65,6 +66,7 @@ def evaluate_scores(
 
 
 def _families(
+    used: npt.NDArray[np.bool_],
     flow_alert: npt.NDArray[np.bool_],
     captures: Scores,
     capture_alert: npt.NDArray[np.bool_],
@@ -77,7 +79,7 @@ def _families(
     out = {}
     for family in sorted(set(names[seen].tolist())):
         mine = seen & (names == family)
-        flows = mine[labels.capture]
+        flows = used & mine[labels.capture]
         out[family] = {
             "n": int(mine.sum()),
             "detection_rate": float(np.mean(capture_alert[mine])),

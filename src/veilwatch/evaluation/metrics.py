@@ -47,8 +47,9 @@ def measure(score: Scores, malicious: Labels, threshold: Scores | float) -> dict
     -------
     dict
         The contract of `evaluate`: `n_positive`, `n_negative`, `roc_auc`, `average_precision`,
-        `detection_rate_at_fpr`, `threshold`, `detection_rate`, `false_positive_rate`; `curve`
-        for plotting; figures that the data cannot give are None.
+        `detection_rate_at_fpr`, `threshold` (the median where there are several),
+        `detection_rate`, `false_positive_rate`; `curve` for plotting where both classes are
+        there; figures that the data cannot give are None.
     """
     positive, negative = int(malicious.sum()), int((~malicious).sum())
     both = positive > 0 and negative > 0
@@ -62,7 +63,7 @@ def measure(score: Scores, malicious: Labels, threshold: Scores | float) -> dict
             rate: detection_rate_at(score, malicious, float(rate)) if both else None
             for rate in RATES
         },
-        "threshold": float(np.median(threshold)),
+        "threshold": float(np.median(threshold)) if len(score) else None,
         "detection_rate": float(alert[malicious].mean()) if positive else None,
         "false_positive_rate": float(alert[~malicious].mean()) if negative else None,
     }

@@ -7,58 +7,8 @@ from typing import Final
 import polars as pl
 
 from veilwatch.features.base import Feature, feature, ratio
-
-SERVICES: Final = (
-    *("tls", "quic", "dns", "http", "ssh", "smb", "smtp", "ftp", "rdp", "ntp", "dhcp", "stun"),
-    *("bittorrent", "dcerpc", "ldap", "kerberos", "netbios", "ssdp", "mdns", "llmnr"),
-)
-"""Services that get a column of their own."""
-
-CIPHERS: Final = {
-    0x1301: "TLS_AES_128_GCM_SHA256",
-    0x1303: "TLS_CHACHA20_POLY1305_SHA256",
-    0xC02B: "ECDHE_ECDSA_AES_128_GCM",
-    0xC02F: "ECDHE_RSA_AES_128_GCM",
-    0xCCA9: "ECDHE_ECDSA_CHACHA20",
-    0xC009: "ECDHE_ECDSA_AES_128_CBC_SHA",
-    0xC013: "ECDHE_RSA_AES_128_CBC_SHA",
-    0xC023: "ECDHE_ECDSA_AES_128_CBC_SHA256",
-    0x009E: "DHE_RSA_AES_128_GCM",
-    0x0033: "DHE_RSA_AES_128_CBC_SHA",
-    0x009C: "RSA_AES_128_GCM",
-    0x002F: "RSA_AES_128_CBC_SHA",
-    0x000A: "RSA_3DES_CBC",
-    0x0005: "RSA_RC4_128_SHA",
-    0x0004: "RSA_RC4_128_MD5",
-    0x0003: "RSA_EXPORT_RC4_40",
-    0x0013: "DHE_DSS_3DES_CBC",
-    0x00FF: "EMPTY_RENEGOTIATION_INFO",
-    0x5600: "FALLBACK",
-}
-"""Cipher suites whose offer tells TLS stacks apart (IANA TLS parameters)."""
-
-EXTENSIONS: Final = {
-    0x0000: "server_name",
-    0x0005: "status_request",
-    0x000A: "supported_groups",
-    0x000B: "ec_point_formats",
-    0x000D: "signature_algorithms",
-    0x0010: "alpn",
-    0x0012: "signed_certificate_timestamp",
-    0x0015: "padding",
-    0x0016: "encrypt_then_mac",
-    0x0017: "extended_main_secret",
-    0x001B: "compress_certificate",
-    0x0023: "session_ticket",
-    0x0029: "pre_shared_key",
-    0x002B: "supported_versions",
-    0x002D: "psk_key_exchange_modes",
-    0x0033: "key_share",
-    0x3374: "next_protocol_negotiation",
-    0x7550: "channel_id",
-    0xFF01: "renegotiation_info",
-}
-"""Extensions whose presence tells TLS stacks apart (IANA TLS ExtensionType values)."""
+from veilwatch.features.tls_numbers import CIPHERS, EPHEMERAL, EXTENSIONS, GREASE
+from veilwatch.handshake import SERVICES
 
 DAY_S: Final = 86_400
 
@@ -78,13 +28,14 @@ def _is_server(value: pl.Expr) -> pl.Expr:
 
 
 def _has_leaf(value: pl.Expr) -> pl.Expr:
-    """Null where no certificate was seen."""
-    return pl.when(pl.col("cert_count") > 0).then(value)
+    """Null where no certificate could be read: of a chain that was cut the leaf still counts."""
+    return pl.when(pl.col("cert_not_before_s").is_not_null()).then(value)
 
 
 def _name_features(name: str, column: str, words: str) -> list[Feature]:
     """Describe a name without holding it: how long, how it is built, how random it looks."""
-    text = pl.col(column)
+    # Lower case: resolvers that mix cases at random (DNS 0x20) say nothing of the name.
+    text = pl.col(column).str.to_lowercase()
     length = text.str.len_chars()
     named = length > 0
 
@@ -131,6 +82,7 @@ HANDSHAKE_FEATURES: Final[tuple[Feature, ...]] = (
     *[
         feature(f"service_{name}", pl.col("service") == name, "", f"First bytes look like {name}")
         for name in SERVICES
+        if name
     ],
     feature("service_unknown", pl.col("service") == "", "", "First bytes look like nothing known"),
     feature("tls_version", _is_server(pl.col("tls_version")), "", "TLS version chosen"),
@@ -186,7 +138,7 @@ HANDSHAKE_FEATURES: Final[tuple[Feature, ...]] = (
     feature("tls_has_sni", _is_client(pl.col("tls_sni") != ""), "", "A server name is asked for"),
     feature(
         "tls_grease",
-        _is_client(pl.col("tls_ciphers").list.eval(pl.element().and_(0x0F0F) == 0x0A0A).list.any()),
+        _is_client(pl.col("tls_ciphers").list.eval(pl.element().is_in(GREASE)).list.any()),
         "",
         "The client offers reserved values (RFC 8701)",
     ),
@@ -210,12 +162,9 @@ HANDSHAKE_FEATURES: Final[tuple[Feature, ...]] = (
     ],
     feature(
         "tls_cipher_forward_secret",
-        _is_server(
-            (pl.col("tls_cipher") >= 0xC001)
-            | (pl.col("tls_cipher") < 0x1400) & (pl.col("tls_cipher") >= 0x1300)
-        ),
+        _is_server(pl.col("tls_cipher").is_in(EPHEMERAL)),
         "",
-        "The cipher chosen is ECDHE or TLS 1.3",
+        "The cipher chosen is DHE, ECDHE or of TLS 1.3",
     ),
     feature(
         "tls_server_extensions",
@@ -238,7 +187,7 @@ HANDSHAKE_FEATURES: Final[tuple[Feature, ...]] = (
     feature("cert_count", _is_server(pl.col("cert_count")), "", "Certificates shown in clear"),
     feature(
         "cert_chain_bytes",
-        _has_leaf(pl.col("cert_chain_bytes")),
+        pl.when(pl.col("cert_chain_bytes") > 0).then(pl.col("cert_chain_bytes")),
         "bytes",
         "Length of the certificate chain",
     ),

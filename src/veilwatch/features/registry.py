@@ -37,7 +37,7 @@ def feature_schema(
     Raises
     ------
     VeilwatchError
-        If a set is unknown.
+        If a set is unknown or named twice.
     """
     features = _features(names, shortcuts)
     version = sum(FEATURE_SETS[name].version << (8 * k) for k, name in enumerate(names))
@@ -69,6 +69,8 @@ def compute_features(
 
 def _features(names: Sequence[str], shortcuts: bool) -> list[Feature]:
     unknown = [name for name in names if name not in FEATURE_SETS]
+    if len(set(names)) < len(names):
+        raise VeilwatchError("a feature set is named twice", hint="name each once")
     if unknown:
         raise VeilwatchError(
             f"unknown feature set {unknown[0]!r}", hint=f"known: {', '.join(FEATURE_SETS)}"

@@ -8,12 +8,14 @@ import polars as pl
 
 from veilwatch.features.base import Feature, FeatureSet, feature, ratio
 from veilwatch.features.handshake import HANDSHAKE_FEATURES
-from veilwatch.schema.flows import GAP_EDGES_NS, SIZE_EDGES
+from veilwatch.schema.flows import GAP_EDGES_NS, SIZE_EDGES, TcpState
 
 DIRECTIONS: Final = (("fwd", "from the initiator"), ("bwd", "from the responder"))
 TCP: Final = 6
 UDP: Final = 17
 ICMP: Final = (1, 58)
+NO_WSCALE: Final = 255
+"""Value of the window scale columns where the option was not seen."""
 
 
 def _both(name: str) -> pl.Expr:
@@ -77,7 +79,10 @@ def _flow_features() -> list[Feature]:
             "First packet of the responder after the flow's first",
         ),
         feature(
-            "established", pl.col("tcp_state").and_(4) > 0, "", "The TCP handshake was completed"
+            "established",
+            pl.col("tcp_state").and_(TcpState.ESTABLISHED) > 0,
+            "",
+            "The TCP handshake was completed",
         ),
         feature(
             "refused",
@@ -98,7 +103,8 @@ def _directed_features(side: str, words: str) -> list[Feature]:
     def column(name: str) -> pl.Expr:
         return pl.col(f"{side}_{name}")
 
-    packets, payloads = column("packets"), column("payload_packets")
+    # Signed: one less than no packets must not wrap to four thousand million.
+    packets, payloads = column("packets").cast(pl.Int64), column("payload_packets")
     seen = packets > 0
     out = [
         feature(f"{side}_{name}", column(name), unit, f"{doc} {words}")
@@ -215,9 +221,27 @@ def _directed_features(side: str, words: str) -> list[Feature]:
             f"Largest TCP window {words}",
             shortcut=True,
         ),
-        feature(f"{side}_mss", column("mss"), "bytes", f"MSS option {words}", shortcut=True),
-        feature(f"{side}_wscale", column("wscale"), "", f"Window scale {words}", shortcut=True),
-        feature(f"{side}_ttl", column("ttl"), "", f"First TTL {words}", shortcut=True),
+        feature(
+            f"{side}_mss",
+            pl.when(column("mss") > 0).then(column("mss")),
+            "bytes",
+            f"MSS option {words}",
+            shortcut=True,
+        ),
+        feature(
+            f"{side}_wscale",
+            pl.when(column("wscale") < NO_WSCALE).then(column("wscale")),
+            "",
+            f"Window scale {words}",
+            shortcut=True,
+        ),
+        feature(
+            f"{side}_ttl",
+            pl.when(seen).then(column("ttl")),
+            "",
+            f"First TTL {words}",
+            shortcut=True,
+        ),
     ]
     out += [
         feature(

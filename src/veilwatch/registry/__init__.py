@@ -1,11 +1,18 @@
 """Models on disk: a manifest that says what a model is, and the files that it is made of."""
 
-from veilwatch.registry.manifest import BenignRange, CorpusCard, ModelManifest, Thresholds
+from veilwatch.registry.manifest import (
+    BenignRange,
+    CorpusCard,
+    FeatureCard,
+    ModelManifest,
+    Thresholds,
+)
 from veilwatch.registry.store import Model, load_model, save_model
 
 __all__ = [
     "BenignRange",
     "CorpusCard",
+    "FeatureCard",
     "Model",
     "ModelManifest",
     "Thresholds",

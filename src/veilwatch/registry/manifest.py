@@ -11,7 +11,7 @@ FORMAT: Final = 1
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FeatureCard(_Part):
@@ -41,11 +41,16 @@ class CorpusCard(_Part):
 
 
 class Thresholds(_Part):
-    """From which score on a flow, host or capture is an alert, and what that rests on."""
+    """From which score on a flow, host or capture is an alert, and what that rests on.
+
+    `upper_share` is the share of a host's flows, the highest-scoring ones, that its score is
+    made of.
+    """
 
     target_false_positive_rate: float
     flow: float
     group: float
+    upper_share: float
     benign_flows: int
     benign_captures: int
 
@@ -63,6 +68,8 @@ class ModelManifest(_Part):
 
     Attributes
     ----------
+    members
+        Folder of each detector.
     held_out
         Figures on captures that the scoring member never learned from, in the form of
         `veilwatch evaluate`.
@@ -86,4 +93,4 @@ class ModelManifest(_Part):
     held_out: dict[str, Any]
     benign_ranges: dict[str, BenignRange]
     training_seconds: float
-    files: dict[str, str]
+    files: dict[str, str] = {}

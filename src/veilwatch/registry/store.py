@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,17 @@ from pydantic import ValidationError
 
 from veilwatch.detectors import DETECTORS, Detector
 from veilwatch.detectors.evidence import log_odds, probability
-from veilwatch.errors import ModelError
+from veilwatch.errors import ModelError, VeilwatchError
 from veilwatch.features import compute_features, feature_schema
 from veilwatch.files import make_folder, output_error, write_text
 from veilwatch.registry.manifest import FORMAT, ModelManifest
-from veilwatch.schema.features import FeatureFrame
+from veilwatch.schema.features import FeatureFrame, FeatureSchema
 from veilwatch.schema.flows import FlowTable
 
 MANIFEST: Final = "model.json"
+
+MEMBER: Final = re.compile(r"member-\d{1,3}", re.ASCII)
+"""What the folder of a member is called; no such name leaves the model's folder."""
 
 MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 """Largest manifest read: a quarter of a million training captures take 40 MB."""
@@ -74,43 +77,68 @@ def save_model(folder: Path, members: Sequence[Detector], manifest: ModelManifes
     Parameters
     ----------
     manifest
-        Its `files` are filled in here.
+        Names the folder of each member; its `files` are filled in here.
 
     Raises
     ------
     OutputError
-        If the place cannot be written to.
+        If the place cannot be written to; an older model there is unharmed.
     ModelError
-        If `folder` holds something that is not a model.
+        If `folder` is a file, or holds something that is not part of a model.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise ModelError(
-            "the folder holds something that is not a model",
-            where=folder,
-            hint="name an empty or new folder",
-        )
+    folder = folder.resolve()  # a link to the current model keeps pointing at it
+    _refuse_strangers(folder)
     make_folder(folder.parent)
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
+            made, older = Path(name) / "made", Path(name) / "older"
+            made.mkdir()
+            _write(made, members, manifest)
+            _exchange(made, folder, older)
     except OSError as error:
         raise output_error(folder, error) from error
-    try:
-        files = {}
-        for name, member in zip(manifest.members, members, strict=True):
-            (scratch / name).mkdir()
-            for file in member.save(scratch / name):
-                files[f"{name}/{file}"] = _sha256(scratch / name / file)
-        document = manifest.model_copy(update={"files": files})
-        write_text(scratch / MANIFEST, document.model_dump_json(indent=1) + "\n")
-        scratch.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.rename(folder)
-    except OSError as error:
-        raise output_error(folder, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Refuse to replace what is not a model, or what lies beside one: somebody may want it."""
+    if not folder.exists():
+        return
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise output_error(folder, error) from error
+    strangers = [name for name in names if name != MANIFEST and not MEMBER.fullmatch(name)]
+    if strangers or (names and MANIFEST not in names):
+        raise ModelError(
+            "the folder holds something that is not a model",
+            where=folder / min(strangers, default=""),
+            hint="name an empty or new folder",
+        )
+
+
+def _write(folder: Path, members: Sequence[Detector], manifest: ModelManifest) -> None:
+    files = {}
+    for name, member in zip(manifest.members, members, strict=True):
+        (folder / name).mkdir()
+        for file in member.save(folder / name):
+            files[f"{name}/{file}"] = _sha256(folder / name / file)
+    document = manifest.model_copy(update={"files": files})
+    write_text(folder / MANIFEST, document.model_dump_json(indent=1) + "\n")
+
+
+def _exchange(made: Path, folder: Path, older: Path) -> None:
+    """Put `made` where `folder` is; if that fails, `folder` is as it was."""
+    if not folder.exists():
+        made.rename(folder)
+        return
+    try:
+        folder.rename(older)
+        made.rename(folder)
+    except BaseException:
+        if not folder.exists():
+            older.rename(folder)
+        raise
 
 
 def load_model(folder: Path) -> Model:
@@ -122,54 +150,99 @@ def load_model(folder: Path) -> Model:
         If it is missing, damaged, of another format, or trained on another feature schema.
     """
     path = folder / MANIFEST
+    try:
+        manifest = _read_manifest(path)
+        _check_files(folder, manifest)
+    except OSError as error:
+        raise ModelError(
+            f"cannot read: {error.strerror or error}", where=error.filename or path
+        ) from error
+    schema = _schema(manifest, path)
+    detector = DETECTORS[manifest.detector]
+    return Model([detector.load(folder / name, schema) for name in manifest.members], manifest)
+
+
+def _read_manifest(path: Path) -> ModelManifest:
+    """Read a manifest that this version can serve."""
     if not path.is_file():
         raise ModelError(
-            "no model here", where=folder, hint="train one with veilwatch train --out DIR"
+            "no model here", where=path.parent, hint="train one with veilwatch train --out DIR"
         )
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise ModelError("the manifest is too large to be one", where=path)
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise ModelError("the manifest is too large to be one", where=path)
         manifest = ModelManifest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = (
-            f"{error.error_count()} wrong fields" if isinstance(error, ValidationError) else error
-        )
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, fault["loc"]))
         raise ModelError(
-            f"cannot read the manifest: {reason}", where=path, hint="train the model anew"
+            f"cannot read the manifest: {field or 'JSON'}: {fault['msg']}",
+            where=path,
+            hint="train the model anew",
         ) from error
-    _check(folder, manifest)
+    if manifest.format != FORMAT:
+        raise ModelError(
+            f"unknown model format {manifest.format}",
+            where=path,
+            hint="train the model anew with this version",
+        )
+    if manifest.detector not in DETECTORS:
+        raise ModelError(
+            f"unknown detector {manifest.detector!r}",
+            where=path,
+            hint=f"this version has: {', '.join(DETECTORS)}",
+        )
+    if not 0 < len(manifest.members) <= MAX_MEMBERS:
+        raise ModelError(
+            f"{len(manifest.members)} members, a model has 1 to {MAX_MEMBERS}", where=path
+        )
+    return manifest
+
+
+def _check_files(folder: Path, manifest: ModelManifest) -> None:
+    """Refuse a folder that does not hold exactly the files that were written into it."""
+    for name in manifest.members:
+        member = folder / name
+        if not MEMBER.fullmatch(name):
+            raise ModelError(f"{name!r} cannot be a member", where=folder / MANIFEST)
+        if member.is_symlink() or not member.is_dir():
+            raise _changed(member)
+    found = {
+        file.relative_to(folder).as_posix(): file
+        for name in manifest.members
+        for file in (folder / name).iterdir()
+    }
+    for name in sorted(found.keys() | manifest.files.keys()):
+        file, expected = found.get(name), manifest.files.get(name)
+        # A link or a device could show another content to whoever reads it next.
+        if file is None or file.is_symlink() or not file.is_file() or _sha256(file) != expected:
+            raise _changed(folder / name)
+
+
+def _changed(path: Path) -> ModelError:
+    return ModelError(
+        "missing, or changed after training",
+        where=path,
+        hint="train the model anew or restore it from a backup",
+    )
+
+
+def _schema(manifest: ModelManifest, path: Path) -> FeatureSchema:
+    """Return this version's schema of the model's feature sets, if it is still the same."""
     card = manifest.features
-    schema = feature_schema(card.sets, shortcuts=card.shortcuts)
+    try:
+        schema = feature_schema(card.sets, shortcuts=card.shortcuts)
+    except VeilwatchError as error:
+        raise ModelError(
+            error.what, where=path, hint="train the model anew with this version"
+        ) from error
     if schema.hash != card.hash:
         raise ModelError(
             f"the model was trained on feature schema {card.hash}, this version has {schema.hash}",
             where=path,
             hint="train the model anew with this version",
         )
-    detector = DETECTORS[manifest.detector]
-    return Model([detector.load(folder / name, schema) for name in manifest.members], manifest)
-
-
-def _check(folder: Path, manifest: ModelManifest) -> None:
-    """Refuse a manifest that this version cannot serve, and files that were changed."""
-    path = folder / MANIFEST
-    if manifest.format != FORMAT:
-        raise ModelError(f"unknown model format {manifest.format}", where=path)
-    if manifest.detector not in DETECTORS:
-        raise ModelError(f"unknown detector {manifest.detector!r}", where=path)
-    if not 0 < len(manifest.members) <= MAX_MEMBERS:
-        raise ModelError(f"{len(manifest.members)} members", where=path)
-    for name in (*manifest.members, *manifest.files):
-        if name.startswith("/") or ".." in Path(name).parts:
-            raise ModelError(f"the manifest points outside its folder: {name!r}", where=path)
-    for name, expected in manifest.files.items():
-        file = folder / name
-        if not file.is_file() or _sha256(file) != expected:
-            raise ModelError(
-                "the file is missing or was changed after training",
-                where=file,
-                hint="train the model anew or restore it from a backup",
-            )
+    return schema
 
 
 def _sha256(path: Path) -> str:

@@ -65,7 +65,11 @@ class FlowScorer:
         flows = pl.concat(self._kept)
         thresholds = self._model.manifest.thresholds
         return ScoreFrame(
-            flows, _hosts(flows, thresholds.group), thresholds.flow, thresholds.group, self._reasons
+            flows,
+            _hosts(flows, thresholds.group, thresholds.upper_share),
+            thresholds.flow,
+            thresholds.group,
+            self._reasons,
         )
 
     def _explain(self, frame: pl.DataFrame, features: FeatureFrame) -> None:
@@ -89,7 +93,7 @@ class FlowScorer:
         self._reasons.update(zip(chosen.keys["flow_id"].to_list(), found, strict=True))
 
 
-def _hosts(flows: pl.DataFrame, threshold: float) -> pl.DataFrame:
+def _hosts(flows: pl.DataFrame, threshold: float, upper_share: float) -> pl.DataFrame:
     """Add up the evidence of each host's flows."""
     hosts = (
         flows.lazy()
@@ -110,6 +114,7 @@ def _hosts(flows: pl.DataFrame, threshold: float) -> pl.DataFrame:
         flows["score"].to_numpy().astype(np.float64),
         index["host_index"].to_numpy().astype(np.int64),
         hosts.height,
+        upper_share=upper_share,
     )
     return hosts.select(
         pl.col("src_ip").alias("host"),

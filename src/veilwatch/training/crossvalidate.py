@@ -13,7 +13,7 @@ from veilwatch.evaluation.labelled import Labels, read_labels, require_both_clas
 from veilwatch.evaluation.splits import assign_folds
 from veilwatch.progress import SILENT, Progress
 from veilwatch.training.crossfit import cross_fit
-from veilwatch.training.train import TrainingOptions, calibrate, training_set
+from veilwatch.training.train import TrainingOptions, calibrate, capture_scores, training_set
 
 CrossSplit = Literal["source", "group", "flow"]
 
@@ -48,11 +48,12 @@ def cross_validate(
         capture_fold = assign_folds(corpus.entries, by, folds=options.folds, seed=seed)
         flow_fold = capture_fold[labels.capture]
     fit = cross_fit(options.detector, training, flow_fold, options.settings, progress)
-    flow_limit, capture_limit = _thresholds(
+    flow_limit, capture_limit, captures = _thresholds(
         fit.score, labels, flow_fold, capture_fold, options.target_rate
     )
     figures = evaluate_scores(
         fit.score,
+        captures,
         labels,
         corpus.entries,
         flow_threshold=flow_limit,
@@ -67,15 +68,17 @@ def _thresholds(
     flow_fold: npt.NDArray[np.int64],
     capture_fold: npt.NDArray[np.int64] | None,
     rate: float,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the threshold of each flow and capture, calibrated on the other folds."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return thresholds of flows and captures and capture scores, set by the other folds."""
     flow_limit = np.empty(len(score))
     capture_limit = np.empty(len(labels.capture_malicious))
+    capture_score = np.empty(len(labels.capture_malicious))
     for fold in range(int(flow_fold.max()) + 1):
         inside = flow_fold == fold
         thresholds = calibrate(np.where(inside, np.nan, score), labels, rate)
         flow_limit[inside] = thresholds.flow
         # Where single flows are dealt out a capture lies in every fold; any threshold serves.
-        captures = slice(None) if capture_fold is None else capture_fold == fold
-        capture_limit[captures] = thresholds.group
-    return flow_limit, capture_limit
+        chosen = slice(None) if capture_fold is None else capture_fold == fold
+        capture_limit[chosen] = thresholds.group
+        capture_score[chosen] = capture_scores(score, labels, thresholds.upper_share)[chosen]
+    return flow_limit, capture_limit, capture_score

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import average_precision_score
 
 from veilwatch import __version__
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.detectors import DETECTORS, DetectorSettings, TrainingSet
-from veilwatch.detectors.evidence import group_scores
+from veilwatch.detectors.evidence import UPPER_SHARES, group_scores
 from veilwatch.errors import TrainingError
 from veilwatch.evaluation.calibration import conformal_threshold
 from veilwatch.evaluation.evaluate import evaluate_scores
@@ -25,11 +26,11 @@ from veilwatch.progress import SILENT, Progress
 from veilwatch.registry import (
     BenignRange,
     CorpusCard,
+    FeatureCard,
     Model,
     ModelManifest,
     Thresholds,
 )
-from veilwatch.registry.manifest import FeatureCard
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
 from veilwatch.training.crossfit import cross_fit
@@ -90,6 +91,7 @@ def train_model(
     thresholds = calibrate(fit.score, labels, options.target_rate)
     held_out = evaluate_scores(
         fit.score,
+        capture_scores(fit.score, labels, thresholds.upper_share),
         labels,
         corpus.entries,
         flow_threshold=thresholds.flow,
@@ -115,7 +117,6 @@ def train_model(
         held_out={"split": options.split, **held_out},
         benign_ranges=_benign_ranges(features, labels.malicious),
         training_seconds=round(time.monotonic() - began, 1),
-        files={},
     )
     return Model(fit.members, manifest)
 
@@ -150,7 +151,8 @@ def training_set(corpus: Corpus, labels: Labels, options: TrainingOptions) -> Tr
 def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Thresholds:
     """Choose thresholds on held-out scores of benign flows and benign captures.
 
-    Flows whose score is NaN take no part.
+    The share of flows that speaks for a capture is the one whose capture scores have the highest
+    average precision. Flows whose score is NaN take no part.
 
     Raises
     ------
@@ -158,21 +160,46 @@ def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Th
         If no benign flow is left to calibrate on.
     """
     used = ~np.isnan(score)
-    captures = group_scores(score[used], labels.capture[used], len(labels.capture_malicious))
-    benign_captures = captures[~labels.capture_malicious & ~np.isnan(captures)]
     benign_flows = score[used & ~labels.malicious]
     if not len(benign_flows):
         raise TrainingError(
             "no benign flow is left to choose thresholds on",
             hint="use fewer folds, or add benign captures from other sources",
         )
+    upper_share = max(
+        UPPER_SHARES,
+        key=lambda share: _precision(capture_scores(score, labels, share), labels),
+    )
+    captures = capture_scores(score, labels, upper_share)
+    benign_captures = captures[~labels.capture_malicious & ~np.isnan(captures)]
     return Thresholds(
         target_false_positive_rate=rate,
         flow=conformal_threshold(benign_flows, rate),
         group=conformal_threshold(benign_captures, rate),
+        upper_share=upper_share,
         benign_flows=len(benign_flows),
         benign_captures=len(benign_captures),
     )
+
+
+def capture_scores(
+    score: npt.NDArray[np.float64], labels: Labels, upper_share: float
+) -> npt.NDArray[np.float64]:
+    """Return the score of each capture, NaN where it has no scored flow."""
+    used = ~np.isnan(score)
+    return group_scores(
+        score[used],
+        labels.capture[used],
+        len(labels.capture_malicious),
+        upper_share=upper_share,
+    )
+
+
+def _precision(captures: npt.NDArray[np.float64], labels: Labels) -> float:
+    """Return the average precision of capture scores, 0 where it is not defined."""
+    seen = ~np.isnan(captures)
+    malicious = labels.capture_malicious[seen]
+    return float(average_precision_score(malicious, captures[seen])) if malicious.any() else 0.0
 
 
 def _benign_ranges(

@@ -1,0 +1,58 @@
+# Every target does its own set-up: a virtual environment in .venv, filled once, and brought up to
+# date when pyproject.toml or constraints.txt changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Content decides and not file times: a fresh checkout of the same versions asks for no network.
+MADE_FROM = { $(BIN)/python --version; pwd; cat pyproject.toml constraints.txt; } 2>&1 | sha256sum
+
+.PHONY: help setup install demo test lint docs bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Make .venv with the command .venv/bin/veilwatch
+	@$(MADE_FROM) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory install
+
+install:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	  f"Veilwatch needs Python 3.11 or newer, this is {v[0]}.{v[1]}: name another, make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "Python cannot make virtual environments: install the package python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv (about 1.2 GB, some minutes the first time):"
+	@# An environment that was moved, or whose interpreter is gone, is made anew.
+	@{ grep -qsF '$(CURDIR)/.venv/bin' $(BIN)/pip && $(BIN)/pip --version >/dev/null 2>&1; } || \
+	  $(PYTHON) -m venv --clear .venv
+	@PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt \
+	  --editable '.[dev]' | sed -un 's/^Collecting \([A-Za-z0-9._-]*\).*/  \1/p'
+	@$(MADE_FROM) > $(STAMP)
+	@echo "Done: .venv/bin/veilwatch"
+
+demo: setup ## Emulated traffic to alerts and a report in demo-output
+	@$(BIN)/veilwatch demo --out demo-output
+
+test: setup ## All tests; one that lacks a tool or the real captures says so and is skipped
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -rs
+
+lint: setup ## Style, types, and which room may import which
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+docs: setup ## Write docs/features.md and docs/flows.md from the code
+	@$(BIN)/python scripts/make_docs.py
+
+bench: setup ## Speed and memory, beside floors measured in the same run
+	@$(BIN)/python benchmarks/throughput.py
+	@$(BIN)/python benchmarks/memory.py
+
+clean: ## Remove what was made here, except .venv
+	@rm -rf demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,121 @@
+"""How much memory captures of different sizes take on their way to a file of flows.
+
+Memory has to follow the flows that are alive at one time, and not the size of the capture: the
+sizes of one series differ tenfold at the same rate of packets; the last capture has as many
+packets as the one before, in a tenth of the time, so that ten times as many flows are alive::
+
+    python benchmarks/memory.py
+    python benchmarks/memory.py --large        # with 20 million packets
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from generate import SHORTEST_SNAP, Traffic, write_capture
+from veilwatch.pipeline import FlowReader
+from veilwatch.progress import Silent
+from veilwatch.sinks.parquet import FlowWriter
+
+PACKETS_PER_FLOW: Final = 45
+SMALL: Final = 2_000  # packets: what the libraries and kernels themselves take
+SIZES: Final = (200_000, 2_000_000)
+LARGE: Final = 20_000_000
+CROWDED: Final = 10  # times the rate
+
+
+class Watch(Silent):
+    """Counts live flows whenever a piece of the capture was read."""
+
+    def __init__(self) -> None:
+        self.reader: FlowReader | None = None
+        self.alive = 0
+
+    def advance(self, amount: float = 1.0) -> None:
+        """Note the most flows that were alive at one time."""
+        if self.reader is not None:
+            self.alive = max(self.alive, self.reader.meter.live)
+
+
+def extract(path: Path) -> dict[str, int]:
+    """Write the flow table of a capture as Parquet and return counts and the peak of memory."""
+    flows = 0
+    watch = Watch()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        FlowReader([path], progress=watch) as reader,
+        FlowWriter(Path(folder) / "flows.parquet") as writer,
+    ):
+        watch.reader = reader
+        for table in reader:
+            flows += len(table)
+            writer.write(table.frame)
+    return {"flows": flows, "alive": watch.alive, "peak_bytes": peak_bytes()}
+
+
+def peak_bytes() -> int:
+    """Return the most resident memory that this process ever had.
+
+    VmHWM counts from the start of this program; the figure of getrusage is inherited.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("the kernel tells no VmHWM")
+
+
+def measure(traffic: Traffic, folder: Path) -> dict[str, Any]:
+    """Extract one capture in a process of its own."""
+    path = folder / "capture.pcap"
+    write_capture(path, traffic)
+    child = [sys.executable, __file__, "--extract", str(path)]
+    done = subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    found |= {"packets": traffic.packets, "file_bytes": path.stat().st_size}
+    path.unlink()
+    return found
+
+
+def main() -> None:
+    """Measure a series of captures and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--large", action="store_true", help=f"{LARGE:,} packets as well")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--extract", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.extract:
+        print(json.dumps(extract(args.extract)))
+        return
+
+    sizes = [SMALL, *SIZES, *([LARGE] if args.large else [])]
+    series = [
+        Traffic(packets, packets // PACKETS_PER_FLOW, gtp=True, snap=SHORTEST_SNAP)
+        for packets in sizes
+    ]
+    rate = series[-1].packets_per_second
+    series.append(replace(series[-1], packets_per_second=CROWDED * rate))
+    print(f"{'packets':>12}{'packets/s':>11}{'file MB':>9}{'flows':>10}{'alive':>8}", end="")
+    print(f"{'peak MiB':>10}{'above the first':>17}")
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="veilwatch-benchmark-") as folder:
+        measure(series[0], Path(folder))  # compiles kernels that are not in the cache
+        for traffic in series:
+            row = measure(traffic, Path(folder))
+            rows.append(row)
+            peak, above = row["peak_bytes"], row["peak_bytes"] - rows[0]["peak_bytes"]
+            print(f"{row['packets']:12,}{traffic.packets_per_second:11,.0f}", end="")
+            print(f"{row['file_bytes'] / 1e6:9,.0f}{row['flows']:10,}{row['alive']:8,}", end="")
+            print(f"{peak / 2**20:10,.0f}{above / 2**20:17,.0f}", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Veilwatch beside a peer: the flow features of NFStream, learned by the same LightGBM.
+
+NFStream (Aouini and Pekar, Computer Networks 204, 2022) meters the same captures. All that it
+measures of a flow, and the sequence of its first 20 packets, go to the detector that Veilwatch
+uses, with the same settings, folds, flow weights and figures of merit: only the meter and its
+features differ. How to run it, and what is not equal: README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from veilwatch.corpus.catalogue import load_corpus
+from veilwatch.corpus.manifest import CaptureEntry, read_manifest
+from veilwatch.detectors import DetectorSettings, TrainingSet
+from veilwatch.detectors.evidence import group_scores
+from veilwatch.detectors.lightgbm import PARAMETERS
+from veilwatch.evaluation.labelled import Labels, read_labels
+from veilwatch.evaluation.metrics import RATES, measure
+from veilwatch.evaluation.splits import SplitBy, assign_folds
+from veilwatch.features.handshake import HANDSHAKE_FEATURES
+from veilwatch.schema.features import FeatureFrame, FeatureSchema, FeatureSpec
+from veilwatch.training.crossfit import cross_fit
+from veilwatch.training.train import TrainingOptions, training_set
+from veilwatch.training.weights import flow_weights
+
+STEPS: Final = 20
+"""Packets of the sequence."""
+
+METER: Final[dict[str, Any]] = {
+    "statistical_analysis": True,
+    "splt_analysis": STEPS,
+    "accounting_mode": 1,
+    "idle_timeout": 120,
+    "active_timeout": 1800,
+    "decode_tunnels": True,
+    "n_meters": 1,
+    "performance_report": 0,
+}
+"""NFStream's settings; all else is at its default. Sizes are those of IP (accounting mode 1): with
+its default, sizes on the link and their padding, it does a little worse on unseen sources."""
+
+SIDES: Final = ("bidirectional", "src2dst", "dst2src")
+MOMENTS: Final = ("min", "mean", "stddev", "max")
+FLAGS: Final = ("syn", "cwr", "ece", "urg", "ack", "psh", "rst", "fin")
+
+STATISTICS: Final = (
+    "protocol",
+    *(f"{side}_{name}" for side in SIDES for name in ("duration_ms", "packets", "bytes")),
+    *(f"{side}_{m}_{what}" for side in SIDES for what in ("ps", "piat_ms") for m in MOMENTS),
+    *(f"{side}_{flag}_packets" for side in SIDES for flag in FLAGS),
+)
+"""All that NFStream measures; no address, port, id, time of day, name, VLAN or tunnel kind."""
+
+SEQUENCE: Final = ("splt_direction", "splt_ps", "splt_piat_ms")
+
+FEATURES: Final = (*STATISTICS, *(f"{name}_{i:02}" for name in SEQUENCE for i in range(STEPS)))
+"""The inputs of the model, in order."""
+
+ENCRYPTED: Final = frozenset({"TLS", "QUIC", "DTLS", "SMTPS", "IMAPS", "POPS", "FTPS"})
+"""nDPI's protocols, that is its names up to the first dot, whose payload TLS or QUIC encrypts."""
+
+FOLDS: Final = 5
+SEED: Final = 7
+FIGURES: Final = ("roc_auc", "average_precision", *(f"detection_rate_at_{r}" for r in RATES))
+
+
+def is_encrypted(application: str, guessed: bool) -> bool:
+    """Return whether nDPI saw TLS or QUIC in a flow's content, not just in its port.
+
+    Examples
+    --------
+    >>> is_encrypted("TLS.Google", False), is_encrypted("TLS", True), is_encrypted("DNS", False)
+    (True, False, False)
+    """
+    return not guessed and application.split(".", 1)[0] in ENCRYPTED
+
+
+def meter(capture: Path, index: int) -> list[list[float]]:
+    """Return a row for each flow of a capture: its index, whether it is TLS, the features."""
+    from nfstream import NFStreamer  # not a dependency of Veilwatch: only `extract` needs it
+
+    return [
+        [
+            index,
+            is_encrypted(flow.application_name, bool(flow.application_is_guessed)),
+            *(getattr(flow, name) for name in STATISTICS),
+            *(value for name in SEQUENCE for value in getattr(flow, name)),
+        ]
+        for flow in NFStreamer(source=str(capture), **METER)
+    ]
+
+
+def extract(manifest: Path, out: Path) -> None:
+    """Meter every capture of a corpus with NFStream and write one row a flow."""
+    entries = read_manifest(manifest)
+    rows: list[list[float]] = []
+    unread: list[str] = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "capture"
+        for index, entry in enumerate(entries):
+            opener: Callable[..., Any] = gzip.open if entry.file.suffix == ".gz" else Path.open
+            try:
+                with opener(entry.file, "rb") as packed, plain.open("wb") as target:
+                    shutil.copyfileobj(packed, target)
+                flows = meter(plain, index)
+            except (OSError, EOFError, ValueError) as error:
+                unread.append(f"{entry.name}: {error}")
+                continue
+            if not flows:
+                unread.append(f"{entry.name}: no flow")
+            rows += flows
+    names = ("capture", "encrypted", *FEATURES)
+    table = np.array(rows, np.float32).reshape(-1, len(names))
+    frame = pl.DataFrame(dict(zip(names, table.T, strict=True)))
+    frame.with_columns(
+        pl.col("capture").cast(pl.UInt32), pl.col("encrypted").cast(pl.Boolean)
+    ).write_parquet(out)
+    print(
+        f"{len(table):,} flows of {len(entries)} captures in {time.monotonic() - began:.0f} s; "
+        f"{len(unread)} gave nothing"
+    )
+    for line in unread:
+        print("  ", line)
+
+
+def read_peer(features: Path, entries: Sequence[CaptureEntry]) -> tuple[TrainingSet, Labels]:
+    """Return what `extract` wrote as the detector takes it, flows weighed as Veilwatch does."""
+    table = pl.read_parquet(features)
+    capture = table["capture"].to_numpy().astype(np.int64)
+    by_capture = np.array([entry.label == "malicious" for entry in entries], bool)
+    labels = Labels(capture, by_capture[capture], table["encrypted"].to_numpy(), by_capture)
+    schema = FeatureSchema("nfstream", 1, tuple(FeatureSpec(name, "", "") for name in FEATURES))
+    values = np.ascontiguousarray(table.select(FEATURES).to_numpy().astype(np.float32))
+    weight = flow_weights(capture, labels.malicious)
+    frame = FeatureFrame(schema, values, table.select("capture"))
+    # Nothing is held back inside a fold, so the groups are not looked at.
+    return TrainingSet(frame, labels.malicious, capture, capture, weight), labels
+
+
+def without_handshake(training: TrainingSet) -> TrainingSet:
+    """Return a set without what is parsed from handshakes, which NFStream does not measure."""
+    frame = training.features
+    parsed = {feature.spec.name for feature in HANDSHAKE_FEATURES}
+    keep = [k for k, spec in enumerate(frame.schema.features) if spec.name not in parsed]
+    schema = replace(frame.schema, features=tuple(frame.schema.features[k] for k in keep))
+    values = np.ascontiguousarray(frame.values[:, keep])
+    return replace(training, features=FeatureFrame(schema, values, frame.keys))
+
+
+def flow_folds(
+    split: str, entries: Sequence[CaptureEntry], capture: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return the fold of each flow, shape (flows,)."""
+    if split == "flow":
+        return np.random.default_rng(SEED).integers(0, FOLDS, len(capture))
+    by: SplitBy = "source" if split == "source" else "group"
+    return assign_folds(entries, by, folds=FOLDS, seed=SEED)[capture]
+
+
+def judge(
+    score: npt.NDArray[np.float64], labels: Labels, fold: npt.NDArray[np.int64], by_capture: bool
+) -> dict[str, Any]:
+    """Return the figures of each fold, their means over folds with both classes, and of all.
+
+    Detectors of different folds score on different scales, so that figures over all flows
+    together ask more than the mean of the folds does.
+    """
+    folds = [_levels(score, labels, fold == number, by_capture) for number in range(FOLDS)]
+    mean = {
+        level: {
+            name: float(np.mean([f[level][name] for f in folds if f[level][name] is not None]))
+            for name in FIGURES
+        }
+        for level in folds[0]
+    }
+    everything = _levels(score, labels, np.ones(len(score), bool), by_capture)
+    return {"mean": mean, "together": everything, "folds": folds}
+
+
+def _levels(
+    score: npt.NDArray[np.float64], labels: Labels, used: npt.NDArray[np.bool_], by_capture: bool
+) -> dict[str, dict[str, Any]]:
+    tls = used & labels.encrypted
+    levels = {
+        "flow": _figures(score[used], labels.malicious[used]),
+        "flow_tls": _figures(score[tls], labels.malicious[tls]),
+    }
+    if by_capture:  # else the flows of a capture lie in several folds
+        captures = group_scores(score[used], labels.capture[used], len(labels.capture_malicious))
+        seen = ~np.isnan(captures)
+        levels["capture"] = _figures(captures[seen], labels.capture_malicious[seen])
+    return levels
+
+
+def _figures(score: npt.NDArray[np.float64], malicious: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    found = measure(score, malicious, threshold=0.5)
+    rates = {f"detection_rate_at_{r}": found["detection_rate_at_fpr"][r] for r in RATES}
+    return {
+        name: found[name] for name in ("n_positive", "n_negative", "roc_auc", "average_precision")
+    } | rates
+
+
+def compare(features: Path, manifest: Path, split: str, threads: int, out: Path) -> None:
+    """Cross-fit both on the same folds; print the figures and write them to `out`."""
+    corpus = load_corpus(manifest)
+    settings = DetectorSettings(seed=SEED, threads=threads)
+    own_labels = read_labels(corpus)
+    own = training_set(corpus, own_labels, TrainingOptions(settings=settings))
+    peer, peer_labels = read_peer(features, corpus.entries)
+    even = replace(peer, weight=np.ones(len(peer.weight)))
+    contenders = {
+        "veilwatch": (own, own_labels),
+        "veilwatch, no handshake facts": (without_handshake(own), own_labels),
+        "nfstream": (peer, peer_labels),
+        "nfstream, flows weigh the same": (even, peer_labels),
+    }
+    document: dict[str, Any] = {"split": split, "parameters": PARAMETERS, "meter": METER}
+    print(f"split by {split}, mean of {FOLDS} folds; detection rates at false-positive rates")
+    print(f"{'':32}{'level':10}{'ROC AUC':>9}{'AP':>7}" + "".join(f"{r:>8}" for r in RATES))
+    for name, (training, labels) in contenders.items():
+        began = time.monotonic()
+        fold = flow_folds(split, corpus.entries, labels.capture)
+        score = cross_fit("lightgbm", training, fold, settings).score
+        result = judge(score, labels, fold, by_capture=split != "flow")
+        document[name] = {
+            "flows": len(score),
+            "flows_malicious": int(labels.malicious.sum()),
+            "flows_tls": int(labels.encrypted.sum()),
+            "captures": len(np.unique(labels.capture)),
+            "features": len(training.features.schema.features),
+            "seconds": round(time.monotonic() - began, 1),
+            **result,
+        }
+        for level, figures in result["mean"].items():
+            auc, precision, *rates = (figures[key] for key in FIGURES)
+            line = f"{name:32}{level:10}{auc:9.3f}{precision:7.3f}"
+            print(line + "".join(f"{rate:8.3f}" for rate in rates), flush=True)
+    out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    one = verbs.add_parser("extract", help="meter a corpus with NFStream")
+    one.add_argument("--corpus", type=Path, required=True, help="manifest of the captures")
+    one.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    two = verbs.add_parser("compare", help="cross-fit both on the same folds")
+    two.add_argument("--features", type=Path, required=True, help="what extract wrote")
+    two.add_argument("--corpus", type=Path, required=True, help="manifest of the captures")
+    two.add_argument("--split", choices=("source", "group", "flow"), default="source")
+    two.add_argument("--threads", type=int, default=1)
+    two.add_argument("--json", type=Path, required=True, help="JSON file to write")
+    args = parser.parse_args(arguments)
+    if args.verb == "extract":
+        extract(args.corpus, args.out)
+    else:
+        compare(args.features, args.corpus, args.split, args.threads, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

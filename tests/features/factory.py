@@ -1,0 +1,124 @@
+"""Flow tables that keep the whole contract: drawn at random, or played by the lab."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from veilwatch.capture import PcapngWriter
+from veilwatch.handshake import SERVICES
+from veilwatch.lab.activities import Pool, Stage, perform
+from veilwatch.lab.draw import Draw
+from veilwatch.lab.profile import Activity, load_profiles
+from veilwatch.lab.world import make_user
+from veilwatch.pipeline import FlowReader
+from veilwatch.schema.flows import FLOW_COLUMNS, SEQUENCE_LENGTH, FlowTable
+
+ARRAYS = {
+    "seq_size": pl.Int16,
+    "seq_payload": pl.UInt16,
+    "seq_gap_us": pl.UInt32,
+    "seq_flags": pl.UInt8,
+}
+
+START = datetime(2026, 3, 1, 9, tzinfo=UTC)
+
+
+class Inner(NamedTuple):
+    """An IP packet at the capture point."""
+
+    ts_ns: int
+    data: bytes
+
+
+def random_flows(
+    rows: int, *, seed: int = 0, malicious: np.ndarray[Any, Any] | None = None
+) -> FlowTable:
+    """Draw flows of believable types; those of `malicious` send larger first payloads."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros(rows, bool) if malicious is None else malicious
+    frame = pl.DataFrame(
+        [_column(column.name, column.dtype, rows, rng) for column in FLOW_COLUMNS]
+    ).with_columns(
+        pl.Series("flow_id", np.arange(rows)),
+        pl.Series("parent_id", np.arange(rows)),
+        pl.Series("first_ns", 1_700_000_000_000_000_000 + np.arange(rows) * 1_000_000),
+        pl.Series("source", np.zeros(rows), pl.UInt32),
+        pl.Series("fwd_first_payload", rng.poisson(np.where(label, 700, 300)), pl.UInt32),
+        pl.Series("pause_std", rng.gamma(2, np.where(label, 0.5, 4.0)), pl.Float32),
+    )
+    return FlowTable(frame.with_columns(last_ns=pl.col("first_ns") + 5_000_000_000)).check()
+
+
+def _column(name: str, dtype: Any, rows: int, rng: np.random.Generator) -> pl.Series:
+    if name in ARRAYS:
+        least = -1500 if name == "seq_size" else 0
+        values = rng.integers(least, 256 if name == "seq_flags" else 1500, (rows, SEQUENCE_LENGTH))
+        return pl.Series(name, values, pl.Array(ARRAYS[name], SEQUENCE_LENGTH))
+    if name == "service":
+        return pl.Series(name, rng.choice(np.array(SERVICES), rows).tolist(), pl.String)
+    if isinstance(dtype, pl.List):
+        inner = dtype.inner
+        lists = [
+            ["h2"] * int(n) if inner == pl.String else rng.integers(0, 200, n).tolist()
+            for n in rng.integers(0, 4, rows)
+        ]
+        return pl.Series(name, lists, dtype)
+    if dtype == pl.String:
+        prefix = "10.0.0." if name.endswith("_ip") else "name-"
+        return pl.Series(name, [f"{prefix}{n}" for n in rng.integers(1, 9, rows)], dtype)
+    if dtype == pl.Boolean:
+        return pl.Series(name, rng.random(rows) < 0.5, dtype)
+    if dtype == pl.Float32:
+        return pl.Series(name, rng.gamma(2, 1.0, rows), dtype)
+    return pl.Series(name, rng.integers(0, 100, rows), dtype)
+
+
+def played_packets(*, seed: int = 3, scale: float = 0.06) -> list[Inner]:
+    """Return the inner packets of two lab activities of each kind, real TLS handshakes among them.
+
+    Sweeps meet no answer, so that there are flows with one direction only.
+    """
+    chosen: dict[type, list[tuple[str, Activity]]] = defaultdict(list)
+    for profile in load_profiles():
+        for activity in profile.variant[0].activity:
+            chosen[type(activity)].append((profile.name, activity))
+    out = []
+    for name, activity in [pair for pairs in chosen.values() for pair in pairs[:2]]:
+        draw = Draw(seed, name)
+        stage = Stage(
+            epoch_ns=int(START.timestamp()) * 10**9,
+            users=[make_user(draw)],
+            draw=draw,
+            scale=scale,
+            pool=Pool(f"{seed}/{name}", START),
+        )
+        for flow in perform(activity, stage):
+            out += [Inner(packet.ts_ns, packet.data) for packet in flow.packets]
+    return sorted(out)
+
+
+def ethernet(data: bytes) -> bytes:
+    """An IP packet in an Ethernet frame."""
+    return bytes.fromhex("02000000000a02000000000b0800") + data
+
+
+def write(path: Path, packets: Iterable[Inner], frame: Callable[[bytes], bytes] = ethernet) -> Path:
+    """Write a capture with each packet framed by `frame`."""
+    with PcapngWriter(path, link=1) as writer:
+        for packet in packets:
+            data = frame(packet.data)
+            writer.write(packet.ts_ns, data, len(data))
+    return path
+
+
+def read(path: Path) -> FlowTable:
+    """Return the flows of a capture."""
+    with FlowReader([path]) as reader:
+        return reader.read_all()

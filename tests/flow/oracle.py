@@ -1,0 +1,492 @@
+"""A plain-Python flow meter to test the real one against.
+
+It keeps every packet of a flow in a list and computes the record from the lists when the flow
+ends. Nothing here is shared with the kernels but the names of the schema.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from veilwatch.flow import MeterConfig
+from veilwatch.schema.flows import (
+    FLOW_RECORD_DTYPE,
+    GAP_EDGES_NS,
+    HEAD_BYTES,
+    PREFIX_BYTES,
+    SEQUENCE_DTYPE,
+    SIZE_EDGES,
+    EndReason,
+    TcpState,
+)
+
+NS = 10**9
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+TCP, UDP = 6, 17
+DNS_PORTS = {53, 5353, 5355}
+START_WITHIN = 16
+READY_AFTER = 32
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A row of PACKET_DTYPE with its payload."""
+
+    row: dict[str, int]
+    payload: bytes
+
+    def __getattr__(self, name: str) -> int:
+        return self.row[name]
+
+    @property
+    def sender(self) -> tuple[int, int, int]:
+        return self.src_hi, self.src_lo, self.src_port
+
+    @property
+    def receiver(self) -> tuple[int, int, int]:
+        return self.dst_hi, self.dst_lo, self.dst_port
+
+    @property
+    def outer(self) -> list[tuple[int, int]]:
+        return [(self.outer_src_hi, self.outer_src_lo), (self.outer_dst_hi, self.outer_dst_lo)]
+
+    @property
+    def tunnel(self) -> Hashable:
+        return frozenset(self.outer) if self.gtp_depth else None
+
+    @property
+    def key(self) -> Hashable:
+        ends = frozenset([self.sender, self.receiver])
+        return self.ip_version, self.protocol, ends, self.tunnel
+
+    @property
+    def is_syn(self) -> bool:
+        return self.protocol == TCP and self.tcp_flags & (SYN | ACK) == SYN
+
+    @property
+    def is_syn_ack(self) -> bool:
+        return self.protocol == TCP and self.tcp_flags & (SYN | ACK) == SYN | ACK
+
+
+@dataclass
+class Head:
+    """Stream bytes by position, the first copy of each."""
+
+    base: int
+    content: dict[int, int] = field(default_factory=dict)
+
+    def put(self, sequence: int, payload: bytes) -> None:
+        start = signed(sequence - self.base)
+        for position, byte in enumerate(payload, start):
+            if 0 <= position < HEAD_BYTES:
+                self.content.setdefault(position, byte)
+
+    def stream(self) -> bytes:
+        whole = itertools.takewhile(self.content.__contains__, itertools.count())
+        return bytes(self.content[position] for position in whole)
+
+
+@dataclass
+class Connection:
+    """What outlives the record when the active timeout cuts a flow."""
+
+    initiator: tuple[int, int, int]
+    responder: tuple[int, int, int]
+    outer: list[tuple[int, int]]
+    opening: Packet
+    parent_id: int
+    syn_seq: int = 0
+    state: int = 0
+    sent: list[list[Packet]] = field(default_factory=lambda: [[], []])
+    # Of each direction, the first packet of the latest record that has one.
+    marks: list[Packet | None] = field(default_factory=lambda: [None, None])
+    next_seq: list[int | None] = field(default_factory=lambda: [None, None])
+    prefix: list[bytes] = field(default_factory=lambda: [b"", b""])
+    heads: list[Head | None] = field(default_factory=lambda: [None, None])
+    head_done: bool = False
+
+
+@dataclass(eq=False)
+class Flow:
+    """One record in the making: packets with their direction in the order they came."""
+
+    flow_id: int
+    connection: Connection
+    first: Packet
+    packets: list[tuple[Packet, int]] = field(default_factory=list)
+    retransmissions: list[int] = field(default_factory=lambda: [0, 0])
+    out_of_order: list[int] = field(default_factory=lambda: [0, 0])
+
+    @property
+    def last_ns(self) -> int:
+        return max(p.ts_ns for p, _ in self.packets)
+
+    @property
+    def closed(self) -> bool:
+        both = TcpState.FIN_FWD | TcpState.FIN_BWD
+        state = self.connection.state
+        return state & both == both or bool(state & TcpState.RST)
+
+    def sent(self, direction: int) -> list[Packet]:
+        return [p for p, d in self.packets if d == direction]
+
+
+@dataclass(frozen=True)
+class EmittedHead:
+    flow_id: int
+    first_ns: int
+    ports: tuple[int, int]
+    protocol: int
+    streams: tuple[bytes, bytes]
+
+
+class Oracle:
+    """The same rules as `FlowMeter`, slowly and obviously."""
+
+    def __init__(self, config: MeterConfig) -> None:
+        self.config = config
+        self.live: dict[Hashable, Flow] = {}
+        # Oldest touch first. A flow is in one of the two.
+        self.open: OrderedDict[Flow, None] = OrderedDict()
+        self.closing: OrderedDict[Flow, None] = OrderedDict()
+        self.collecting: list[tuple[Flow, int]] = []  # oldest first
+        self.ids = itertools.count(1)
+        self.records: list[np.void] = []
+        self.sequences: list[Any] = []
+        self.domains: list[Hashable] = []
+        self.heads: list[EmittedHead] = []
+        self.heads_cut = self.evicted = 0
+
+    def add(self, packets: Iterable[Packet]) -> None:
+        for packet in packets:
+            if packet.status == 0:
+                self._one(packet)
+
+    def finish(self) -> None:
+        while self.open or self.closing:
+            oldest = [next(iter(ages)) for ages in (self.closing, self.open) if ages]
+            flow = min(oldest, key=lambda f: f.last_ns)
+            self._end(flow, EndReason.CLOSED if flow in self.closing else EndReason.END)
+
+    def _one(self, packet: Packet) -> None:
+        for ages in (self.closing, self.open):
+            while ages and self._is_over(flow := next(iter(ages)), packet.ts_ns):
+                self._end(flow, self._silence(flow))
+        flow = self.live.get(packet.key)
+        if flow is not None:
+            if self._is_over(flow, packet.ts_ns):
+                self._end(flow, self._silence(flow))
+                flow = None
+            elif is_reuse(flow.connection, packet):
+                self._end(flow, EndReason.REUSED)
+                flow = None
+            elif packet.ts_ns - flow.first.ts_ns > self.config.active_timeout_s * NS:
+                self._emit(flow, EndReason.ACTIVE)
+                flow = self._continue(flow, packet)
+        if flow is None:
+            flow = self._open(packet)
+        self._update(flow, packet)
+        self.open.pop(flow, None)
+        self.closing.pop(flow, None)
+        (self.closing if flow.closed else self.open)[flow] = None
+
+    def _is_over(self, flow: Flow, now: int) -> bool:
+        limit = self.config.linger_s if flow in self.closing else self.config.idle_timeout_s
+        return abs(now - flow.last_ns) > limit * NS
+
+    def _silence(self, flow: Flow) -> EndReason:
+        return EndReason.CLOSED if flow in self.closing else EndReason.IDLE
+
+    def _open(self, packet: Packet) -> Flow:
+        if len(self.live) == self.config.max_flows:
+            self._end(next(iter(self.closing or self.open)), EndReason.EVICTED)
+            self.evicted += 1
+        flow_id = next(self.ids)
+        ends, outer = [packet.sender, packet.receiver], packet.outer
+        if packet.is_syn_ack:
+            ends.reverse()
+            outer.reverse()
+        connection = Connection(ends[0], ends[1], outer, packet, flow_id)
+        if packet.is_syn_ack:
+            connection.syn_seq = (packet.tcp_ack - 1) % 2**32
+        elif packet.is_syn:
+            connection.syn_seq = packet.tcp_seq
+        elif packet.protocol == TCP:
+            connection.state = TcpState.MIDSTREAM
+        flow = self.live[packet.key] = Flow(flow_id, connection, packet)
+        return flow
+
+    def _continue(self, old: Flow, packet: Packet) -> Flow:
+        flow = self.live[packet.key] = Flow(next(self.ids), old.connection, packet)
+        ages = self.closing if old in self.closing else self.open
+        del ages[old]
+        ages[flow] = None
+        return flow
+
+    def _update(self, flow: Flow, packet: Packet) -> None:
+        connection = flow.connection
+        direction = 0 if packet.sender == connection.initiator else 1
+        old = packet.protocol == TCP and self._follow(flow, direction, packet)
+        if not flow.sent(direction):
+            connection.marks[direction] = packet
+        flow.packets.append((packet, direction))
+        connection.sent[direction].append(packet)
+        if packet.payload_length and not old:
+            kept = connection.prefix[direction]
+            connection.prefix[direction] = (kept + packet.payload)[:PREFIX_BYTES]
+        self._collect(flow, direction, packet)
+
+    def _follow(self, flow: Flow, direction: int, packet: Packet) -> bool:
+        """TCP state and sequence numbers; True where the payload repeats old bytes."""
+        connection, flags = flow.connection, packet.tcp_flags
+        if flags & SYN:
+            connection.state |= TcpState.SYN_ACK if flags & ACK else TcpState.SYN
+        elif flags & ACK and not flags & RST and connection.state & TcpState.SYN_ACK:
+            connection.state |= TcpState.ESTABLISHED
+        if flags & FIN:
+            connection.state |= [TcpState.FIN_FWD, TcpState.FIN_BWD][direction]
+        if flags & RST:
+            connection.state |= TcpState.RST
+        span = packet.payload_length + bool(flags & SYN) + bool(flags & FIN)
+        after = (packet.tcp_seq + span) % 2**32
+        expected = connection.next_seq[direction]
+        if expected is None:
+            if not flags & RST:
+                connection.next_seq[direction] = after
+            return False
+        ahead, beyond = signed(packet.tcp_seq - expected), signed(after - expected)
+        if span and beyond > 0:
+            connection.next_seq[direction] = after
+        if packet.payload_length == 0:
+            return False
+        probe = ahead == -1 and packet.payload_length == 1
+        repeats = ahead < 0 and beyond <= 0 and not probe
+        flow.retransmissions[direction] += repeats
+        flow.out_of_order[direction] += ahead > 0
+        return repeats
+
+    def _collect(self, flow: Flow, direction: int, packet: Packet) -> None:
+        connection = flow.connection
+        if connection.head_done or packet.payload_length == 0:
+            return
+        payloads = [sum(p.payload_length > 0 for p in flow.sent(d)) for d in (0, 1)]
+        head = connection.heads[direction]
+        sequence = packet.tcp_seq + bool(packet.tcp_flags & SYN)
+        if head is not None:
+            if packet.protocol == TCP:
+                head.put(sequence, packet.payload)
+        elif payloads[direction] <= START_WITHIN and begins(packet):
+            if len(self.collecting) == self.config.max_heads:
+                owner = self.collecting[0][0]
+                self._hand_on(owner)
+                self.heads_cut += 1
+                if owner is flow:
+                    return
+            head = connection.heads[direction] = Head(sequence % 2**32)
+            head.put(sequence, packet.payload)
+            self.collecting.append((flow, direction))
+        answered = packet.protocol == UDP and None not in connection.heads
+        if answered or sum(payloads) >= READY_AFTER:
+            self._hand_on(flow)
+
+    def _hand_on(self, flow: Flow) -> None:
+        connection = flow.connection
+        connection.head_done = True
+        if connection.heads == [None, None]:
+            return
+        first, second = (head.stream() if head else b"" for head in connection.heads)
+        self.heads.append(
+            EmittedHead(
+                connection.parent_id,
+                flow.first.ts_ns,
+                (connection.initiator[2], connection.responder[2]),
+                connection.opening.protocol,
+                (first, second),
+            )
+        )
+        connection.heads = [None, None]
+        self.collecting = [(f, d) for f, d in self.collecting if f is not flow]
+
+    def _end(self, flow: Flow, reason: EndReason) -> None:
+        self._emit(flow, reason)
+        self.open.pop(flow, None)
+        self.closing.pop(flow, None)
+        self.live = {key: other for key, other in self.live.items() if other is not flow}
+
+    def _emit(self, flow: Flow, reason: EndReason) -> None:
+        self._hand_on(flow)
+        self.records.append(make_record(flow, reason))
+        self.sequences.append(make_sequence(flow, self.config.sequence_length))
+        self.domains.append(flow.connection.opening.tunnel)
+        self.records[-1]["sequence_used"] = min(len(flow.packets), self.config.sequence_length)
+
+
+def signed(distance: int) -> int:
+    """A distance of sequence numbers, modulo 2^32 around 0 (RFC 1982)."""
+    return (distance + 2**31) % 2**32 - 2**31
+
+
+def is_reuse(connection: Connection, packet: Packet) -> bool:
+    if not packet.is_syn:
+        return False
+    ended = TcpState.FIN_FWD | TcpState.FIN_BWD | TcpState.RST
+    if connection.state & (ended | TcpState.MIDSTREAM):
+        return True
+    if packet.sender == connection.initiator:
+        return packet.tcp_seq != connection.syn_seq
+    return bool(connection.state & TcpState.SYN_ACK)
+
+
+def begins(packet: Packet) -> bool:
+    """Whether a payload may begin a handshake."""
+    seen = packet.payload
+    if packet.protocol == TCP:
+        if len(seen) < 3 or seen[0] != 22 or seen[1] != 3 or seen[2] > 4:
+            return False
+        return len(seen) < 6 or seen[5] in (1, 2)
+    if packet.protocol != UDP:
+        return False
+    if {packet.src_port, packet.dst_port} & DNS_PORTS:
+        return len(seen) >= 12
+    if len(seen) < 20 or packet.payload_length < 200:
+        return False
+    return seen[0] >= 0xC0 or (bool(seen[0] & 8) and seen[9:10] == b"Q")
+
+
+def bin_counts(values: Iterable[int], edges: tuple[int, ...]) -> list[int]:
+    bins = Counter(bisect_right(edges, value) - 1 for value in values)
+    return [bins[k] for k in range(len(edges))]
+
+
+def sum_of_squares(values: Iterable[float]) -> float:
+    return float(sum(value * value for value in values))
+
+
+def make_record(flow: Flow, reason: EndReason) -> np.void:
+    """Compute every field but `domain`, which is a hash, from the packets."""
+    connection = flow.connection
+    record = np.zeros((), FLOW_RECORD_DTYPE)
+    opening = connection.opening
+    (record["src_hi"], record["src_lo"], record["src_port"]) = connection.initiator
+    (record["dst_hi"], record["dst_lo"], record["dst_port"]) = connection.responder
+    (record["outer_src_hi"], record["outer_src_lo"]) = connection.outer[0]
+    (record["outer_dst_hi"], record["outer_dst_lo"]) = connection.outer[1]
+    for name in ("protocol", "ip_version", "icmp_type", "icmp_code", "gtp_depth"):
+        record[name] = opening.row[name]
+    record["flow_id"], record["parent_id"] = flow.flow_id, connection.parent_id
+    record["syn_seq"], record["tcp_state"] = connection.syn_seq, connection.state
+    record["first_ns"], record["last_ns"] = flow.first.ts_ns, flow.last_ns
+    record["first_number"], record["source"] = flow.first.number, flow.first.source
+    record["end_reason"] = reason
+    pauses = [gap for gap in running_gaps([p.ts_ns for p, _ in flow.packets]) if gap > NS]
+    record["pauses"] = len(pauses)
+    record["pause_sum"] = sum(gap / NS for gap in pauses)
+    record["pause_sumsq"] = sum_of_squares(gap / NS for gap in pauses)
+    bursts, turns = find_bursts(flow)
+    record["turns"] = turns
+    record["burst_direction"], record["burst_bytes"] = running_burst(flow, bursts)
+    for d in (0, 1):
+        own = [sum(sizes) for direction, sizes in bursts if direction == d]
+        record["bursts"][d] = len(own)
+        record["burst_max_bytes"][d] = max(own, default=0)
+        describe_direction(record, flow, d)
+    return record
+
+
+def running_gaps(times: list[int]) -> list[int]:
+    """Gaps of each but the first packet to the latest before it; an older one has none."""
+    latest = np.maximum.accumulate(times)
+    return [max(0, now - int(before)) for now, before in zip(times[1:], latest[:-1], strict=True)]
+
+
+def find_bursts(flow: Flow) -> tuple[list[tuple[int, list[int]]], int]:
+    """Runs of payload packets without a turn or a pause, and the number of turns."""
+    bursts: list[tuple[int, list[int]]] = []
+    turns, broken = 0, True
+    gaps = [0, *running_gaps([p.ts_ns for p, _ in flow.packets])]
+    for (packet, direction), gap in zip(flow.packets, gaps, strict=True):
+        broken = broken or gap > NS
+        if packet.payload_length == 0:
+            continue
+        if bursts and bursts[-1][0] != direction:
+            turns, broken = turns + 1, True
+        if broken:
+            bursts.append((direction, []))
+        bursts[-1][1].append(packet.payload_length)
+        broken = False
+    return bursts, turns
+
+
+def running_burst(flow: Flow, bursts: list[tuple[int, list[int]]]) -> tuple[int, int]:
+    """Direction of the last payload, and the bytes of its burst, 0 if a pause came after it."""
+    if not bursts:
+        return 2, 0
+    gaps = [0, *running_gaps([p.ts_ns for p, _ in flow.packets])]
+    last = max(i for i, (p, _) in enumerate(flow.packets) if p.payload_length)
+    paused = any(gap > NS for gap in gaps[last + 1 :])
+    return bursts[-1][0], 0 if paused else sum(bursts[-1][1])
+
+
+def describe_direction(record: Any, flow: Flow, d: int) -> None:
+    connection, packets = flow.connection, flow.sent(d)
+    payloads = [p.payload_length for p in packets if p.payload_length]
+    ever, mark = connection.sent[d], connection.marks[d]
+    record["vlan"][d] = mark.vlan if mark else 0
+    record["teid"][d] = mark.gtp_teid if mark else 0
+    record["qfi"][d] = mark.gtp_qfi if mark else 255
+    record["gtp_pdu_type"][d] = mark.gtp_pdu_type if mark else 255
+    opened = [p for p in ever if p.protocol == TCP and p.tcp_flags & SYN]
+    record["wscale"][d] = opened[-1].tcp_wscale if opened else 255
+    record["mss"][d] = opened[-1].tcp_mss if opened else 0
+    record["first_payload"][d] = next((p.payload_length for p in ever if p.payload_length), 0)
+    record["prefix_used"][d] = len(connection.prefix[d])
+    prefix = np.frombuffer(connection.prefix[d], np.uint8)
+    record["prefix"][d, : len(prefix)] = prefix
+    record["seq_known"][d] = connection.next_seq[d] is not None
+    record["next_seq"][d] = connection.next_seq[d] or 0
+    if not packets:
+        return
+    times = [max(p.ts_ns, flow.first.ts_ns) for p in packets]
+    sizes = [p.ip_length for p in packets]
+    gaps = running_gaps(times)
+    record["dir_first_ns"][d], record["dir_last_ns"][d] = times[0], max(times)
+    record["gap_min_ns"][d], record["gap_max_ns"][d] = min(gaps, default=0), max(gaps, default=0)
+    record["gap_sumsq"][d] = sum_of_squares(gap / NS for gap in gaps)
+    record["gap_counts"][d] = bin_counts(gaps, GAP_EDGES_NS)
+    record["packets"][d], record["bytes"][d] = len(packets), sum(sizes)
+    record["size_min"][d], record["size_max"][d] = min(sizes), max(sizes)
+    record["size_sumsq"][d] = sum_of_squares(sizes)
+    record["size_counts"][d] = bin_counts((p.payload_length for p in packets), SIZE_EDGES)
+    record["payload_packets"][d], record["payload_bytes"][d] = len(payloads), sum(payloads)
+    record["payload_max"][d] = max(payloads, default=0)
+    record["payload_sumsq"][d] = sum_of_squares(payloads)
+    record["ttl"][d] = packets[0].ttl
+    record["retransmissions"][d] = flow.retransmissions[d]
+    record["out_of_order"][d] = flow.out_of_order[d]
+    if packets[0].protocol == TCP:
+        windows = [p.tcp_window for p in packets]
+        record["window_first"][d], record["window_sum"][d] = windows[0], sum(windows)
+        record["window_min"][d], record["window_max"][d] = min(windows), max(windows)
+        silent = [p for p in packets if p.tcp_window == 0 and not p.tcp_flags & RST]
+        record["zero_windows"][d] = len(silent)
+        flags = [sum(p.tcp_flags >> bit & 1 for p in packets) for bit in range(8)]
+        record["flag_counts"][d] = flags
+
+
+def make_sequence(flow: Flow, length: int) -> Any:
+    rows = np.zeros(length, SEQUENCE_DTYPE)
+    gaps = [0, *running_gaps([p.ts_ns for p, _ in flow.packets])]
+    for row, (packet, direction), gap in zip(rows, flow.packets, gaps, strict=False):
+        size = min(packet.ip_length, 32767)
+        row["size"] = -size if direction else size
+        row["payload"] = min(packet.payload_length, 65535)
+        row["gap_us"] = min(gap // 1000, 2**32 - 1)
+        row["flags"] = packet.tcp_flags & 0xFF
+    return rows

@@ -1,0 +1,122 @@
+"""Packet streams for the meter's tests, and the comparison of its output with the oracle's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tests.flow.oracle import Oracle, Packet
+from veilwatch.flow import FlowMeter, MeterConfig
+from veilwatch.schema.flows import FLOW_RECORD_DTYPE, SEQUENCE_DTYPE, FlowBatch, HeadBatch
+from veilwatch.schema.packets import NONE8, PACKET_DTYPE, PacketBatch
+
+SECOND = 10**9
+MAPPED = 0xFFFF_0000_0000
+FIELDS = PACKET_DTYPE.names or ()
+
+
+def packet(payload: bytes = b"", **fields: int) -> Packet:
+    """A TCP packet over IPv4 between two hosts; `fields` overrides what it holds."""
+    length = fields.get("payload_length", len(payload))
+    row = dict.fromkeys(FIELDS, 0)
+    row.update(src_lo=MAPPED + 0x0A000001, dst_lo=MAPPED + 0xC6336401)
+    row.update(src_port=40000, dst_port=443, protocol=6, ip_version=4, ttl=64)
+    row.update(tcp_wscale=NONE8, gtp_qfi=NONE8, gtp_pdu_type=NONE8, tcp_flags=0x10)
+    row.update(payload_length=length, payload_captured=len(payload), ip_length=length + 40)
+    row.update(fields)
+    return Packet(row, payload)
+
+
+def reply(payload: bytes = b"", **fields: int) -> Packet:
+    """A packet from the other side."""
+    there = packet(payload, **fields)
+    swapped = dict(there.row)
+    for name in ("src_hi", "src_lo", "src_port", "outer_src_hi", "outer_src_lo"):
+        other = name.replace("src", "dst")
+        swapped[name], swapped[other] = there.row[other], there.row[name]
+    return Packet(swapped, payload)
+
+
+def batch(packets: Sequence[Packet]) -> PacketBatch:
+    """One block of packets; bytes of 0xEE between the payloads would show a wrong offset."""
+    rows = np.zeros(len(packets), PACKET_DTYPE)
+    content = bytearray(b"\xee" * 3)
+    for row, item in zip(rows, packets, strict=True):
+        for name, value in item.row.items():
+            row[name] = value
+        row["payload_offset"] = len(content)
+        content += item.payload + b"\xee"
+    return PacketBatch(np.frombuffer(bytes(content), np.uint8), rows)
+
+
+def joined(parts: Sequence[tuple[FlowBatch, HeadBatch]]) -> tuple[FlowBatch, list[Any]]:
+    """What several calls of `take` gave, as one: flows, and heads with their bytes."""
+    flows = FlowBatch(
+        np.concatenate([flows.records for flows, _ in parts]),
+        np.concatenate([flows.sequences for flows, _ in parts]),
+    )
+    heads = [
+        (
+            *(int(row[name]) for name in ("flow_id", "first_ns")),
+            (int(row["src_port"]), int(row["dst_port"])),
+            int(row["protocol"]),
+            (heads.stream(i, 0), heads.stream(i, 1)),
+        )
+        for _, heads in parts
+        for i, row in enumerate(heads.rows)
+    ]
+    return flows, heads
+
+
+def meter(
+    packets: Sequence[Packet], config: MeterConfig, cuts: Sequence[int] = ()
+) -> tuple[FlowBatch, list[Any], FlowMeter]:
+    """Run the kernels over `packets`, in blocks that end at `cuts`."""
+    flow_meter = FlowMeter(config)
+    edges = [0, *sorted(cuts), len(packets)]
+    parts = []
+    for start, stop in pairwise(edges):
+        flow_meter.add(batch(packets[start:stop]))
+        if cuts:
+            parts.append(flow_meter.take())
+    flow_meter.finish()
+    parts.append(flow_meter.take())
+    return *joined(parts), flow_meter
+
+
+def assert_same(packets: Sequence[Packet], config: MeterConfig, cuts: Sequence[int] = ()) -> Oracle:
+    """Assert that kernels and oracle give the same, field by field and in the same order."""
+    oracle = Oracle(config)
+    oracle.add(packets)
+    oracle.finish()
+    flows, heads, flow_meter = meter(packets, config, cuts)
+    expected = np.array(oracle.records, FLOW_RECORD_DTYPE)
+    assert len(flows) == len(expected)
+    for name in FLOW_RECORD_DTYPE.names or ():
+        found, wanted = flows.records[name], expected[name]
+        if name == "domain":
+            assert_same_partition(found, oracle.domains)
+        elif found.dtype.kind == "f":
+            np.testing.assert_allclose(found, wanted, rtol=1e-12, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found, wanted, err_msg=name)
+    np.testing.assert_array_equal(
+        flows.sequences, np.array(oracle.sequences, SEQUENCE_DTYPE).reshape(flows.sequences.shape)
+    )
+    assert heads == [
+        (head.flow_id, head.first_ns, head.ports, head.protocol, head.streams)
+        for head in oracle.heads
+    ]
+    assert (flow_meter.heads_cut, flow_meter.evicted) == (oracle.heads_cut, oracle.evicted)
+    assert (flow_meter.live, flow_meter.pending, flow_meter.pending_heads) == (0, 0, 0)
+    return oracle
+
+
+def assert_same_partition(domains: Any, tunnels: Sequence[Any]) -> None:
+    """Assert that equal domains mean equal tunnel end points, and 0 none."""
+    pairs = set(zip(domains.tolist(), tunnels, strict=True))
+    assert len(pairs) == len({domain for domain, _ in pairs}) == len({ends for _, ends in pairs})
+    assert all((domain == 0) == (ends is None) for domain, ends in pairs)

@@ -1,0 +1,174 @@
+"""The meter's kernels against the plain-Python oracle on random packet streams."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.flow.oracle import Packet
+from tests.flow.streams import MAPPED, SECOND, assert_same, packet, reply
+from veilwatch.flow import MeterConfig, state
+from veilwatch.schema.flows import EndReason
+
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+
+HOSTS = [
+    (0, MAPPED + 0x0A000001),
+    (0, MAPPED + 0x0A000002),
+    (0x2001_0DB8_0000_0000, 1),
+]
+TUNNELS = [None, None, ((0, MAPPED + 1), (0, MAPPED + 2)), ((0, MAPPED + 1), (5, MAPPED + 2))]
+FLAGS = [SYN, SYN | ACK, *([ACK, ACK | PSH] * 6), ACK | FIN, RST, RST | ACK, 0, 0x1FF]
+HELLO = bytes.fromhex("16030100400100003c0303")
+OPENINGS = [
+    HELLO,
+    b"\x16\x03\x03\x00\x40\x02\x00\x00",
+    b"\x16\x03\x03",
+    b"\xc3" + bytes(range(40)),
+    b"\x0d01234567Q039 and on and on",
+    b"GET / HTTP/1.1",
+]
+
+IDLE, ACTIVE, LINGER = 10 * SECOND, 5 * SECOND, 2 * SECOND
+STEPS = [
+    *(0, 0, 1, 1000, 99_999, 100_000, SECOND // 2, SECOND - 1, SECOND, SECOND + 1),
+    *(LINGER - 1, LINGER, LINGER + 1, IDLE - 1, IDLE, IDLE + 1, ACTIVE, ACTIVE + 1),
+    *(-1, -1000, -SECOND, -LINGER - 1, -IDLE, -IDLE - 1),
+]
+DRAWN_STEPS = st.integers(0, len(STEPS) - 1)
+SEEDS = st.integers(0, 2**20)
+START = 1_700_000_000 * SECOND
+EPOCH, END_OF_TIME = 0, 2**62 - 1
+
+
+def conversation(choice: random.Random) -> dict[str, int]:
+    """What all packets of a flow share, seen from one side."""
+    protocol = choice.choice([6, 6, 6, 6, 17, 17, 1, 132])
+    source, destination = choice.sample(HOSTS, 2)
+    fields = {
+        "protocol": protocol,
+        "ip_version": choice.choice([4] * 9 + [6]),
+        "src_hi": source[0],
+        "src_lo": source[1],
+        "dst_hi": destination[0],
+        "dst_lo": destination[1],
+        "src_port": choice.choice([443, 40000, 53]) if protocol != 1 else 0,
+        "dst_port": choice.choice([443, 40000]) if protocol != 1 else 0,
+    }
+    tunnel = choice.choice(TUNNELS)
+    if tunnel:
+        fields["gtp_depth"] = choice.choice([1, 2])
+        (fields["outer_src_hi"], fields["outer_src_lo"]) = tunnel[0]
+        (fields["outer_dst_hi"], fields["outer_dst_lo"]) = tunnel[1]
+    return fields
+
+
+def shaped(now: int, talk: dict[str, int], choice: random.Random) -> Packet:
+    """One packet of a conversation, with anything in it that a packet may hold."""
+    fields = dict(talk)
+    payload = b""
+    if choice.random() < 0.7:
+        payload = choice.choice([*OPENINGS, choice.randbytes(choice.choice([1, 70, 500]))])
+    length = len(payload) + choice.choice([0, 0, 0, 1, 200, 70_000])
+    if choice.random() < 0.3:
+        payload = payload[: choice.randrange(80)]
+    if talk["protocol"] == 6:
+        fields |= {
+            "tcp_flags": choice.choice(FLAGS),
+            "tcp_seq": (2**32 - 50 + choice.choice([0, 0, 1, 10, 11, 70, 500, 2**31])) % 2**32,
+            "tcp_ack": choice.choice([0, 2**32 - 49, 2**32 - 39]),
+            "tcp_window": choice.choice([0, 1, 65535]),
+            "tcp_mss": choice.choice([0, 1460]),
+            "tcp_wscale": choice.choice([255, 0, 7]),
+        }
+    else:
+        fields |= {"tcp_flags": 0, "tcp_wscale": 255}
+    if "gtp_depth" in talk:
+        fields |= {
+            "gtp_teid": choice.randrange(2**32),
+            "gtp_qfi": choice.choice([255, 0, 9]),
+            "gtp_pdu_type": choice.choice([255, 0, 1]),
+        }
+    return choice.choice([packet, reply])(
+        payload,
+        ts_ns=min(max(now, EPOCH), END_OF_TIME),
+        status=choice.choice([0] * 19 + [4]),
+        payload_length=length,
+        ip_length=length + choice.choice([20, 28, 40]),
+        icmp_type=choice.randrange(3),
+        icmp_code=choice.randrange(3),
+        ttl=choice.randrange(256),
+        vlan=choice.choice([0, 7]),
+        number=choice.randrange(2**40),
+        source=choice.randrange(3),
+        **fields,
+    )
+
+
+def configured(flows: int, heads: int, sequence: int) -> MeterConfig:
+    return MeterConfig(
+        idle_timeout_s=IDLE / SECOND,
+        active_timeout_s=ACTIVE / SECOND,
+        linger_s=LINGER / SECOND,
+        max_flows=flows,
+        max_heads=heads,
+        sequence_length=sequence,
+    )
+
+
+CONFIGS = st.builds(
+    configured,
+    st.sampled_from([1, 2, 3, 100]),
+    st.sampled_from([1, 2, 3, 100]),
+    st.sampled_from([1, 3, 32]),
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Packet]:
+    """Few conversations and large steps in time; packets are drawn by seed, so that they shrink."""
+    now = draw(st.sampled_from([EPOCH, START]))
+    talks = [conversation(random.Random(draw(SEEDS))) for _ in range(draw(st.integers(1, 3)))]
+    packets = []
+    for step, talk, seed in draw(st.lists(st.tuples(DRAWN_STEPS, st.integers(0, 2), SEEDS))):
+        now += STEPS[step]
+        packets.append(shaped(now, talks[talk % len(talks)], random.Random(seed)))
+    return packets
+
+
+@settings(max_examples=250, deadline=None)
+@given(streams(), CONFIGS, st.lists(st.integers(0, 40), max_size=3))
+def test_drawn_streams(packets: list[Packet], config: MeterConfig, cuts: list[int]) -> None:
+    assert_same(packets, config, [min(cut, len(packets)) for cut in cuts])
+
+
+def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of packets with mostly small steps, so that flows live long; outputs run full."""
+    reasons, heads, cut = Counter[EndReason](), 0, 0
+    for seed in range(30):
+        choice = random.Random(seed)
+        monkeypatch.setattr(state, "OUT_FLOWS", choice.choice([1, 2, 4096]))
+        monkeypatch.setattr(state, "OUT_HEADS", choice.choice([3, 5, 512]))
+        config = configured(choice.choice([2, 5, 1000]), choice.choice([1, 4, 1000]), 8)
+        talks = [conversation(choice) for _ in range(choice.choice([2, 8, 40]))]
+        now, packets = START, []
+        for _ in range(1000):
+            if choice.random() < 0.02:
+                now += choice.choice(STEPS)
+            if choice.random() < 0.001:
+                now = choice.choice([EPOCH, END_OF_TIME, START])
+            now += choice.randrange(40_000_000)
+            packets.append(shaped(now, choice.choice(talks), choice))
+        cuts = [choice.randrange(1000) for _ in range(choice.randrange(5))]
+        oracle = assert_same(packets, config, cuts)
+        reasons.update(EndReason(record["end_reason"]) for record in oracle.records)
+        heads += len(oracle.heads)
+        cut += oracle.heads_cut
+    # The streams reach every way out.
+    assert min(reasons[reason] for reason in EndReason) >= 100
+    assert heads >= 1000
+    assert cut >= 100
