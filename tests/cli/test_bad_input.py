@@ -73,7 +73,7 @@ def test_unwritable_output_leaves_the_old_file(tmp_path: Path, capture: Path) ->
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_full_disk_says_so(capture: Path) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         result = subprocess.run(
             [sys.executable, "-m", "veilwatch", "flows", str(capture), "-o", "-", "--quiet"],
             stdout=full,

@@ -7,21 +7,9 @@ import json
 from pathlib import Path
 
 import polars as pl
-import pytest
 
 from tests.cli.helpers import veilwatch, write_capture
 from veilwatch.schema.flows import FLOW_COLUMNS
-
-
-@pytest.fixture(scope="module")
-def emulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run of the demo: lab, model, results."""
-    folder = tmp_path_factory.mktemp("demo")
-    result = veilwatch("demo", "--out", folder, "--scale", "0.15")
-    assert result.returncode == 0, result.stderr
-    assert "report.html" in result.stdout
-    assert "emulated" in result.stdout.lower()
-    return folder
 
 
 def test_help_shows_every_verb_with_an_example() -> None:

@@ -58,8 +58,12 @@ def random_flows(
 
 def _column(name: str, dtype: Any, rows: int, rng: np.random.Generator) -> pl.Series:
     if name in ARRAYS:
-        least = -1500 if name == "seq_size" else 0
-        values = rng.integers(least, 256 if name == "seq_flags" else 1500, (rows, SEQUENCE_LENGTH))
+        shape = rows, SEQUENCE_LENGTH
+        values = rng.integers(0, 256 if name == "seq_flags" else 1400, shape)
+        if name == "seq_size":  # a packet has headers and a direction
+            values = (values + 40) * rng.choice([-1, 1], shape)
+        if name == "seq_payload":
+            values *= rng.random(shape) < 0.6
         return pl.Series(name, values, pl.Array(ARRAYS[name], SEQUENCE_LENGTH))
     if name == "service":
         return pl.Series(name, rng.choice(np.array(SERVICES), rows).tolist(), pl.String)

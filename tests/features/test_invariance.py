@@ -12,6 +12,7 @@ from tests.features.factory import Inner, ethernet, read, write
 from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate
 from veilwatch.features import compute_features
 from veilwatch.features.registry import KEY_COLUMNS
+from veilwatch.pipeline import FlowReader
 from veilwatch.schema.flows import FlowTable
 
 MAC = bytes(12)
@@ -73,16 +74,13 @@ def test_gtp(
 
 
 @pytest.mark.corpus
-def test_gtp_around_real_captures(corpus_path: Path, tmp_path: Path) -> None:
-    captures = sorted(
-        (path for path in corpus_path.glob("malicious/**/*.pcap*") if path.is_file()),
-        key=lambda path: path.stat().st_size,
-    )
-    for number, capture in enumerate(captures[20:100:20]):
-        wrapped = tmp_path / f"{number}.pcapng"
-        encapsulate([capture], wrapped)
-        inside = read(wrapped)
-        ends = ["src_ip", "src_port", "dst_ip", "dst_port", "protocol", "first_ns"]
-        plain = FlowTable(read(capture).frame.join(inside.frame.select(ends), on=ends, how="semi"))
-        assert len(plain)
-        assert_same_features(inside, plain)
+@pytest.mark.parametrize("rank", [20, 40, 60, 100])
+def test_gtp_around_real_captures(rank: int, corpus_path: Path, tmp_path: Path) -> None:
+    captures = [path for path in corpus_path.glob("malicious/**/*.pcap*") if path.is_file()]
+    capture = sorted(captures, key=lambda path: path.stat().st_size)[rank]
+    encapsulate([capture], tmp_path / "gtp.pcapng")
+    with FlowReader([tmp_path / "gtp.pcapng"]) as reader:
+        wrapped = reader.read_all()
+        if reader.balance["gtp_not_ip"]:
+            pytest.skip("segmentation offload left inner packets without a length")
+    assert_same_features(wrapped, read(capture))

@@ -52,8 +52,8 @@ def test_shortcuts_are_off_by_default() -> None:
     default, everything = feature_schema(), feature_schema(shortcuts=True)
     assert not any(spec.shortcut for spec in default.features)
     assert set(everything.names) - set(default.names) == SHORTCUTS
-    for word in ("ip", "port", "ttl", "teid", "qfi", "vlan", "first_ns", "outer", "domain"):
-        assert not [n for n in default.names if word in n.removeprefix("step").split("_")], word
+    for word in ("ip", "port", "teid", "qfi", "vlan", "first_ns", "outer", "domain"):
+        assert not [n for n in default.names if word in n.split("_")], word
 
 
 def test_a_service_has_a_column_if_and_only_if_it_can_occur() -> None:
@@ -91,7 +91,7 @@ def test_the_version_tells_which_set_changed(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("names", [["statistic"], ["statistics", "statistics"]])
 def test_unknown_or_repeated_sets_are_refused(names: list[str]) -> None:
-    with pytest.raises(VeilwatchError, match="unknown feature set|named twice"):
+    with pytest.raises(VeilwatchError, match=r"unknown feature set|named twice"):
         feature_schema(names)
 
 

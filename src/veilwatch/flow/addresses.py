@@ -14,7 +14,7 @@ MAPPED: Final = np.uint64(0xFFFF_0000_0000)
 
 
 def format_addresses(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> pl.Series:
-    """Format addresses, IPv4-mapped ones as dotted quads and the all-zero address as ''.
+    """Format addresses, IPv4-mapped ones as dotted quads.
 
     Parameters
     ----------
@@ -29,8 +29,6 @@ def format_addresses(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) 
 
 
 def _format(address: bytes) -> str:
-    if address == bytes(16):
-        return ""
     if address[:12] == bytes(10) + b"\xff\xff":
         return socket.inet_ntop(socket.AF_INET, address[12:])
     return socket.inet_ntop(socket.AF_INET6, address)

@@ -62,18 +62,19 @@ def emit(state: State, slot: Any, reason: Any) -> Any:
     """Copy a flow to the output."""
     hand_on(state, slot)
     out = state.counters[OUT]
-    state.flows[slot].end_reason = reason
-    state.out_flows[out] = state.flows[slot]
-    used = state.flows[slot].sequence_used
-    for i in range(state.sequences.shape[1]):
-        if i < used:
-            state.out_sequences[out, i] = state.sequences[slot, i]
-        else:
-            row = state.out_sequences[out, i]
-            row.gap_us = 0
-            row.size = 0
-            row.payload = 0
-            row.flags = 0
+    flow = state.flows[slot]
+    flow.end_reason = reason
+    words, out_words = state.flow_words, state.out_words
+    for k in range(words.shape[1]):
+        out_words[out, k] = words[slot, k]
+    sequences, out_sequences = state.sequences, state.out_sequences
+    for k in range(flow.sequence_used):
+        row = sequences[slot, k]
+        copy = out_sequences[out, k]
+        copy.gap_us = row.gap_us
+        copy.size = row.size
+        copy.payload = row.payload
+        copy.flags = row.flags
     state.counters[OUT] += 1
 
 
@@ -128,6 +129,13 @@ def evict(state: State) -> Any:
 
 
 @inline_kernel
+def clear(words: Any, slot: Any) -> Any:
+    """Set a record to zero."""
+    for k in range(words.shape[1]):
+        words[slot, k] = 0
+
+
+@inline_kernel
 def identify(flow: Any, packet: Any, domain: Any, reverse: Any) -> Any:
     """Write the identity of a new flow from its first packet."""
     if reverse:
@@ -176,7 +184,7 @@ def start(flow: Any, packet: Any, counters: Any) -> Any:
 def open_flow(state: State, packet: Any, domain: Any, key: Any) -> Any:
     """Make a flow for a packet that belongs to none; return (slot, direction of the packet)."""
     slot = take_slot(state, key)
-    state.flows[slot] = state.blank[0]
+    clear(state.flow_words, slot)
     flow = state.flows[slot]
     flags = packet.tcp_flags
     syn = packet.protocol == TCP and flags & SYN != 0
@@ -207,7 +215,7 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     numbers and what the connection opened with. The measures start anew.
     """
     old = state.out_flows[state.counters[OUT] - 1]
-    state.flows[slot] = state.blank[0]
+    clear(state.flow_words, slot)
     flow = state.flows[slot]
     flow.src_hi, flow.src_lo = old.src_hi, old.src_lo
     flow.dst_hi, flow.dst_lo = old.dst_hi, old.dst_lo

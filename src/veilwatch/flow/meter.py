@@ -20,7 +20,9 @@ from veilwatch.flow.state import (
     HEADS_OUT,
     LIVE,
     OUT,
+    as_bytes,
     grown,
+    joined,
     new_state,
 )
 from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, FlowBatch, HeadBatch
@@ -168,13 +170,9 @@ class FlowMeter:
         `parent_id`.
         """
         self._drain()
-        flows = FlowBatch(
-            records=np.concatenate([f.records for f in self._flows]),
-            sequences=np.concatenate([f.sequences for f in self._flows]),
-        )
-        heads = _joined(self._heads)
+        flows, heads = self._flows, self._heads
         self._flows, self._heads, self._pending = [], [], 0
-        return flows, heads
+        return _joined_flows(flows), _joined_heads(heads)
 
     def _make_room(self, packets: int) -> None:
         """Grow the table while it may, so that flows are evicted only at `max_flows`."""
@@ -191,8 +189,9 @@ class FlowMeter:
         state = self._state
         count, heads, data = (int(state.counters[k]) for k in (OUT, HEADS_OUT, DATA_OUT))
         self._flows.append(
-            FlowBatch(state.out_flows[:count].copy(), state.out_sequences[:count].copy())
+            FlowBatch(joined([state.out_flows[:count]]), joined([state.out_sequences[:count]]))
         )
+        as_bytes(state.out_sequences)[:count] = 0
         if heads:
             self._heads.append(
                 HeadBatch(state.out_data[:data].copy(), state.out_heads[:heads].copy())
@@ -212,10 +211,20 @@ def empty_heads() -> HeadBatch:
     return HeadBatch(np.zeros(0, np.uint8), np.zeros(0, HEAD_DTYPE))
 
 
-def _joined(batches: list[HeadBatch]) -> HeadBatch:
-    """Concatenate head batches into one."""
+def _joined_flows(batches: list[FlowBatch]) -> FlowBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return FlowBatch(
+        records=joined([batch.records for batch in batches]),
+        sequences=joined([batch.sequences for batch in batches]),
+    )
+
+
+def _joined_heads(batches: list[HeadBatch]) -> HeadBatch:
     if not batches:
         return empty_heads()
+    if len(batches) == 1:
+        return batches[0]
     rows: list[npt.NDArray[np.void]] = []
     offset = 0
     for batch in batches:

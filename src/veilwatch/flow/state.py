@@ -82,6 +82,9 @@ class State(NamedTuple):
     ----------
     flows
         `FLOW_RECORD_DTYPE`, shape (capacity,).
+    flow_words
+        The same memory as uint64, shape (capacity, words of a record): Numba copies a record byte
+        by byte, words are ten times faster.
     sequences
         `SEQUENCE_DTYPE`, shape (capacity, sequence length).
     slots
@@ -99,15 +102,15 @@ class State(NamedTuple):
         int32, shape (heads,): stack of free pool rows.
     counters
         int64, shape (COUNTERS,).
-    out_flows, out_sequences
-        Finished flows waiting to be taken.
+    out_flows, out_words, out_sequences
+        Finished flows waiting to be taken, like `flows`, `flow_words` and `sequences`. Sequences
+        not in use are zero.
     out_heads, out_data
         Finished heads waiting to be taken, and their bytes.
-    blank
-        One zeroed `FLOW_RECORD_DTYPE` row.
     """
 
     flows: npt.NDArray[np.void]
+    flow_words: npt.NDArray[np.uint64]
     sequences: npt.NDArray[np.void]
     slots: npt.NDArray[np.void]
     buckets: npt.NDArray[np.int32]
@@ -117,10 +120,10 @@ class State(NamedTuple):
     pool_free: npt.NDArray[np.int32]
     counters: npt.NDArray[np.int64]
     out_flows: npt.NDArray[np.void]
+    out_words: npt.NDArray[np.uint64]
     out_sequences: npt.NDArray[np.void]
     out_heads: npt.NDArray[np.void]
     out_data: npt.NDArray[np.uint8]
-    blank: npt.NDArray[np.void]
 
 
 def new_state(capacity: int, heads: int, sequence_length: int) -> State:
@@ -131,8 +134,11 @@ def new_state(capacity: int, heads: int, sequence_length: int) -> State:
     counters[FREE] = capacity
     counters[NEXT_ID] = 1
     counters[HEADS_FREE] = heads
+    flows = np.zeros(capacity, FLOW_RECORD_DTYPE)
+    out_flows = np.zeros(OUT_FLOWS, FLOW_RECORD_DTYPE)
     return State(
-        flows=np.zeros(capacity, FLOW_RECORD_DTYPE),
+        flows=flows,
+        flow_words=_words(flows),
         sequences=np.zeros((capacity, sequence_length), SEQUENCE_DTYPE),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
@@ -141,11 +147,11 @@ def new_state(capacity: int, heads: int, sequence_length: int) -> State:
         pool=np.zeros(heads, POOL_DTYPE),
         pool_free=np.arange(heads - 1, -1, -1, dtype=np.int32),
         counters=counters,
-        out_flows=np.zeros(OUT_FLOWS, FLOW_RECORD_DTYPE),
+        out_flows=out_flows,
+        out_words=_words(out_flows),
         out_sequences=np.zeros((OUT_FLOWS, sequence_length), SEQUENCE_DTYPE),
         out_heads=np.zeros(OUT_HEADS, HEAD_DTYPE),
         out_data=np.zeros(OUT_HEADS * 2 * HEAD_BYTES, np.uint8),
-        blank=np.zeros(1, FLOW_RECORD_DTYPE),
     )
 
 
@@ -155,7 +161,7 @@ def grown(state: State, capacity: int) -> State:
 
     def extended(array: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
         larger = np.zeros((capacity, *array.shape[1:]), array.dtype)
-        larger[:old] = array
+        as_bytes(larger)[:old] = as_bytes(array)
         return larger
 
     slots = extended(state.slots)
@@ -166,13 +172,34 @@ def grown(state: State, capacity: int) -> State:
     free[:added] = np.arange(capacity - 1, old - 1, -1, dtype=np.int32)
     free[added : added + free_old] = state.free[:free_old]
     state.counters[FREE] += added
+    flows = extended(state.flows)
     return state._replace(
-        flows=extended(state.flows),
+        flows=flows,
+        flow_words=_words(flows),
         sequences=extended(state.sequences),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
         free=free,
     )
+
+
+def as_bytes(array: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """View a C-contiguous structured array as bytes, shape (len, bytes of a row).
+
+    NumPy copies structured arrays field by field, bytes five to twenty times faster.
+    """
+    return array.view(np.uint8).reshape(len(array), array.strides[0])
+
+
+def joined(arrays: list[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
+    """Concatenate C-contiguous structured arrays of one type; the result shares no memory."""
+    first = arrays[0]
+    content = np.concatenate([as_bytes(array) for array in arrays])
+    return content.view(first.dtype).reshape(-1, *first.shape[1:])
+
+
+def _words(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+    return records.view(np.uint64).reshape(len(records), -1)
 
 
 def _bucket_count(capacity: int) -> int:

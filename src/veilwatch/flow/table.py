@@ -9,11 +9,11 @@ import numpy.typing as npt
 import polars as pl
 
 from veilwatch.flow.addresses import format_addresses
+from veilwatch.flow.prefix import prefix_measures
 from veilwatch.schema.flows import (
     GAP_EDGES_NS,
     IDENTITY_COLUMNS,
     MEASURE_COLUMNS,
-    PREFIX_BYTES,
     SIZE_EDGES,
     FlowBatch,
 )
@@ -38,8 +38,13 @@ def measure_table(batch: FlowBatch) -> pl.DataFrame:
             *("gtp_depth", "tcp_state", "end_reason", "pauses", "turns"),
         )
     }
-    for name in ("src", "dst", "outer_src", "outer_dst"):
+    tunnelled = pl.Series(records["gtp_depth"] > 0)
+    for name in ("src", "dst"):
         columns[f"{name}_ip"] = format_addresses(records[f"{name}_hi"], records[f"{name}_lo"])
+        outer = format_addresses(records[f"outer_{name}_hi"], records[f"outer_{name}_lo"])
+        columns[f"outer_{name}_ip"] = outer.zip_with(
+            tunnelled, pl.repeat("", len(outer), eager=True)
+        )
     columns["gtp_direction"] = _gtp_direction(records)
     columns["pause_mean"] = _mean(records["pause_sum"], records["pauses"])
     columns["pause_std"] = _deviation(
@@ -97,37 +102,8 @@ def _directed(records: npt.NDArray[np.void], d: int) -> dict[str, Values]:
         out[f"gap_from_{edge // 1000}us"] = records["gap_counts"][:, d, k]
     used = records["prefix_used"][:, d]
     out["prefix_bytes"] = used
-    out.update(_prefix_measures(records["prefix"][:, d], used))
+    out.update(prefix_measures(records["prefix"][:, d], used))
     return out
-
-
-def _prefix_measures(prefix: Values, used: Values) -> dict[str, Values]:
-    """Return entropy, printable share and zero share of the first payload bytes."""
-    valid = np.arange(PREFIX_BYTES) < used[:, None]
-    total = np.maximum(used, 1).astype(np.float64)
-    empty = used == 0
-    # How often the byte at each position occurs in its row gives the entropy without a histogram:
-    # H = -1/n · Σ over positions of log2(count of that byte / n).
-    ordered = np.sort(np.where(valid, prefix.astype(np.int16), 256), axis=1)
-    positions = np.broadcast_to(np.arange(PREFIX_BYTES), ordered.shape)
-    new = np.ones(ordered.shape, bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    first = np.maximum.accumulate(np.where(new, positions, 0), axis=1)
-    last_flag = np.ones(ordered.shape, bool)
-    last_flag[:, :-1] = new[:, 1:]
-    last = np.minimum.accumulate(np.where(last_flag, positions, PREFIX_BYTES)[:, ::-1], axis=1)[
-        :, ::-1
-    ]
-    counts = last - first + 1
-    terms = np.where(ordered < 256, np.log2(counts / total[:, None]), 0.0)
-    entropy = -terms.sum(axis=1) / total
-    printable = ((prefix >= 0x20) & (prefix < 0x7F) & valid).sum(axis=1) / total
-    zero = ((prefix == 0) & valid).sum(axis=1) / total
-    return {
-        "prefix_entropy": np.where(empty, np.nan, np.abs(entropy)),
-        "prefix_printable": np.where(empty, np.nan, printable),
-        "prefix_zero": np.where(empty, np.nan, zero),
-    }
 
 
 def _gtp_direction(records: npt.NDArray[np.void]) -> pl.Series:

@@ -70,9 +70,10 @@ def _thresholds(
     rate: float,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return thresholds of flows and captures and capture scores, set by the other folds."""
-    flow_limit = np.empty(len(score))
-    capture_limit = np.empty(len(labels.capture_malicious))
-    capture_score = np.empty(len(labels.capture_malicious))
+    flow_limit = np.full(len(score), np.nan)
+    # A fold whose captures hold no flow is never visited: what stays NaN takes no part.
+    capture_limit = np.full(len(labels.capture_malicious), np.nan)
+    capture_score = capture_limit.copy()
     for fold in range(int(flow_fold.max()) + 1):
         inside = flow_fold == fold
         thresholds = calibrate(np.where(inside, np.nan, score), labels, rate)

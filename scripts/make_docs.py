@@ -1,0 +1,143 @@
+"""Write docs/features.md and docs/flows.md from the registries that the code itself uses.
+
+Run `make docs` after a change; a test fails while the pages and the code differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from veilwatch.features import DEFAULT_SETS, FEATURE_SETS
+from veilwatch.features.base import FeatureSet
+from veilwatch.schema.flows import (
+    HANDSHAKE_COLUMNS,
+    IDENTITY_COLUMNS,
+    MEASURE_COLUMNS,
+    SEQUENCE_COLUMNS,
+    Column,
+)
+
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+
+NOTICE: Final = (
+    "<!-- Written by scripts/make_docs.py. Change the registry, then run `make docs`. -->"
+)
+
+
+def features_page() -> str:
+    """Return docs/features.md: every feature of every set."""
+    lines = [
+        "# Features",
+        "",
+        NOTICE,
+        "",
+        "What a detector sees of a flow. A value is missing (NaN) where a feature does not apply.",
+        "A *shortcut* tells the place rather than the threat (ports, TTL, windows …): it is left",
+        "out of training unless `--shortcuts` asks for it, and then only to show what it would",
+        "add. A model is bound to the names and order of its features by a hash.",
+        "",
+        f"Sets in use by default: {', '.join(f'`{name}`' for name in DEFAULT_SETS)}.",
+    ]
+    for item in FEATURE_SETS.values():
+        lines += ["", *_feature_set(item)]
+    return "\n".join(lines) + "\n"
+
+
+def _feature_set(item: FeatureSet) -> list[str]:
+    shortcuts = sum(feature.spec.shortcut for feature in item.features)
+    return [
+        f"## `{item.name}`, version {item.version}",
+        "",
+        f"{item.doc}. {len(item.features)} features, {shortcuts} of them shortcuts.",
+        "",
+        *_table(
+            ("feature", "unit", "what it measures", "shortcut"),
+            (
+                (
+                    f"`{feature.spec.name}`",
+                    feature.spec.unit,
+                    feature.spec.doc,
+                    "yes" if feature.spec.shortcut else "",
+                )
+                for feature in item.features
+            ),
+        ),
+    ]
+
+
+def flows_page() -> str:
+    """Return docs/flows.md: every column of a flow table."""
+    lines = [
+        "# Flow tables",
+        "",
+        NOTICE,
+        "",
+        "`veilwatch flows CAPTURE… -o FILE` writes one row a flow with these columns, as Parquet,",
+        "CSV or JSON lines. `fwd` runs from the initiator to the responder, `bwd` back. Sizes come",
+        "from the innermost IP length, so that tunnels, padding and truncation do not change them.",
+        "Null and NaN mean that a value does not apply. CSV holds the items of a list separated by",
+        "spaces.",
+    ]
+    for title, columns in (
+        ("Identity", IDENTITY_COLUMNS),
+        ("Measures", MEASURE_COLUMNS),
+        ("First packets", SEQUENCE_COLUMNS),
+        ("Handshake", HANDSHAKE_COLUMNS),
+    ):
+        lines += ["", f"## {title}", "", *_columns(columns)]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(columns: Iterable[Column]) -> list[str]:
+    return _table(
+        ("column", "type", "unit", "what it holds"),
+        ((f"`{c.name}`", type_name(c.dtype), c.unit, c.doc) for c in columns),
+    )
+
+
+def type_name(dtype: pl.DataType | type[pl.DataType]) -> str:
+    """Return a type in short words: `u16`, `i64`, `list of u16`.
+
+    Examples
+    --------
+    >>> type_name(pl.List(pl.UInt16)), type_name(pl.Boolean)
+    ('list of u16', 'bool')
+    """
+    base = dtype.base_type()
+    if base == pl.Array:
+        return "array"
+    if isinstance(dtype, pl.List):
+        return f"list of {type_name(dtype.inner)}"
+    name = str(base())
+    for long, short in (("UInt", "u"), ("Int", "i"), ("Float", "f")):
+        name = name.replace(long, short)
+    return name.lower().replace("boolean", "bool")
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows),
+    ]
+
+
+PAGES: Final = {"features.md": features_page, "flows.md": flows_page}
+"""Pages by file name within docs/."""
+
+
+def main() -> None:
+    """Write the pages that changed."""
+    for name, page in PAGES.items():
+        path, text = DOCS / name, page()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"written: {path.relative_to(DOCS.parent)}")
+
+
+if __name__ == "__main__":
+    main()

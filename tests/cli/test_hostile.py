@@ -1,0 +1,71 @@
+"""Every hostile capture passes through inspect, flows and detect without a crash or a hang."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import veilwatch
+from veilwatch.errors import CaptureError
+from veilwatch.pipeline import FlowReader
+from veilwatch.registry import load_model
+from veilwatch.scoring import FlowScorer
+
+MEMORY_LIMIT_KB = 1_500_000
+"""Peak of one process over all hostile files; they hold 31 MB on disk."""
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "MANIFEST.csv")
+
+
+@pytest.mark.corpus
+@pytest.mark.slow
+def test_each_file_is_read_or_refused_and_scored(corpus_path: Path, emulation: Path) -> None:
+    """One after the other in this process: whatever a file does, the next one still works."""
+    model = load_model(emulation / "model")
+    scorer = FlowScorer(model)
+    refused, packets, flows = [], 0, 0
+    for path in _files(corpus_path / "hostile"):
+        try:
+            with FlowReader([path]) as reader:
+                for table in reader:
+                    flows += len(scorer.add(table))
+        except CaptureError as error:
+            assert path.name in str(error)
+            refused.append(path.name)
+            continue
+        statuses = {name: n for name, n in reader.balance.items() if name.isupper()}
+        assert sum(statuses.values()) == reader.captures.packets, path
+        packets += reader.captures.packets
+    scores = scorer.finish()
+    assert scores.flows.height == flows > 10_000
+    assert scores.flows["score"].is_between(0, 1).all()
+    assert packets > 100_000
+    # The one file of a format that is not read (snoop).
+    assert len(refused) <= 1, refused
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEMORY_LIMIT_KB
+
+
+@pytest.mark.corpus
+def test_the_folder_as_one_input_through_every_verb(
+    corpus_path: Path, emulation: Path, tmp_path: Path
+) -> None:
+    folder = corpus_path / "hostile"
+    inspected = veilwatch("inspect", folder, "--json")
+    assert inspected.returncode == 0, inspected.stderr
+    found = json.loads(inspected.stdout)
+    written = veilwatch("flows", folder, "-o", tmp_path / "flows.parquet", "--quiet")
+    assert written.returncode == 0, written.stderr
+    detected = veilwatch(
+        "detect", folder, "--model", emulation / "model", "--out", tmp_path / "out", "--json"
+    )
+    assert detected.returncode == 0, detected.stderr
+    summary = json.loads(detected.stdout)
+    assert summary["packets"] == found["packets"]
+    assert summary["flows"] == found["flows"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in page
