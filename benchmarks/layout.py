@@ -22,7 +22,7 @@ LIVE_FLOWS: Final = (500, 12_000, 120_000)
 RUNS: Final = 5
 
 
-@numba.njit(boundscheck=True)
+@numba.njit(boundscheck=True)  # type: ignore[untyped-decorator]
 def update_rows(rows: Any, slots: Any) -> None:
     """Add to the fields of one flow after another; `rows` has shape (flows, fields)."""
     for slot in slots:
@@ -30,7 +30,7 @@ def update_rows(rows: Any, slots: Any) -> None:
             rows[slot, field] += 1
 
 
-@numba.njit(boundscheck=True)
+@numba.njit(boundscheck=True)  # type: ignore[untyped-decorator]
 def update_columns(columns: Any, slots: Any) -> None:
     """Do the same; `columns` has shape (fields, flows)."""
     for slot in slots:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 from veilwatch.features import DEFAULT_SETS, FEATURE_SETS
 from veilwatch.features.base import FeatureSet
@@ -99,7 +100,7 @@ def _columns(columns: Iterable[Column]) -> list[str]:
     )
 
 
-def type_name(dtype: pl.DataType | type[pl.DataType]) -> str:
+def type_name(dtype: pl.DataType | DataTypeClass) -> str:
     """Return a type in short words: `u16`, `i64`, `list of u16`.
 
     Examples

@@ -43,6 +43,7 @@ def random_flows(
     """Draw flows of believable types; those of `malicious` send larger first payloads."""
     rng = np.random.default_rng(seed)
     label = np.zeros(rows, bool) if malicious is None else malicious
+    encrypted = pl.Series(rng.random(rows) < 0.4)
     frame = pl.DataFrame(
         [_column(column.name, column.dtype, rows, rng) for column in FLOW_COLUMNS]
     ).with_columns(
@@ -53,6 +54,8 @@ def random_flows(
         pl.Series("fwd_first_payload", rng.poisson(np.where(label, 700, 300)), pl.UInt32),
         pl.Series("pause_std", rng.gamma(2, np.where(label, 0.5, 4.0)), pl.Float32),
     )
+    hello = ("tls_client_hello_bytes", "tls_server_hello_bytes", "quic_version")
+    frame = frame.with_columns(pl.when(encrypted).then(name).otherwise(0) for name in hello)
     return FlowTable(frame.with_columns(last_ns=pl.col("first_ns") + 5_000_000_000)).check()
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from veilwatch.handshake import SERVICES
-from veilwatch.schema.flows import GAP_EDGES_NS, SIZE_EDGES
 
 Row = dict[str, Any]
 NAN = math.nan
@@ -85,11 +84,6 @@ def directed(row: Row, side: str) -> dict[str, float]:
     out["psh_share"] = share(of("psh"), of("payload_packets"))
     out["mss"] = of("mss") or NAN
     out["wscale"] = NAN if of("wscale") == 255 else of("wscale")
-    for edge in SIZE_EDGES:
-        out[f"size_share_{edge}"] = share(of(f"size_from_{edge}"), of("packets"))
-    for nanoseconds in GAP_EDGES_NS:
-        edge = nanoseconds // 1000
-        out[f"gap_share_{edge}us"] = share(of(f"gap_from_{edge}us"), of("packets") - 1)
     return out
 
 

@@ -29,6 +29,7 @@ from veilwatch.schema.flows import (
 
 NS = 10**9
 FIN, SYN, RST, ACK = 1, 2, 4, 16
+ENDED = TcpState.FIN_FWD | TcpState.FIN_BWD | TcpState.RST
 TCP, UDP = 6, 17
 DNS_PORTS = {53, 5353, 5355}
 START_WITHIN = 16
@@ -246,8 +247,11 @@ class Oracle:
     def _follow(self, flow: Flow, direction: int, packet: Packet) -> bool:
         """TCP state and sequence numbers; True where the payload repeats old bytes."""
         connection, flags = flow.connection, packet.tcp_flags
-        if flags & SYN:
-            connection.state |= TcpState.SYN_ACK if flags & ACK else TcpState.SYN
+        if flags & SYN and flags & ACK:
+            connection.state |= TcpState.SYN_ACK
+        elif flags & SYN:
+            connection.state &= ~ENDED
+            connection.state |= TcpState.SYN
         elif flags & ACK and not flags & RST and connection.state & TcpState.SYN_ACK:
             connection.state |= TcpState.ESTABLISHED
         if flags & FIN:
@@ -336,12 +340,11 @@ def signed(distance: int) -> int:
 def is_reuse(connection: Connection, packet: Packet) -> bool:
     if not packet.is_syn:
         return False
-    ended = TcpState.FIN_FWD | TcpState.FIN_BWD | TcpState.RST
-    if connection.state & (ended | TcpState.MIDSTREAM):
+    if connection.state & TcpState.MIDSTREAM:
         return True
     if packet.sender == connection.initiator:
         return packet.tcp_seq != connection.syn_seq
-    return bool(connection.state & TcpState.SYN_ACK)
+    return bool(connection.state & (ENDED | TcpState.SYN_ACK))
 
 
 def begins(packet: Packet) -> bool:

@@ -49,7 +49,7 @@ class Corpus:
     @property
     def emulated(self) -> bool:
         """Whether any capture is marked as emulated by its manifest row."""
-        return any(entry.extra.get("emulated", "") in ("1", "true") for entry in self.entries)
+        return any(entry.extra.get("emulated", "").lower() in ("1", "true") for entry in self.entries)
 
 
 def load_corpus(
@@ -126,7 +126,8 @@ def _extract_all(
                 future.result()
                 progress.advance()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Waiting here: leaving the block would wait without cancelling, and undo this.
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 

@@ -39,4 +39,4 @@ def supported_rate(units: int) -> float:
     Rule of three (Hanley & Lippman-Hand 1983): without an error in n units the rate lies below
     3 / n with 95 % confidence.
     """
-    return 3 / units if units else 1.0
+    return 3 / units if units > 3 else 1.0

@@ -1,4 +1,8 @@
-"""The feature set `statistics`: sizes, times, bursts, flags, windows and bytes of a whole flow."""
+"""The feature set `statistics`: sizes, times, bursts, flags, windows and bytes of a whole flow.
+
+The histograms of sizes and gaps in the flow table take no part: with them models fitted their
+sources more closely and found less at low false-positive rates.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import polars as pl
 
 from veilwatch.features.base import Feature, FeatureSet, feature, ratio
 from veilwatch.features.handshake import HANDSHAKE_FEATURES
-from veilwatch.schema.flows import GAP_EDGES_NS, SIZE_EDGES, TcpState
+from veilwatch.schema.flows import TcpState
 
 DIRECTIONS: Final = (("fwd", "from the initiator"), ("bwd", "from the responder"))
 TCP: Final = 6
@@ -242,24 +246,6 @@ def _directed_features(side: str, words: str) -> list[Feature]:
             f"First TTL {words}",
             shortcut=True,
         ),
-    ]
-    out += [
-        feature(
-            f"{side}_size_share_{edge}",
-            ratio(column(f"size_from_{edge}"), packets),
-            "",
-            f"Share of packets with payload from {edge} bytes up to the next edge {words}",
-        )
-        for edge in SIZE_EDGES
-    ]
-    out += [
-        feature(
-            f"{side}_gap_share_{edge // 1000}us",
-            ratio(column(f"gap_from_{edge // 1000}us"), packets - 1),
-            "",
-            f"Share of gaps from {edge / 1e9:g} s up to the next edge {words}",
-        )
-        for edge in GAP_EDGES_NS
     ]
     return out
 

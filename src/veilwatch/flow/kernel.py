@@ -251,15 +251,16 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
 def is_reuse(flow: Any, direction: Any, packet: Any) -> Any:
     """Whether a packet opens a new connection on the 5-tuple of a flow that is known.
 
-    A SYN does, unless it repeats the one that opened the flow (or that its SYN+ACK answered), or
-    both sides open at once (RFC 9293 cl. 3.5).
+    A SYN does, unless it repeats the one that opened the flow (or that its SYN+ACK answered; a
+    refused attempt is made again with the same number), or both sides open at once (RFC 9293
+    cl. 3.5).
     """
     if packet.protocol != TCP or packet.tcp_flags & (SYN | ACK) != SYN:
         return False
-    if flow.tcp_state & (_FINS | _RST_BIT | _MIDSTREAM_BIT):
+    if flow.tcp_state & _MIDSTREAM_BIT:
         return True
     if direction == 1:
-        return flow.tcp_state & _SYN_ACK_BIT != 0
+        return flow.tcp_state & (_SYN_ACK_BIT | _FINS | _RST_BIT) != 0
     return flow.syn_seq != packet.tcp_seq
 
 

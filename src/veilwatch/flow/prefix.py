@@ -33,7 +33,7 @@ def describe_prefixes(prefix: Any, used: Any, out: Any) -> None:
     """
     counts = np.zeros(BYTE_VALUES, np.int64)
     for row in range(len(used)):
-        total = min(np.int64(used[row]), PREFIX_BYTES)
+        total = min(np.int64(used[row]), np.int64(PREFIX_BYTES))
         if total == 0:
             out[row, :] = np.nan
             continue

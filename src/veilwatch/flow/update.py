@@ -28,6 +28,7 @@ _SYN_ACK_BIT = TcpState.SYN_ACK
 _ESTABLISHED_BIT = TcpState.ESTABLISHED
 _FIN_FWD_BIT = TcpState.FIN_FWD
 _RST_BIT = TcpState.RST
+_ENDS = TcpState.FIN_FWD | TcpState.FIN_BWD | TcpState.RST
 _MIDSTREAM_BIT = TcpState.MIDSTREAM
 
 
@@ -149,7 +150,11 @@ def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
     if flags & SYN:
         flow.mss[direction] = packet.tcp_mss
         flow.wscale[direction] = packet.tcp_wscale
-        state |= _SYN_ACK_BIT if flags & ACK else _SYN_BIT
+        if flags & ACK:
+            state |= _SYN_ACK_BIT
+        else:
+            # After a RST the attempt is made again: the flow is open once more.
+            state = (state & ~_ENDS) | _SYN_BIT
     elif flags & (ACK | RST) == ACK and state & _SYN_ACK_BIT:
         state |= _ESTABLISHED_BIT
     if flags & FIN:

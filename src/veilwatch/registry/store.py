@@ -206,7 +206,7 @@ def _check_files(folder: Path, manifest: ModelManifest) -> None:
         if not MEMBER.fullmatch(name):
             raise ModelError(f"{name!r} cannot be a member", where=folder / MANIFEST)
         if member.is_symlink() or not member.is_dir():
-            raise _changed(member)
+            raise _changed(folder, name)
     found = {
         file.relative_to(folder).as_posix(): file
         for name in manifest.members
@@ -216,13 +216,13 @@ def _check_files(folder: Path, manifest: ModelManifest) -> None:
         file, expected = found.get(name), manifest.files.get(name)
         # A link or a device could show another content to whoever reads it next.
         if file is None or file.is_symlink() or not file.is_file() or _sha256(file) != expected:
-            raise _changed(folder / name)
+            raise _changed(folder, name)
 
 
-def _changed(path: Path) -> ModelError:
+def _changed(folder: Path, name: str) -> ModelError:
     return ModelError(
-        "missing, or changed after training",
-        where=path,
+        f"{name!r} is missing, or was changed after training",
+        where=folder,
         hint="train the model anew or restore it from a backup",
     )
 

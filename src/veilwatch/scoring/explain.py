@@ -61,10 +61,11 @@ def _reason(
 
 def _quantity(value: float, unit: str) -> str:
     """Write a number as people do: no more digits than tell something."""
-    if value == round(value) and abs(value) < 1e15:
-        number = f"{value:,.0f}"
-    elif abs(value) >= 0.001:
-        number = f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    else:
+    size = abs(value)
+    if size >= 1e15 or 0 < size < 0.001:
         number = f"{value:.1e}"
+    elif size >= 999.5 or value == round(value):
+        number = f"{value:,.0f}"
+    else:
+        number = f"{value:.3g}"
     return f"{number} {unit}".rstrip()

@@ -1,0 +1,233 @@
+"""Heads against plain reassembly: what a receiver of the segments would have read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.flow.oracle import Packet
+from tests.flow.streams import SECOND, assert_same, batch, meter, packet, reply
+from veilwatch.flow import FlowMeter, MeterConfig
+from veilwatch.flow.heads import READY_AFTER_PACKETS, START_WITHIN_PACKETS
+from veilwatch.schema.flows import HEAD_BYTES
+
+SYN, RST, ACK = 2, 4, 16
+CONFIG = MeterConfig()
+
+
+def hello(length: int, kind: int = 1) -> bytes:
+    """A TLS record that begins a handshake, filled with bytes that differ from place to place."""
+    start = bytes([0x16, 3, 1]) + (length - 5).to_bytes(2, "big") + bytes([kind])
+    return start + bytes((7 * i + i // 251) % 256 for i in range(length - 6))
+
+
+@dataclass(frozen=True)
+class Segment:
+    start: int
+    content: bytes
+    captured: int | None = None
+
+    def sent(self, base: int, ts_ns: int) -> Packet:
+        seen = self.content[: self.captured]
+        sequence = (base + self.start) % 2**32
+        return packet(seen, payload_length=len(self.content), tcp_seq=sequence, ts_ns=ts_ns)
+
+
+def head(segments: list[Segment], base: int = 1000) -> bytes:
+    """The one head of a flow with these segments, which the oracle confirms."""
+    packets = [segment.sent(base, k * 1000) for k, segment in enumerate(segments)]
+    assert_same(packets, CONFIG)
+    _, heads, _ = meter(packets, CONFIG)
+    ((_, _, _, _, (stream, other)),) = heads
+    assert other == b""
+    return stream
+
+
+def cut(content: bytes, *places: int) -> list[Segment]:
+    edges = [0, *places, len(content)]
+    return [Segment(a, content[a:b]) for a, b in pairwise(edges)]
+
+
+HELLO = hello(3000)
+
+
+def test_segments_in_order() -> None:
+    assert head(cut(HELLO, 1200, 2400)) == HELLO
+
+
+@pytest.mark.parametrize("base", [2**32 - 1, 2**32 - 2000, 2**31 - 100])
+def test_sequence_numbers_wrap(base: int) -> None:
+    assert head(cut(HELLO, 1200, 2400), base) == HELLO
+
+
+def test_any_order_after_the_first() -> None:
+    first, *rest = cut(HELLO, 500, 1000, 1500, 2000, 2500)
+    assert head([first, *reversed(rest)]) == HELLO
+    assert head([first, rest[1], rest[3], rest[2], rest[0], rest[4]]) == HELLO
+
+
+def test_the_first_copy_of_a_byte_stays() -> None:
+    """A second copy with other content is an attack, or the garbage byte of a keep-alive."""
+    first, second, third = cut(HELLO, 1000, 2000)
+    garbage = Segment(999, b"\0")
+    forged = Segment(500, bytes(400))
+    assert head([first, garbage, forged, second, third]) == HELLO
+    assert head([first, third, Segment(2000, bytes(1000)), second]) == HELLO
+
+
+def test_a_retransmission_may_be_cut_otherwise() -> None:
+    first, _, third = cut(HELLO, 1000, 2000)
+    whole = Segment(0, HELLO)
+    assert head([first, third, whole]) == HELLO
+    assert head([first, third, Segment(800, HELLO[800:2200])]) == HELLO
+
+
+def test_a_retransmission_that_begins_before_the_head_is_trimmed() -> None:
+    dialogue = b"220 ready\r\n"
+    packets = [
+        packet(dialogue, tcp_seq=100),
+        packet(HELLO[:1000], tcp_seq=111),
+        packet(dialogue + HELLO[:1500], tcp_seq=100),
+    ]
+    assert_same(packets, CONFIG)
+    ((_, _, _, _, (stream, _)),) = meter(packets, CONFIG)[1]
+    assert stream == HELLO[:1500]
+
+
+def test_a_hole_that_is_never_filled_ends_the_head() -> None:
+    first, _, third = cut(HELLO, 1000, 2000)
+    assert head([first, third]) == HELLO[:1000]
+
+
+def test_a_cut_capture_leaves_a_hole() -> None:
+    first, second = cut(HELLO, 1000)
+    assert head([Segment(0, first.content, 64), second]) == HELLO[:64]
+
+
+def test_no_more_than_the_bound_is_kept() -> None:
+    long = hello(HEAD_BYTES + 500)
+    assert head(cut(long, 1400, 2800, 4200, 5600, 7000, 8100)) == long[:HEAD_BYTES]
+
+
+def test_payload_of_a_syn_begins_one_later() -> None:
+    """TCP Fast Open, RFC 7413."""
+    packets = [
+        packet(HELLO[:900], tcp_flags=SYN, tcp_seq=50),
+        packet(HELLO[900:], tcp_flags=ACK, tcp_seq=951),
+    ]
+    assert_same(packets, CONFIG)
+    assert meter(packets, CONFIG)[1][0][4][0] == HELLO
+
+
+def test_both_directions() -> None:
+    answer = hello(2000, kind=2)
+    packets = [
+        packet(HELLO[:1000], tcp_seq=1),
+        packet(HELLO[1000:], tcp_seq=1001),
+        reply(answer[:1400], tcp_seq=77),
+        reply(answer[1400:], tcp_seq=1477),
+    ]
+    assert_same(packets, CONFIG)
+    assert meter(packets, CONFIG)[1][0][2:] == ((40000, 443), 6, (HELLO, answer))
+
+
+def test_a_handshake_may_begin_late_but_not_too_late() -> None:
+    for before, found in ((START_WITHIN_PACKETS - 1, 1), (START_WITHIN_PACKETS, 0)):
+        packets = [packet(b"talk", tcp_seq=4 * k) for k in range(before)]
+        packets.append(packet(HELLO, tcp_seq=4 * before))
+        assert_same(packets, CONFIG)
+        assert len(meter(packets, CONFIG)[1]) == found
+
+
+def test_a_head_is_ready_before_its_flow_ends() -> None:
+    flow_meter = FlowMeter()
+    packets = [packet(HELLO[:100], tcp_seq=0)]
+    packets += [packet(b"x", tcp_seq=100 + k) for k in range(READY_AFTER_PACKETS - 2)]
+    flow_meter.add(batch(packets))
+    assert flow_meter.pending_heads == 0
+    # The last payload packet of a capture that keeps headers only counts as well.
+    flow_meter.add(batch([packet(b"", payload_length=9, tcp_seq=500)]))
+    assert (flow_meter.pending_heads, flow_meter.pending) == (1, 0)
+
+
+def test_an_answered_datagram_gives_its_buffers_back_at_once() -> None:
+    """A resolver asks thousands of questions a second: their flows idle, their buffers must not."""
+    flow_meter = FlowMeter(MeterConfig(max_heads=2))
+    question, answer = b"\1\2" + bytes(20), b"\1\2\x80" + bytes(30)
+    for port in range(1, 200):
+        ends = {"src_port": port, "dst_port": 53, "protocol": 17, "tcp_flags": 0}
+        flow_meter.add(batch([packet(question, **ends), reply(answer, **ends)]))
+        assert flow_meter.pending_heads == port
+    assert (flow_meter.heads_cut, flow_meter.live) == (0, 199)
+    _, heads = flow_meter.take()
+    assert [heads.stream(0, d) for d in (0, 1)] == [question, answer]
+
+
+def test_a_new_handshake_takes_the_buffer_of_the_oldest() -> None:
+    packets = [packet(hello(100 + k), src_port=1 + k, ts_ns=k) for k in range(5)]
+    oracle = assert_same(packets, MeterConfig(max_heads=3))
+    assert oracle.heads_cut == 2
+    _, heads, _ = meter(packets, MeterConfig(max_heads=3))
+    assert [stream for *_, (stream, _) in heads] == [hello(100 + k) for k in range(5)]
+
+
+def test_a_connection_hands_its_head_on_once() -> None:
+    """Facts are joined by the connection: two heads would double its flows."""
+    config = MeterConfig(active_timeout_s=1)
+    packets = [
+        packet(HELLO[:100], tcp_seq=0, ts_ns=0),
+        packet(HELLO[:100], tcp_seq=100, ts_ns=2 * SECOND),
+        packet(HELLO[:100], tcp_seq=200, ts_ns=4 * SECOND),
+    ]
+    assert_same(packets, config)
+    flows, heads, _ = meter(packets, config)
+    assert flows.records["parent_id"].tolist() == [1, 1, 1]
+    assert [flow_id for flow_id, *_ in heads] == [1]
+
+
+@pytest.mark.parametrize(
+    ("payload", "ports", "kept"),
+    [
+        (b"\1\2" + bytes(10), (5000, 53), True),
+        (b"\1\2" + bytes(9), (5000, 53), False),  # shorter than a DNS header
+        (b"\xc0" + bytes(1199), (5000, 443), True),
+        (b"\xc0" + bytes(100), (5000, 443), False),  # too short for a client's Initial
+        (b"\x80" + bytes(1199), (5000, 443), False),  # RTP begins like this
+        (b"\x0d" + bytes(8) + b"Q039" + bytes(1000), (5000, 443), True),
+        (b"\x16\x03\x01\x01\x00\x01" + bytes(300), (5000, 443), False),  # DTLS is not TLS
+    ],
+)
+def test_which_datagrams_are_kept(payload: bytes, ports: tuple[int, int], kept: bool) -> None:
+    ends = {"src_port": ports[0], "dst_port": ports[1], "protocol": 17, "tcp_flags": 0}
+    packets = [packet(payload, **ends), packet(payload[:-1] + b"!", **ends)]
+    assert_same(packets, CONFIG)
+    heads = meter(packets, CONFIG)[1]
+    assert [streams for *_, streams in heads] == ([(payload, b"")] if kept else [])
+
+
+@st.composite
+def shuffled(draw: st.DrawFn) -> list[Segment]:
+    """A ClientHello in segments that are reordered, repeated, cut anew, shortened or lost."""
+    content = hello(draw(st.integers(20, 9000)))
+    places = st.integers(0, len(content))
+    segments = [Segment(0, content[: draw(st.integers(6, len(content)))])]
+    for _ in range(draw(st.integers(0, 12))):
+        start, end = sorted((draw(places), draw(places)))
+        captured = draw(st.one_of(st.none(), st.integers(0, 100)))
+        segments.append(Segment(start, content[start:end], captured))
+    return segments
+
+
+@settings(max_examples=150, deadline=None)
+@given(shuffled(), st.integers(0, 2**32 - 1))
+def test_any_segments(segments: list[Segment], base: int) -> None:
+    seen: dict[int, int] = {}
+    for segment in segments:
+        for position, byte in enumerate(segment.content[: segment.captured], segment.start):
+            seen[position] = byte
+    whole = next(i for i in range(HEAD_BYTES + 1) if i == HEAD_BYTES or i not in seen)
+    assert head(segments, base) == bytes(seen[i] for i in range(whole))
