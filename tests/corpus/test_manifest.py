@@ -63,3 +63,84 @@ def test_columns_in_any_order_with_byte_order_mark_and_crlf(folder: Path) -> Non
         ([HEADER, ROW.replace(",1,", ",maybe,")], 2, "is_ransomware is 'maybe'"),
         ([HEADER, ROW.replace(",1,", ",,")], 2, "is_ransomware is ''"),
         ([HEADER, BENIGN.replace(",0,", ",1,")], 2, "benign ransomware"),
+        ([HEADER, ROW.replace("g1", "")], 2, "column 'group' is empty"),
+        ([HEADER, ROW.replace("a/b.pcap", "")], 2, "column 'file' is empty"),
+        ([HEADER, ROW, BENIGN, ROW.replace("a/b", "a//b")], 4,
+         "'a//b.pcap' was named on line 2 already"),
+        ([HEADER, ROW, "", "x.pcap" + BENIGN[6:], "y.pcap" + BENIGN[6:], "z" + BENIGN[6:]], 4,
+         "'x.pcap' is not on disk (and 2 more)"),
+        ([HEADER, "a" + BENIGN[6:]], 2, "'a' is not on disk"),
+        ([HEADER, "n" * 5000 + BENIGN[6:]], 2, "is not on disk"),
+        ([HEADER, "/etc/x" + BENIGN[6:]], 2, "'/etc/x' leaves the folder of the manifest"),
+        ([HEADER, "a/../../x" + BENIGN[6:]], 2, "'a/../../x' leaves the folder of the manifest"),
+        ([HEADER, "a\0b" + BENIGN[6:]], 2, "leaves the folder of the manifest"),
+        ([HEADER, ROW, "c.pcap,benign"], 3, "2 fields where the first line names 8"),
+        ([HEADER, ROW.replace('"with, comma"', '"with,\ntwo lines"'), "c.pcap,benign"], 4,
+         "2 fields where the first line names 8"),
+        ([HEADER, 'c.pcap,"benign', BENIGN], 2, "not CSV"),
+        ([HEADER, 'c.pcap,"benign"x,a'], 2, "not CSV"),
+    ],
+)  # fmt: skip
+def test_fault_names_the_line_and_what_to_do(
+    folder: Path, lines: list[str], line: int, what: str
+) -> None:
+    path = write(folder, *lines)
+    with pytest.raises(CorpusError) as caught:
+        read_manifest(path)
+    assert caught.value.where == f"{path}, line {line}"
+    assert what in caught.value.what
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_faults_of_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CorpusError, match="names no capture"):
+        read_manifest(write(folder, HEADER))
+    with pytest.raises(CorpusError, match="no column file"):
+        read_manifest(write(folder))
+    with pytest.raises(CorpusError, match="cannot read: No such file"):
+        read_manifest(folder / "missing.csv")
+    with pytest.raises(CorpusError, match="cannot read: Is a directory"):
+        read_manifest(folder)
+    path = folder / "M.csv"
+    path.write_bytes(f"{HEADER}\n{ROW}\n".encode() + b"\xff\xfe")
+    with pytest.raises(CorpusError, match="line 3: not UTF-8 text"):
+        read_manifest(path)
+    write(folder, HEADER, ROW, BENIGN)
+    monkeypatch.setattr(manifest_module, "MAX_ROWS", 1)
+    with pytest.raises(CorpusError, match="line 3: more than 1 rows"):
+        read_manifest(path)
+    monkeypatch.setattr(manifest_module, "MAX_BYTES", 100)
+    with pytest.raises(CorpusError, match="longer than 100 bytes"):
+        read_manifest(path)
+
+
+def test_what_is_written_is_read_back(folder: Path) -> None:
+    entries = read_manifest(write(folder, HEADER, ROW, BENIGN))
+    write_manifest(folder / "N.csv", entries)
+    assert read_manifest(folder / "N.csv") == entries
+    (folder / "file").touch()
+    with pytest.raises(OutputError):
+        write_manifest(folder / "file" / "N.csv", entries)
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("part", [".", "gtp", "hostile"])
+def test_real_manifests(corpus_path: Path, part: str, tmp_path: Path) -> None:
+    path = corpus_path / part / "MANIFEST.csv"
+    entries = read_manifest(path)
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(entries) == len(rows) > 100
+    for entry, row in zip(entries, rows, strict=True):
+        assert entry.file == path.parent / row["file"]
+        assert (entry.label, entry.family, entry.group) == (
+            row["label"],
+            row["family"],
+            row["group"],
+        )
+        assert entry.is_ransomware == (row["is_ransomware"] == "1")
+        assert entry.extra == {name: row[name] for name in row if name not in COLUMNS}
+    write_manifest(tmp_path / "again.csv", entries)
+    with (tmp_path / "again.csv").open(newline="") as stream:
+        assert list(csv.DictReader(stream)) == rows

@@ -61,3 +61,29 @@ def test_the_file_is_text(fitted: LightGBMDetector, tmp_path: Path) -> None:
     assert (tmp_path / "lightgbm.txt").read_text().startswith("tree\n")
     with pytest.raises(ModelError):
         LightGBMDetector.load(tmp_path, feature_schema(["sequence"]))
+
+
+def test_trees_cut_anywhere_are_refused(fitted: LightGBMDetector, tmp_path: Path) -> None:
+    """LightGBM itself would end the process at some of these places."""
+    (name,) = fitted.save(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    last = content.index(b"end of parameters")
+    for length in range(0, last, last // 200):
+        (tmp_path / name).write_bytes(content[:length])
+        with pytest.raises(ModelError, match="not whole"):
+            LightGBMDetector.load(tmp_path, feature_schema())
+    # A hole in the middle, with both ends there.
+    (tmp_path / name).write_bytes(content[: last // 2] + content[last // 2 + 40 :])
+    with pytest.raises(ModelError, match="not whole"):
+        LightGBMDetector.load(tmp_path, feature_schema())
+
+
+def test_a_single_leaf_can_be_saved(tmp_path: Path) -> None:
+    """Flows that tell nothing give trees without a split."""
+    training = make_training_set(20)
+    features = replace(training.features, values=np.zeros_like(training.features.values))
+    detector = LightGBMDetector()
+    detector.fit(replace(training, features=features), QUICK)
+    detector.save(tmp_path)
+    loaded = LightGBMDetector.load(tmp_path, features.schema)
+    np.testing.assert_array_equal(loaded.predict_proba(features), detector.predict_proba(features))

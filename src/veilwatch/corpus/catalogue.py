@@ -49,7 +49,9 @@ class Corpus:
     @property
     def emulated(self) -> bool:
         """Whether any capture is marked as emulated by its manifest row."""
-        return any(entry.extra.get("emulated", "").lower() in ("1", "true") for entry in self.entries)
+        return any(
+            entry.extra.get("emulated", "").lower() in ("1", "true") for entry in self.entries
+        )
 
 
 def load_corpus(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -120,7 +121,9 @@ class LightGBMDetector:
         """
         path = folder / FILE
         try:
-            booster = lightgbm.Booster(model_str=path.read_text())
+            text = path.read_text("ascii")
+            _check_whole(text, path)
+            booster = lightgbm.Booster(model_str=text)
         except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
             raise ModelError(
                 f"cannot load the trees: {error}", where=path, hint="train the model anew"
@@ -135,3 +138,17 @@ class LightGBMDetector:
         detector._booster = booster
         detector._schema = schema
         return detector
+
+
+def _check_whole(text: str, path: Path) -> None:
+    """Refuse trees that were cut: LightGBM parses them in threads and ends the process there."""
+    sizes = re.search(r"^tree_sizes=([\d ]+)$", text, re.MULTILINE | re.ASCII)
+    start, end = text.find("Tree=0\n"), text.find("end of trees\n")
+    whole = (
+        sizes is not None
+        and 0 < start < end
+        and start + sum(map(int, sizes[1].split())) == end
+        and "end of parameters\n" in text
+    )
+    if not whole:
+        raise ModelError("the trees are not whole", where=path, hint="train the model anew")

@@ -107,8 +107,7 @@ def _directed_features(side: str, words: str) -> list[Feature]:
     def column(name: str) -> pl.Expr:
         return pl.col(f"{side}_{name}")
 
-    # Signed: one less than no packets must not wrap to four thousand million.
-    packets, payloads = column("packets").cast(pl.Int64), column("payload_packets")
+    packets, payloads = column("packets"), column("payload_packets")
     seen = packets > 0
     out = [
         feature(f"{side}_{name}", column(name), unit, f"{doc} {words}")

@@ -1,4 +1,4 @@
-"""Numbers of the TLS registries (IANA TLS Parameters and ExtensionType Values) that features use."""
+"""Numbers of the TLS registries (IANA TLS Parameters and ExtensionType Values) features use."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
     ],
     align=True,
 )
-"""Everything the meter knows about one flow, 784 bytes; the order of the fields is for speed only."""
+"""Everything the meter knows about one flow, 784 bytes, in the order that is fastest."""
 
 SEQUENCE_DTYPE: Final = np.dtype(
     [
