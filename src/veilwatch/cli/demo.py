@@ -11,17 +11,11 @@ import typer
 from rich.text import Text
 
 from veilwatch import __version__
-from veilwatch.cli.detection import run_detection
 from veilwatch.cli.figures import print_figures
 from veilwatch.cli.options import DEFAULTS
 from veilwatch.cli.terminal import Quiet, console, errors, working
-from veilwatch.corpus.catalogue import load_corpus
 from veilwatch.files import make_folder, write_text
 from veilwatch.jit import source_hash
-from veilwatch.lab import build_lab, field_capture
-from veilwatch.registry import save_model
-from veilwatch.report.console import print_summary
-from veilwatch.training import TrainingOptions, train_model
 
 TARGET_RATE: Final = 0.01
 
@@ -42,6 +36,14 @@ def command(
 
     Example: `veilwatch demo`
     """
+    # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
+    from veilwatch.cli.detection import run_detection
+    from veilwatch.corpus.catalogue import load_corpus
+    from veilwatch.lab import build_lab, field_capture
+    from veilwatch.registry import save_model
+    from veilwatch.report.console import print_summary
+    from veilwatch.training import TrainingOptions, train_model
+
     make_folder(out)
     field = out / "field" / "n3.pcapng"
     with working(quiet) as progress:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from veilwatch.cli.detection import run_detection
 from veilwatch.cli.options import (
     DEFAULTS,
     ActiveTimeout,
@@ -18,8 +17,6 @@ from veilwatch.cli.options import (
 )
 from veilwatch.cli.terminal import Quiet, console, working
 from veilwatch.flow import MeterConfig
-from veilwatch.registry import load_model
-from veilwatch.report.console import print_summary
 
 
 def command(
@@ -38,6 +35,11 @@ def command(
 
     Example: `veilwatch detect n3.pcapng --model model --out results`
     """
+    # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
+    from veilwatch.cli.detection import run_detection
+    from veilwatch.registry import load_model
+    from veilwatch.report.console import print_summary
+
     trained = load_model(model)
     config = MeterConfig(
         idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows

@@ -9,23 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from veilwatch import __version__
 from veilwatch.cli.figures import print_figures
 from veilwatch.cli.options import CorpusManifest
 from veilwatch.cli.terminal import Quiet, console, working
-from veilwatch.corpus.catalogue import Corpus, load_corpus
-from veilwatch.detectors import DetectorSettings
 from veilwatch.errors import TrainingError
-from veilwatch.evaluation.evaluate import evaluate_scores
-from veilwatch.evaluation.labelled import read_labels
 from veilwatch.files import write_text
-from veilwatch.registry import Model, load_model
-from veilwatch.report.evaluation import render_evaluation
-from veilwatch.schema.flows import FlowTable
-from veilwatch.training import TrainingOptions, capture_scores, cross_validate
 
 SPLITS = ("source", "group", "flow")
 STDOUT = Path("-")
@@ -68,6 +59,13 @@ def command(
 
     Example: `veilwatch evaluate --corpus MANIFEST.csv --split source --json figures.json`
     """
+    # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
+    from veilwatch.corpus.catalogue import load_corpus
+    from veilwatch.detectors import DetectorSettings
+    from veilwatch.registry import load_model
+    from veilwatch.report.evaluation import render_evaluation
+    from veilwatch.training import TrainingOptions, cross_validate, evaluate_model
+
     if (model is None) == (split is None):
         raise TrainingError("give either --model or --split", hint="see veilwatch evaluate --help")
     if split is not None and split not in SPLITS:
@@ -78,7 +76,7 @@ def command(
         for name, fault in labelled.faults.items():
             progress.note(f"{name}: {fault}")
         if trained is not None:
-            figures = _evaluate(trained, labelled)
+            figures = evaluate_model(trained, labelled)
         else:
             options = TrainingOptions(
                 detector=detector,
@@ -119,33 +117,3 @@ def command(
             console.print(
                 f"{seen} captures that the model was trained on were set aside.", style="yellow"
             )
-
-
-def _evaluate(model: Model, corpus: Corpus) -> dict[str, Any]:
-    """Score a corpus; captures that the model has learned from do not count.
-
-    Raises
-    ------
-    TrainingError
-        If nothing is left.
-    """
-    trained_on = set(model.manifest.corpus.captures.values())
-    seen = np.array([corpus.hashes[entry.name] in trained_on for entry in corpus.entries], bool)
-    if seen.all():
-        raise TrainingError(
-            "the model was trained on every capture of this corpus",
-            hint="evaluate on other captures, or use --split source",
-        )
-    labels = read_labels(corpus)
-    score = model.score(model.features(FlowTable(corpus.flows)))
-    score[seen[labels.capture]] = np.nan
-    thresholds = model.manifest.thresholds
-    figures = evaluate_scores(
-        score,
-        capture_scores(score, labels, thresholds.upper_share),
-        labels,
-        corpus.entries,
-        flow_threshold=thresholds.flow,
-        capture_threshold=thresholds.group,
-    )
-    return {"set_aside": int(seen.sum()), **figures}

@@ -10,19 +10,13 @@ import typer
 from veilwatch.cli.figures import print_figures
 from veilwatch.cli.options import CorpusManifest
 from veilwatch.cli.terminal import Quiet, console, working
-from veilwatch.corpus.catalogue import load_corpus
-from veilwatch.detectors import DETECTORS, DetectorSettings
 from veilwatch.errors import TrainingError
-from veilwatch.registry import save_model
-from veilwatch.training import TrainingOptions, train_model
-
-DETECTOR_NAMES = ", ".join(DETECTORS)
 
 
 def command(
     corpus: CorpusManifest,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")],
-    detector: Annotated[str, typer.Option(help=f"Which detector: {DETECTOR_NAMES}.")] = "lightgbm",
+    detector: Annotated[str, typer.Option(help="Which detector: lightgbm.")] = "lightgbm",
     target_fpr: Annotated[
         float,
         typer.Option(min=1e-6, max=0.5, help="False-positive rate the thresholds aim at."),
@@ -43,6 +37,12 @@ def command(
 
     Example: `veilwatch train --corpus MANIFEST.csv --out model`
     """
+    # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
+    from veilwatch.corpus.catalogue import load_corpus
+    from veilwatch.detectors import DetectorSettings
+    from veilwatch.registry import save_model
+    from veilwatch.training import TrainingOptions, train_model
+
     if split not in ("group", "source"):
         raise TrainingError(f"unknown split {split!r}", hint="use group or source")
     options = TrainingOptions(

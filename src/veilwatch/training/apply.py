@@ -1,0 +1,45 @@
+"""A model held against a labelled corpus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from veilwatch.corpus.catalogue import Corpus
+from veilwatch.errors import TrainingError
+from veilwatch.evaluation.evaluate import evaluate_scores
+from veilwatch.evaluation.labelled import read_labels
+from veilwatch.registry import Model
+from veilwatch.schema.flows import FlowTable
+from veilwatch.training.train import capture_scores
+
+
+def evaluate_model(model: Model, corpus: Corpus) -> dict[str, Any]:
+    """Score a corpus; captures that the model has learned from do not count.
+
+    Raises
+    ------
+    TrainingError
+        If nothing is left.
+    """
+    trained_on = set(model.manifest.corpus.captures.values())
+    seen = np.array([corpus.hashes[entry.name] in trained_on for entry in corpus.entries], bool)
+    if seen.all():
+        raise TrainingError(
+            "the model was trained on every capture of this corpus",
+            hint="evaluate on other captures, or use --split source",
+        )
+    labels = read_labels(corpus)
+    score = model.score(model.features(FlowTable(corpus.flows)))
+    score[seen[labels.capture]] = np.nan
+    thresholds = model.manifest.thresholds
+    figures = evaluate_scores(
+        score,
+        capture_scores(score, labels, thresholds.upper_share),
+        labels,
+        corpus.entries,
+        flow_threshold=thresholds.flow,
+        capture_threshold=thresholds.group,
+    )
+    return {"set_aside": int(seen.sum()), **figures}
