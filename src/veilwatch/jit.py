@@ -16,14 +16,15 @@ from typing import Any, TypeVar
 
 import numba
 
-KERNEL_ROOMS = ("schema", "capture", "decode", "flow", "handshake")
-"""Rooms whose sources take part in the hash: every kernel and every dtype lives in one."""
+SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "pipeline")
+"""Rooms whose sources take part in the hash: every kernel, every dtype and all that shapes a flow
+table lives in one."""
 
 
 def source_hash() -> str:
     root = Path(__file__).parent
     digest = hashlib.sha256(platform.python_version().encode())
-    for room in KERNEL_ROOMS:
+    for room in SOURCE_ROOMS:
         for path in sorted((root / room).glob("*.py")):
             digest.update(path.name.encode())
             digest.update(path.read_bytes())

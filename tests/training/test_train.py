@@ -19,8 +19,8 @@ from veilwatch.evaluation.labelled import read_labels
 from veilwatch.features import feature_schema
 from veilwatch.registry import Model
 from veilwatch.schema.flows import FlowTable
-from veilwatch.training import TrainingOptions, capture_scores, cross_validate, train_model
-from veilwatch.training.train import calibrate
+from veilwatch.training import TrainingOptions, cross_validate, train_model
+from veilwatch.training.train import calibrate, capture_scores
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,156 @@
+"""Flows of real captures against tshark: 5-tuples, packets and bytes by direction, connections.
+
+With time-outs longer than any capture, every TCP or UDP packet of a 5-tuple and direction has to
+be in the table, with its bytes, and TCP connections are told apart by the reuse of ports alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from veilwatch.flow import MeterConfig
+from veilwatch.flow.meter import MAX_TIMEOUT_S
+from veilwatch.pipeline import FlowReader
+
+pytestmark = pytest.mark.corpus
+
+TCP, UDP = 6, 17
+EndPoint = tuple[str, int]
+Direction = tuple[int, EndPoint, EndPoint]
+
+FIELDS = (
+    *("frame.protocols", "ip.src", "ip.dst", "ip.len", "ipv6.src", "ipv6.dst", "ipv6.plen"),
+    *("tcp.srcport", "tcp.dstport", "tcp.stream", "udp.srcport", "udp.dstport", "udp.stream"),
+)
+UNTAUGHT = ("pppoe", "pppoes", "geneve", "cfp", "chdlc", "gre", "vxlan", "mpls", "6in4", "teredo")
+"""Layers that tshark unwraps and this decoder does not yet."""
+
+PACKETS = "packets and bytes of a direction agree"
+STREAMS = "number of connections of a 5-tuple agrees"
+EXPECTED_REASONS = {
+    "a wrapping that only tshark unwraps": 8,
+    "tshark begins a second conversation when it recognises the protocol": 3,
+    "the clock jumps by more than the longest time-out": 1,
+}
+ODD_CAPTURES = (
+    "benign/nDPI/ajp-3c2918.pcap.gz",
+    "benign/nDPI/dns-070fd7.pcap.gz",
+    "benign/nDPI/vnc-26b1e0.pcap.gz",
+    "benign/nDPI/collectd-a6a8a7.pcap.gz",
+    "benign/mercury/new-stats-telemetry-test-148415.pcap.gz",
+    "benign/mercury/smb-c2c325.pcap.gz",
+    "benign/suricata-verify/input-2f33b3.pcap.gz",
+    "malicious/Hancitor/2017-10-30-Hancitor-malspam-traffic-example-48e3ee.pcap.gz",
+)
+"""Captures that hold each kind of disagreement, and attempts made again after a refusal."""
+
+SECOND_CONVERSATION = {("benign/nDPI/vnc-26b1e0.pcap.gz", 6900)} | {
+    ("benign/mercury/new-stats-telemetry-test-148415.pcap.gz", 161)
+}
+SAMPLE_STRIDE = 31
+LARGEST_SAMPLED = 300_000
+
+
+def sample(folder: Path) -> Iterator[str]:
+    with (folder / "MANIFEST.csv").open(newline="", encoding="utf-8") as stream:
+        names = [row["file"] for row in csv.DictReader(stream)]
+    yield from ODD_CAPTURES
+    for name in names[::SAMPLE_STRIDE]:
+        if name not in ODD_CAPTURES and (folder / name).stat().st_size <= LARGEST_SAMPLED:
+            yield name
+
+
+class Seen:
+    """Packets and bytes of each direction, and connections of each 5-tuple."""
+
+    def __init__(self) -> None:
+        self.traffic: dict[Direction, list[int]] = defaultdict(lambda: [0, 0])
+        self.streams: dict[Direction, set[object]] = defaultdict(set)
+
+    def add(self, direction: Direction, stream: object, packets: int, size: int) -> None:
+        if packets:
+            self.traffic[direction][0] += packets
+            self.traffic[direction][1] += size
+        protocol, *ends = direction
+        first, second = sorted(ends)
+        self.streams[protocol, first, second].add(stream)
+
+
+def ours(path: Path) -> Seen:
+    longest = MeterConfig(
+        idle_timeout_s=MAX_TIMEOUT_S, active_timeout_s=MAX_TIMEOUT_S, linger_s=MAX_TIMEOUT_S
+    )
+    with FlowReader([path], config=longest) as reader:
+        frame = reader.read_all().frame
+    seen = Seen()
+    for row in frame.filter(pl.col("protocol").is_in([TCP, UDP])).iter_rows(named=True):
+        source, target = (row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])
+        protocol, flow = row["protocol"], row["flow_id"]
+        seen.add((protocol, source, target), flow, row["fwd_packets"], row["fwd_bytes"])
+        seen.add((protocol, target, source), flow, row["bwd_packets"], row["bwd_bytes"])
+    return seen
+
+
+def theirs(path: Path) -> tuple[Seen, set[Direction]]:
+    """What tshark saw, and the directions of which it unwrapped what the decoder does not."""
+    command = ["tshark", "-r", str(path), "-n", "-T", "fields", "-E", "occurrence=f"]
+    command += ["-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE"]
+    command += [argument for field in FIELDS for argument in ("-e", field)]
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    seen, unwrapped = Seen(), set()
+    for line in output.splitlines():
+        row = dict(zip(FIELDS, line.split("\t"), strict=True))
+        layers = row["frame.protocols"].split(":")
+        transport = next((name for name in layers if name in ("tcp", "udp", "icmp", "icmpv6")), "")
+        if transport not in ("tcp", "udp") or not row[f"{transport}.srcport"]:
+            continue  # not TCP or UDP, or quoted in an ICMP error, or a later fragment
+        ends = [
+            (
+                str(ip_address(row[f"ip.{end[:3]}"] or row[f"ipv6.{end[:3]}"])),
+                int(row[f"{transport}.{end}port"]),
+            )
+            for end in ("src", "dst")
+        ]
+        direction = (TCP if transport == "tcp" else UDP, ends[0], ends[1])
+        size = int(row["ip.len"]) if row["ip.src"] else 40 + int(row["ipv6.plen"])
+        seen.add(direction, row[f"{transport}.stream"], 1, size)
+        if not set(layers).isdisjoint(UNTAUGHT):
+            unwrapped.add(direction)
+    return seen, unwrapped
+
+
+def test_flows_agree_with_tshark(corpus_path: Path) -> None:
+    agreed: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for name in sample(corpus_path):
+        here = ours(corpus_path / name)
+        there, unwrapped = theirs(corpus_path / name)
+        for direction in here.traffic.keys() | there.traffic.keys():
+            if here.traffic.get(direction) == there.traffic.get(direction):
+                agreed[PACKETS] += 1
+            elif direction in unwrapped:
+                reasons["a wrapping that only tshark unwraps"] += 1
+            else:
+                reasons[f"{name} {direction}"] += 1
+        for ends in here.streams.keys() & there.streams.keys():
+            mine, other = len(here.streams[ends]), len(there.streams[ends])
+            if mine == other:
+                agreed[STREAMS] += 1
+            elif any((name, port) in SECOND_CONVERSATION for _, port in ends[1:]) and mine < other:
+                reasons["tshark begins a second conversation when it recognises the protocol"] += 1
+            elif "collectd" in name:
+                reasons["the clock jumps by more than the longest time-out"] += 1
+            else:
+                reasons[f"{name} {ends}: {mine} connections, {other} in tshark"] += 1
+    print(agreed, reasons)
+    assert reasons == EXPECTED_REASONS
+    assert agreed[PACKETS] >= 1000
+    assert agreed[STREAMS] >= 500
