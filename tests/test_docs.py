@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,9 @@ from typing import Any
 import polars as pl
 import pytest
 import typer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from tests.conftest import ROOT
 from veilwatch.cli.main import app
@@ -186,11 +190,15 @@ def test_no_file_names_a_place_of_one_machine_or_a_package_index() -> None:
     assert found == set()
 
 
-def test_constraints_hold_exact_versions_only() -> None:
+def test_constraints_pin_every_dependency_within_its_bounds() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    wrong = [
-        line
-        for line in lines
-        if not line.startswith("#") and not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][\w.+]*", line)
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    versions = {canonicalize_name(name): Version(version) for name, version in pins.items()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["dev"]])
+    unmet = [
+        str(need)
+        for need in wanted
+        if not need.specifier.contains(versions.get(canonicalize_name(need.name), Version("0")))
     ]
-    assert wrong == []
+    assert unmet == []

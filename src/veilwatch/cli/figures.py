@@ -30,7 +30,7 @@ def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> 
     for name in ("malicious", "benign", "AUC", "found at\n1 % FPR", "at\n0.1 %"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("at own\nthreshold", justify="right", no_wrap=True)
-    table.add_column("its FPR", justify="right", no_wrap=True)
+    table.add_column("FPR", justify="right", no_wrap=True)
     for level, words in LEVELS.items():
         row = figures[level]
         rates = row["detection_rate_at_fpr"]

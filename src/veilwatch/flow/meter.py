@@ -160,8 +160,18 @@ class FlowMeter:
 
     def finish(self) -> None:
         """End every live flow: the input is over."""
-        while not kernel.flush(self._state):
+        while not self.finish_some():
+            pass
+
+    def finish_some(self) -> bool:
+        """End live flows while the output has room; True when none is left.
+
+        For those who take flows as they come: `finish` holds a second copy of them all.
+        """
+        done: bool = kernel.flush(self._state)
+        if not done:
             self._drain()
+        return done
 
     def take(self) -> tuple[FlowBatch, HeadBatch]:
         """Return the flows that have ended and the heads that are complete, and forget them.
@@ -169,10 +179,15 @@ class FlowMeter:
         A head is handed out no later than its flow; `HeadBatch.rows["flow_id"]` is the flow's
         `parent_id`.
         """
+        heads = self.take_heads()
+        flows, self._flows, self._pending = self._flows, [], 0
+        return _joined_flows(flows), heads
+
+    def take_heads(self) -> HeadBatch:
+        """Return the heads that are complete and forget them; finished flows go on waiting."""
         self._drain()
-        flows, heads = self._flows, self._heads
-        self._flows, self._heads, self._pending = [], [], 0
-        return _joined_flows(flows), _joined_heads(heads)
+        heads, self._heads = self._heads, []
+        return _joined_heads(heads)
 
     def _make_room(self, packets: int) -> None:
         """Grow the table while it may, so that flows are evicted only at `max_flows`."""

@@ -11,11 +11,11 @@ import polars as pl
 
 from veilwatch.capture import open_captures
 from veilwatch.decode import Decoder
-from veilwatch.flow import FlowMeter, MeterConfig, empty_heads, measure_table
+from veilwatch.flow import FlowMeter, MeterConfig, measure_table
 from veilwatch.handshake import fill_facts, read_heads, recognise_services
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
-from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable, HeadBatch
+from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable
 
 CHUNK_FLOWS: Final = 16_384
 """Finished flows gathered before they become a table: about 16 MiB of records."""
@@ -56,7 +56,7 @@ class FlowReader:
         self._stream = open_captures(inputs, progress=progress)
         self._decoder = Decoder()
         self._meter = FlowMeter(config)
-        self._facts = [read_heads(empty_heads())]
+        self._facts: list[pl.DataFrame] = []
 
     @property
     def captures(self) -> CaptureReport:
@@ -85,43 +85,38 @@ class FlowReader:
         self._stream.close()
 
     def __iter__(self) -> Iterator[FlowTable]:
-        batches: list[FlowBatch] = []
-        waiting = 0
+        meter = self._meter
         for block in self._stream:
-            self._meter.add(self._decoder.decode(block))
-            if self._meter.pending >= CHUNK_FLOWS or self._meter.pending_heads >= CHUNK_HEADS:
-                batches.append(self._take())
-                waiting += len(batches[-1])
-            if waiting >= CHUNK_FLOWS:
-                yield self._table(batches)
-                batches, waiting = [], 0
-        self._meter.finish()
-        batches.append(self._take())
-        yield self._table(batches)
+            meter.add(self._decoder.decode(block))
+            if meter.pending_heads >= CHUNK_HEADS:
+                self._facts.append(read_heads(meter.take_heads()))
+            if meter.pending >= CHUNK_FLOWS:
+                yield from self._tables()
+        while not meter.finish_some():
+            if meter.pending >= CHUNK_FLOWS:
+                yield from self._tables()
+        yield from self._tables()
 
     def read_all(self) -> FlowTable:
         """Return every flow as one table; for captures that are known to be small."""
         return FlowTable(pl.concat([table.frame for table in self]))
 
-    def _take(self) -> FlowBatch:
+    def _tables(self) -> Iterator[FlowTable]:
+        """Make tables of the flows that have ended, at least one."""
         flows, heads = self._meter.take()
-        self._parse(heads)
-        return flows
+        self._facts.append(read_heads(heads))
+        for start in range(0, max(len(flows), 1), CHUNK_FLOWS):
+            chunk = slice(start, start + CHUNK_FLOWS)
+            yield self._table(FlowBatch(flows.records[chunk], flows.sequences[chunk]))
 
-    def _parse(self, heads: HeadBatch) -> None:
-        if len(heads.rows):
-            self._facts.append(read_heads(heads))
-
-    def _table(self, batches: list[FlowBatch]) -> FlowTable:
-        frames = []
-        for batch in batches:
-            services = recognise_services(batch.records)
-            frames.append(measure_table(batch).with_columns(pl.Series("service", services)))
-        frame = pl.concat(frames)
+    def _table(self, flows: FlowBatch) -> FlowTable:
+        services = pl.Series("service", recognise_services(flows.records), dtype=pl.String)
+        frame = measure_table(flows).with_columns(services)
         facts = pl.concat(self._facts)
         frame = frame.join(
             facts, left_on="parent_id", right_on="flow_id", how="left", maintain_order="left"
         )
+        # The facts of a connection that the active timeout cut are wanted again by its next record.
         over = frame.filter(pl.col("end_reason") != int(EndReason.ACTIVE))
         self._facts = [facts.join(over, left_on="flow_id", right_on="parent_id", how="anti")]
         return FlowTable(fill_facts(frame)).check()
