@@ -74,6 +74,9 @@ FEATURES: Final = (*STATISTICS, *(f"{name}_{i:02}" for name in SEQUENCE for i in
 ENCRYPTED: Final = frozenset({"TLS", "QUIC", "DTLS", "SMTPS", "IMAPS", "POPS", "FTPS"})
 """nDPI's protocols, that is its names up to the first dot, whose payload TLS or QUIC encrypts."""
 
+UPPER_SHARE: Final = 0.25
+"""Share of a capture's flows that its score is made of, the same for both."""
+
 FOLDS: Final = 5
 SEED: Final = 7
 FIGURES: Final = ("roc_auc", "average_precision", *(f"detection_rate_at_{r}" for r in RATES))
@@ -202,7 +205,12 @@ def _levels(
         "flow_tls": _figures(score[tls], labels.malicious[tls]),
     }
     if by_capture:  # else the flows of a capture lie in several folds
-        captures = group_scores(score[used], labels.capture[used], len(labels.capture_malicious))
+        captures = group_scores(
+            score[used],
+            labels.capture[used],
+            len(labels.capture_malicious),
+            upper_share=UPPER_SHARE,
+        )
         seen = ~np.isnan(captures)
         levels["capture"] = _figures(captures[seen], labels.capture_malicious[seen])
     return levels

@@ -6,8 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from scapy.config import conf
+from scapy.layers import l2
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Building an Ethernet frame, Scapy asks the network for the MAC address of its destination (ARP).
+# Tests send nothing: every destination has this locally administered address.
+assert isinstance(conf.neighbor, l2.Neighbor)
+conf.neighbor.resolve = lambda frame, packet: "02:00:00:00:00:02"
 
 
 def find_corpus() -> Path | None:

@@ -199,4 +199,7 @@ def sequence(row: Row, steps: int) -> dict[str, float]:
             since = 0.0
     out = {f"step_size_{k}": found[k][0] if k < len(found) else NAN for k in range(steps)}
     out |= {f"step_gap_{k}": found[k][1] if k < len(found) else NAN for k in range(1, steps)}
+    seen = [(s, g / 1e6) for s, g in zip(row["seq_size"], row["seq_gap_us"], strict=True) if s]
+    out |= {f"packet_size_{k}": seen[k][0] if k < len(seen) else NAN for k in range(steps)}
+    out |= {f"packet_gap_{k}": seen[k][1] if k < len(seen) else NAN for k in range(1, steps)}
     return out

@@ -9,7 +9,7 @@ import numpy as np
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.features.base import Feature, FeatureSet
-from veilwatch.features.sequence import SEQUENCE, payload_steps
+from veilwatch.features.sequence import SEQUENCE, first_steps
 from veilwatch.features.statistics import STATISTICS
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
 from veilwatch.schema.flows import FlowTable
@@ -58,7 +58,7 @@ def compute_features(
     features = _features(names, shortcuts)
     frame = table.frame
     if SEQUENCE.name in names:
-        frame = frame.hstack(payload_steps(frame))
+        frame = frame.hstack(first_steps(frame))
     values = frame.select(item.expression for item in features)
     matrix = values.fill_null(np.nan).to_numpy().astype(np.float32, copy=False)
     # Infinite values (a rate over a vanishing duration) are as unknown as missing ones.

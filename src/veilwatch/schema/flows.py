@@ -408,7 +408,7 @@ class FlowTable:
         schema = self.frame.schema
         for column in FLOW_COLUMNS:
             found = schema.get(column.name)
-            if found is None or not (found == column.dtype or found.base_type() == column.dtype):
+            if found is None or found != column.dtype:
                 raise VeilwatchError(
                     f"column {column.name} is {found or 'missing'}, expected {column.dtype}",
                     where="flow table",
