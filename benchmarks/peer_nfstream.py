@@ -29,8 +29,9 @@ from veilwatch.corpus.manifest import CaptureEntry, read_manifest
 from veilwatch.detectors import DetectorSettings, TrainingSet
 from veilwatch.detectors.evidence import group_scores
 from veilwatch.detectors.lightgbm import PARAMETERS
+from veilwatch.evaluation.evaluate import mean_of_folds, measure_levels
 from veilwatch.evaluation.labelled import Labels, read_labels
-from veilwatch.evaluation.metrics import RATES, measure
+from veilwatch.evaluation.metrics import RATES
 from veilwatch.evaluation.splits import SplitBy, assign_folds
 from veilwatch.features.handshake import HANDSHAKE_FEATURES
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, FeatureSpec
@@ -79,7 +80,6 @@ UPPER_SHARE: Final = 0.25
 
 FOLDS: Final = 5
 SEED: Final = 7
-FIGURES: Final = ("roc_auc", "average_precision", *(f"detection_rate_at_{r}" for r in RATES))
 
 
 def is_encrypted(application: str, guessed: bool) -> bool:
@@ -179,49 +179,28 @@ def flow_folds(
 def judge(
     score: npt.NDArray[np.float64], labels: Labels, fold: npt.NDArray[np.int64], by_capture: bool
 ) -> dict[str, Any]:
-    """Return the figures of each fold, their means over folds with both classes, and of all.
-
-    Detectors of different folds score on different scales, so that figures over all flows
-    together ask more than the mean of the folds does.
-    """
-    folds = [_levels(score, labels, fold == number, by_capture) for number in range(FOLDS)]
-    mean = {
-        level: {
-            name: float(np.mean([f[level][name] for f in folds if f[level][name] is not None]))
-            for name in FIGURES
-        }
-        for level in folds[0]
-    }
-    everything = _levels(score, labels, np.ones(len(score), bool), by_capture)
-    return {"mean": mean, "together": everything, "folds": folds}
-
-
-def _levels(
-    score: npt.NDArray[np.float64], labels: Labels, used: npt.NDArray[np.bool_], by_capture: bool
-) -> dict[str, dict[str, Any]]:
-    tls = used & labels.encrypted
-    levels = {
-        "flow": _figures(score[used], labels.malicious[used]),
-        "flow_tls": _figures(score[tls], labels.malicious[tls]),
-    }
+    """Return the figures of each fold, their means over folds with both classes, and of all."""
+    captures = np.full(len(labels.capture_malicious), np.nan)
     if by_capture:  # else the flows of a capture lie in several folds
-        captures = group_scores(
-            score[used],
-            labels.capture[used],
-            len(labels.capture_malicious),
-            upper_share=UPPER_SHARE,
+        captures = group_scores(score, labels.capture, len(captures), upper_share=UPPER_SHARE)
+    home = np.full(len(captures), -1)
+    home[labels.capture] = fold
+
+    def levels(flows: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        found = measure_levels(
+            np.where(flows, score, np.nan),
+            np.where(whole, captures, np.nan),
+            labels,
+            flow_threshold=0.5,
+            capture_threshold=0.5,
         )
-        seen = ~np.isnan(captures)
-        levels["capture"] = _figures(captures[seen], labels.capture_malicious[seen])
-    return levels
+        for level in found.values():
+            level.pop("curve", None)
+        return found
 
-
-def _figures(score: npt.NDArray[np.float64], malicious: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    found = measure(score, malicious, threshold=0.5)
-    rates = {f"detection_rate_at_{r}": found["detection_rate_at_fpr"][r] for r in RATES}
-    return {
-        name: found[name] for name in ("n_positive", "n_negative", "roc_auc", "average_precision")
-    } | rates
+    folds = [levels(fold == number, home == number) for number in range(FOLDS)]
+    everything = levels(np.ones(len(fold), bool), np.ones(len(home), bool))
+    return {"mean": mean_of_folds(folds), "together": everything, "folds": folds}
 
 
 def compare(features: Path, manifest: Path, split: str, threads: int, out: Path) -> None:
@@ -256,8 +235,12 @@ def compare(features: Path, manifest: Path, split: str, threads: int, out: Path)
             **result,
         }
         for level, figures in result["mean"].items():
-            auc, precision, *rates = (figures[key] for key in FIGURES)
-            line = f"{name:32}{level:10}{auc:9.3f}{precision:7.3f}"
+            if not figures["folds"]:
+                continue
+            line = (
+                f"{name:32}{level:10}{figures['roc_auc']:9.3f}{figures['average_precision']:7.3f}"
+            )
+            rates = figures["detection_rate_at_fpr"].values()
             print(line + "".join(f"{rate:8.3f}" for rate in rates), flush=True)
     out.write_text(json.dumps(document, indent=1) + "\n")
 

@@ -14,7 +14,7 @@ from tests.features.factory import random_flows
 from tests.training.factory import entry, make_corpus
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.errors import TrainingError
-from veilwatch.evaluation.evaluate import evaluate_scores
+from veilwatch.evaluation.evaluate import evaluate_scores, mean_of_folds, measure_levels
 from veilwatch.evaluation.labelled import Labels, is_encrypted, read_labels, require_both_classes
 
 LEVEL = {
@@ -173,3 +173,41 @@ def test_labels_that_cannot_be_used() -> None:
         flows = corpus.flows.filter(pl.col("capture") % 2 == parity)
         with pytest.raises(TrainingError, match=f"no {label} flow"):
             require_both_classes(read_labels(Corpus(corpus.entries, flows, {}, {})))
+
+
+def test_folds_count_alike_however_large_and_whatever_their_scale(corpus: Corpus) -> None:
+    """Each fold is told apart perfectly, but by scores of another height."""
+    labels = read_labels(corpus)
+    fold = labels.capture // 4
+    score = np.where(labels.malicious, 0.3, 0.1) + 0.3 * fold
+    captures = mean_of_captures(score, labels)
+    home = np.arange(12) // 4
+    limits = {"flow_threshold": 0.25, "capture_threshold": 0.25}
+    parts = [
+        measure_levels(
+            np.where(fold == k, score, np.nan), np.where(home == k, captures, np.nan), labels,
+            **limits,
+        )
+        for k in range(3)
+    ]  # fmt: skip
+    means = mean_of_folds(parts)
+    assert means["flow"]["roc_auc"] == means["capture"]["detection_rate_at_fpr"]["0.01"] == 1.0
+    assert means["flow"]["false_positive_rate"] == pytest.approx(2 / 3)
+    together = measure_levels(score, captures, labels, **limits)
+    assert together["flow"]["roc_auc"] < 0.8
+    assert means["flow"]["n_positive"] == together["flow"]["n_positive"]
+
+
+def test_a_fold_of_one_class_has_no_rates_to_average(corpus: Corpus) -> None:
+    labels = read_labels(corpus)
+    score = np.where(labels.malicious, 0.9, 0.1)
+    nothing = np.full(12, np.nan)
+    limits = {"flow_threshold": 0.5, "capture_threshold": 0.5}
+    whole = measure_levels(score, nothing, labels, **limits)
+    half = measure_levels(np.where(labels.malicious, score, np.nan), nothing, labels, **limits)
+    means = mean_of_folds([whole, half])
+    assert means["flow"]["folds"] == 1
+    assert means["flow"]["n_positive"] == whole["flow"]["n_positive"]
+    assert means["capture"]["folds"] == 0
+    assert means["capture"]["roc_auc"] is None
+    assert means["capture"]["detection_rate_at_fpr"]["0.01"] is None

@@ -101,6 +101,9 @@ def test_cross_validation_scores_every_flow_from_outside(by: Any) -> None:
         assert member.learned.isdisjoint(member.scored)
     assert figures["flow"]["n_positive"] + figures["flow"]["n_negative"] == 180
     assert figures["capture"]["n_positive"] + figures["capture"]["n_negative"] == 18
+    means = figures["mean_of_folds"]
+    assert means["flow"]["n_positive"] + means["flow"]["n_negative"] == 180
+    assert means["capture"]["folds"] == (0 if by == "flow" else 3)
 
 
 def test_thresholds_of_a_fold_come_from_the_other_folds() -> None:

@@ -75,16 +75,23 @@ def test_thresholds_keep_the_target_on_the_flows_they_were_set_on(
 
 
 def test_the_target_rate_holds_on_benign_captures_never_seen(tmp_path: Path) -> None:
+    """Conformal coverage is a promise on average: over corpora, and not for each of them."""
     (tmp_path / "MANIFEST.csv").touch()
     options = TrainingOptions(folds=3, target_rate=0.05, settings=QUICK)
-    model = train_model(make_corpus(captures=24, flows=60), tmp_path / "MANIFEST.csv", options)
-    fresh = make_corpus(captures=40, flows=50, seed=77)
-    labels = read_labels(fresh)
-    score = model.score(model.features(FlowTable(fresh.flows)))
-    alert = score >= model.manifest.thresholds.flow
-    noise = 3 * np.sqrt(0.05 * 0.95 / 1000 + 0.05 * 0.95 / 720)  # test and calibration sample
-    assert alert[~labels.malicious].mean() <= 0.05 + noise
-    assert alert[labels.malicious].mean() > 0.5
+    false_alerts, found = [], []
+    for seed in range(12):
+        corpus = make_corpus(captures=24, flows=60, seed=seed)
+        model = train_model(corpus, tmp_path / "MANIFEST.csv", options)
+        fresh = make_corpus(captures=40, flows=50, seed=1000 + seed)
+        malicious = read_labels(fresh).malicious
+        score = model.score(model.features(FlowTable(fresh.flows)))
+        alert = score >= model.manifest.thresholds.flow
+        false_alerts.append(alert[~malicious].mean())
+        found.append(alert[malicious].mean())
+    noise = 3 * np.std(false_alerts, ddof=1) / np.sqrt(len(false_alerts))
+    assert noise < 0.03, "too few corpora to tell"
+    assert abs(np.mean(false_alerts) - 0.05) <= noise
+    assert min(found) > 0.5
 
 
 def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.corpus.catalogue import Corpus
-from veilwatch.evaluation.evaluate import evaluate_scores
+from veilwatch.evaluation.evaluate import evaluate_scores, mean_of_folds, measure_levels
 from veilwatch.evaluation.labelled import Labels, read_labels, require_both_classes
 from veilwatch.evaluation.splits import assign_folds
 from veilwatch.progress import SILENT, Progress
@@ -22,6 +22,8 @@ def cross_validate(
     corpus: Corpus, by: CrossSplit, options: TrainingOptions, *, progress: Progress = SILENT
 ) -> dict[str, Any]:
     """Return evaluation figures with each fold scored by detectors that never saw it.
+
+    The figures of all folds ranked together stand beside the mean over folds (`mean_of_folds`).
 
     The thresholds applied to a fold come from held-out benign scores of the other folds.
 
@@ -51,15 +53,20 @@ def cross_validate(
     flow_limit, capture_limit, captures = _thresholds(
         fit.score, labels, flow_fold, capture_fold, options.target_rate
     )
-    figures = evaluate_scores(
-        fit.score,
-        captures,
-        labels,
-        corpus.entries,
-        flow_threshold=flow_limit,
-        capture_threshold=capture_limit,
-    )
-    return {"split": by, "folds": options.folds, **figures}
+    # Where single flows are dealt out, no capture lies whole in a fold.
+    whole_in = np.full(len(captures), -1) if capture_fold is None else capture_fold
+    limits = {"flow_threshold": flow_limit, "capture_threshold": capture_limit}
+    figures = evaluate_scores(fit.score, captures, labels, corpus.entries, **limits)
+    parts = [
+        measure_levels(
+            np.where(flow_fold == fold, fit.score, np.nan),
+            np.where(whole_in == fold, captures, np.nan),
+            labels,
+            **limits,
+        )
+        for fold in range(options.folds)
+    ]
+    return {"split": by, "folds": options.folds, **figures, "mean_of_folds": mean_of_folds(parts)}
 
 
 def _thresholds(
