@@ -173,6 +173,22 @@ def test_evaluation_page() -> None:
     assert catalogue()("emulated.banner") in text
 
 
+def test_evaluation_page_counts_captures_of_families_and_leads_with_the_mean_of_folds() -> None:
+    figures = factory.evaluation()
+    flow = figures["flow"] | {"detection_rate_at_fpr": {"0.01": 0.4321}}
+    whole = figures | {
+        "families": {"Quoll": {"n": 12, "detection_rate": 0.25}},
+        "mean_of_folds": {"flow": flow},
+    }
+    text = " ".join(check_inert(render_evaluation(whole)).text)
+    assert "3 of 12" in text
+    assert catalogue()("evaluation.verdict", rate="43.2 %") in text
+    assert catalogue()("evaluation.folds") in text
+    assert catalogue()("evaluation.folds") not in " ".join(
+        check_inert(render_evaluation(figures)).text
+    )
+
+
 def test_evaluation_page_without_curves_families_or_figures() -> None:
     bare = {
         "flow": {

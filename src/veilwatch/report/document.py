@@ -221,6 +221,7 @@ class Evaluation(Part):
     """Figures on traffic that the model was not trained on."""
 
     levels: dict[str, Figures]  # flow, flow_tls, capture
+    fold_levels: dict[str, Figures]  # the same as the mean over folds, empty without folds
     families: tuple[FamilyFigures, ...]
 
 

@@ -66,14 +66,10 @@ def _facts(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 def evaluation_of(evaluation: Mapping[str, Any]) -> doc.Evaluation:
     """Read an evaluation as `veilwatch evaluate --json` writes it; missing figures stay None."""
-    levels = {
-        name: _figures(evaluation[name])
-        for name in LEVELS
-        if isinstance(evaluation.get(name), Mapping)
-    }
     families = evaluation.get("families") or {}
     return doc.Evaluation(
-        levels=levels,
+        levels=_levels(evaluation),
+        fold_levels=_levels(evaluation.get("mean_of_folds") or {}),
         families=tuple(
             doc.FamilyFigures(
                 name=visible(str(name)),
@@ -83,6 +79,14 @@ def evaluation_of(evaluation: Mapping[str, Any]) -> doc.Evaluation:
             for name, figures in sorted(families.items(), key=lambda item: -item[1]["n"])
         )[:SHOWN_FAMILIES],
     )
+
+
+def _levels(evaluation: Mapping[str, Any]) -> dict[str, doc.Figures]:
+    return {
+        name: _figures(evaluation[name])
+        for name in LEVELS
+        if isinstance(evaluation.get(name), Mapping)
+    }
 
 
 def _figures(level: Mapping[str, Any]) -> doc.Figures:
