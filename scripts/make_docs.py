@@ -37,9 +37,10 @@ def features_page() -> str:
         NOTICE,
         "",
         "What a detector sees of a flow. A value is missing (NaN) where a feature does not apply.",
-        "A *shortcut* tells the place rather than the threat (ports, TTL, windows …): it is left",
-        "out of training unless `--shortcuts` asks for it, and then only to show what it would",
-        "add. A model is bound to the names and order of its features by a hash.",
+        "A *shortcut* tells the place or the system rather than the threat (ports, TTL, windows,",
+        "lengths of bare packets …): it is left out of training unless `--shortcuts` asks for it,",
+        "and then only to show what it would add. A model is bound to the names and order of its",
+        "features by a hash.",
         "",
         f"Sets in use by default: {', '.join(f'`{name}`' for name in DEFAULT_SETS)}.",
     ]

@@ -25,6 +25,9 @@ SHORTCUTS = {
             *("window_first", "window_mean", "window_min", "window_max"),
         )
     ),
+    # A bare SYN is as long as its options, which are MSS, window scale and timestamps.
+    *(f"packet_size_{k}" for k in range(20)),
+    *(f"packet_gap_{k}" for k in range(1, 20)),
 }
 
 

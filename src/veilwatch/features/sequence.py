@@ -1,8 +1,10 @@
-"""The feature set `sequence`: the first packets, and the first payload packets, one by one.
+"""The feature set `sequence`: the first payload packets, and the first packets, one by one.
 
-Both views are wanted. Payload packets alone say what the applications said, whatever the
-receiver's stack acknowledges; all packets also show how the two ends paced each other, and with
-them models found markedly more in TLS flows of sources that they had never seen.
+Payload packets say what the applications said, whatever the two systems acknowledge. The lengths
+and gaps of all packets also show the systems themselves: a bare SYN is as long as its options,
+so that it tells their MSS, window scale and timestamps, and with them the operating system.
+Malware captures are mostly of Windows, benign ones mostly not: what a model gains from those
+lengths is the laboratory (docs/evaluation.md). They are shortcuts.
 """
 
 from __future__ import annotations
@@ -57,28 +59,21 @@ def first_steps(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-_SIZES: Final = (
-    ("packet_size", "IP length of packet"),
-    ("step_size", "Payload"),
-)
-_GAPS: Final = (
-    ("packet_gap", "Silence before packet"),
-    ("step_gap", "Silence before payload"),
-)
-
-
 def _steps() -> list[Feature]:
     out = []
     for k in range(STEPS):
-        for name, words in _SIZES:
-            doc = f"{words} {k + 1}, negative from the responder"
-            out.append(feature(f"{name}_{k}", pl.col(f"{name}_{k}"), "bytes", doc))
-        # The first packet has no gap before it.
-        for name, words in _GAPS if k else ():
-            out.append(feature(f"{name}_{k}", pl.col(f"{name}_{k}"), "s", f"{words} {k + 1}"))
+        for name, words, shortcut in (("step", "payload", False), ("packet", "packet", True)):
+            size = f"{'IP length of packet' if shortcut else 'Payload'} {k + 1}"
+            column = pl.col(f"{name}_size_{k}")
+            doc = f"{size}, negative from the responder"
+            out.append(feature(f"{name}_size_{k}", column, "bytes", doc, shortcut=shortcut))
+            if k:  # the first has no gap before it
+                doc = f"Silence before {words} {k + 1}"
+                column = pl.col(f"{name}_gap_{k}")
+                out.append(feature(f"{name}_gap_{k}", column, "s", doc, shortcut=shortcut))
     return out
 
 
 SEQUENCE: Final = FeatureSet(
-    "sequence", 2, "Sizes, directions and gaps of the first packets and payloads", tuple(_steps())
+    "sequence", 3, "Sizes, directions and gaps of the first payloads and packets", tuple(_steps())
 )
