@@ -195,7 +195,8 @@ def _ssdp(flows: Openings) -> Mask:
 
 def _http(flows: Openings) -> Mask:
     return flows.tcp & flows.starts(
-        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ",
+        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"CONNECT ", b"PATCH ",
+        b"OPTIONS /", b"OPTIONS *", b"OPTIONS http",  # RTSP and SIP have OPTIONS too
         b"TRACE ", b"PROPFIND ", b"HTTP/1.0", b"HTTP/1.1", b"PRI * HTTP/2.0",
     )  # fmt: skip
 
