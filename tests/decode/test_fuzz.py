@@ -11,10 +11,11 @@ from scapy.layers.l2 import CookedLinux, Dot1Q, Ether
 from scapy.packet import Raw
 
 from tests.decode.frames import Frame, assert_as_reference, blocks
+from tests.decode.test_tunnels import WRAPPED
 from veilwatch.decode import Decoder
 from veilwatch.schema.packets import Status
 
-LINKS = (0, 1, 12, 14, 101, 108, 113, 228, 229, 276, 105, 65535)
+LINKS = (0, 1, 9, 12, 14, 50, 51, 101, 108, 113, 228, 229, 276, 105, 65535)
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -60,6 +61,7 @@ def seeds() -> list[tuple[int, bytes]]:
         (101, bytes(inner6)),
         (0, b"\x02\0\0\0" + bytes(tcp)),
         (1, bytes(12) + b"\x00\x40\xaa\xaa\x03\0\0\0\x08\x00" + bytes(tcp)),
+        *((1, data) for _, data in WRAPPED.values()),
     ]
 
 
@@ -68,7 +70,7 @@ def test_mutated_packets_agree_with_the_reference() -> None:
     rng = np.random.default_rng(7)
     frames = []
     for link, packet in seeds():
-        for _ in range(1500):
+        for _ in range(700):
             data = bytearray(packet)
             for _ in range(int(rng.integers(0, 4))):
                 place = int(rng.integers(0, len(data)))

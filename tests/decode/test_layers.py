@@ -265,7 +265,7 @@ def test_impossible_network_headers(packet: Packet, status: int) -> None:
         (SCTP(sport=5, dport=36412) / Raw(PAYLOAD), {"src_port": 5, "dst_port": 36412}),
         (ICMP(type=3, code=13) / Raw(PAYLOAD), {"icmp_type": 3, "icmp_code": 13, "src_port": 0}),
         (ICMPv6EchoRequest(data=PAYLOAD), {"icmp_type": 128, "icmp_code": 0, "dst_port": 0}),
-        (GRE(proto=0x6558) / Raw(PAYLOAD[4:]), {"protocol": 47, "src_port": 0, "dst_port": 0}),
+        (GRE(proto=0x1234) / Raw(PAYLOAD[4:]), {"protocol": 47, "src_port": 0, "dst_port": 0}),
     ],
 )
 @pytest.mark.parametrize("version", [4, 6])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scapy.contrib.erspan import ERSPAN_II, ERSPAN_III
+from scapy.contrib.geneve import GENEVE
 from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
+from scapy.contrib.mpls import MPLS
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
@@ -15,8 +18,10 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrRouting,
 )
 from scapy.layers.ipsec import AH
-from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
+from scapy.layers.l2 import GRE, GRE_PPTP, Dot1AD, Dot1Q, Ether
+from scapy.layers.ppp import PPP, PPPoE
 from scapy.layers.sctp import SCTP
+from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
 from tests.decode.frames import Frame, as_block, assert_as_reference
@@ -55,16 +60,23 @@ def transports(draw: st.DrawFn) -> Packet:
 
 @st.composite
 def networks(draw: st.DrawFn, upper: Packet) -> Packet:
+    # What Scapy sees as bytes it gives no protocol number: IP in IP, GRE by hand, anything else.
+    bare = draw(st.sampled_from([4, 4, 41, 41, 47, 50])) if isinstance(upper, Raw) else None
     if draw(st.booleans()):
         flags, frag = draw(st.sampled_from([(0, 0), (0, 0), ("DF", 0), ("MF", 0), (0, 9)]))
         options = [IPOption_NOP()] * draw(st.integers(0, 4))
         header: Packet = IP(
             src=draw(addresses4), dst=draw(addresses4), flags=flags, frag=frag, options=options
         )
+        if bare:
+            header.proto = bare
         if draw(st.integers(0, 9)) == 0:
             header /= AH(icv=b"\0" * 12)
         return header / upper
     header = IPv6(src=draw(addresses6), dst=draw(addresses6), tc=draw(st.integers(0, 255)))
+    if bare:
+        header.nh = bare
+        return header / upper
     extensions = st.sampled_from(
         [
             IPv6ExtHdrHopByHop(),
@@ -81,24 +93,63 @@ def networks(draw: st.DrawFn, upper: Packet) -> Packet:
 
 
 @st.composite
+def tunnels(draw: st.DrawFn, content: Packet) -> Packet:
+    """What stands between two IP headers; a tunnel may announce another thing than it holds."""
+    framed = Ether(type=draw(st.sampled_from([0x800, 0x86DD, 0x8847, 0x806]))) / content
+    ethertype = draw(st.sampled_from([0x800, 0x86DD, 0x8847, 0x8864, 0x1234]))
+    kind = draw(st.sampled_from(["gtp", "gtp", "gre", "bridged", "erspan", "udp", "ip", "pptp"]))
+    bits = {name: draw(st.integers(0, 1)) for name in ("chksum", "key", "seqnum")}
+    present = {f"{name}_present": bit for name, bit in bits.items()}
+    match kind:
+        case "gtp":
+            header = GTP_U_Header(
+                teid=draw(st.integers(0, 2**32 - 1)), S=draw(st.integers(0, 1)), gtp_type=255
+            )
+            if draw(st.booleans()):
+                header.E, header.next_ex = 1, 0x85
+                header /= GTPPDUSessionContainer(
+                    type=draw(st.integers(0, 1)), QFI=draw(st.integers(0, 63))
+                )
+            return UDP(sport=draw(ports), dport=2152) / header / content
+        case "gre":
+            return GRE(proto=ethertype, **present) / content
+        case "bridged":
+            return GRE(proto=0x6558, **present) / framed
+        case "erspan":
+            header = draw(st.sampled_from([Raw(b""), ERSPAN_II(), ERSPAN_III(), ERSPAN_III(o=1)]))
+            proto = draw(st.sampled_from([0x88BE, 0x22EB]))
+            return GRE(proto=proto, seqnum_present=bits["seqnum"]) / Raw(bytes(header)) / framed
+        case "udp":
+            port = draw(st.sampled_from([3386, 3544, 4789, 4790, 6081, 8472]))
+            options = Raw(bytes.fromhex("0000000041424344"))
+            header = draw(
+                st.sampled_from(
+                    [VXLAN(flags=8), Raw(b"\x0c\0\0\x01" + bytes(4)), GENEVE(proto=0x6558), options]
+                )
+            )
+            inside = draw(st.sampled_from([framed, content]))
+            return UDP(sport=draw(ports), dport=port) / Raw(bytes(header)) / inside
+        case "pptp":
+            ppp = Raw(draw(st.sampled_from([b"\0\x21", b"\xff\x03\0\x57", b"\x21", b"\0\xfd"])))
+            return Raw(bytes(GRE_PPTP(seqnum_present=bits["seqnum"]))) / ppp / content
+    return content
+
+
+@st.composite
 def packets(draw: st.DrawFn) -> bytes:
     packet = draw(networks(draw(transports())))
     for _ in range(draw(st.integers(0, 6))):
-        header = GTP_U_Header(
-            teid=draw(st.integers(0, 2**32 - 1)), S=draw(st.integers(0, 1)), PN=0, gtp_type=255
-        )
-        if draw(st.booleans()):
-            header.E, header.next_ex = 1, 0x85
-            header /= GTPPDUSessionContainer(
-                type=draw(st.integers(0, 1)), QFI=draw(st.integers(0, 63))
-            )
         # the payload as bytes: Scapy would otherwise recompute what it believes about it
-        tunnel = UDP(sport=draw(ports), dport=2152) / header / Raw(bytes(packet))
-        packet = draw(networks(tunnel))
+        packet = draw(networks(draw(tunnels(Raw(bytes(packet))))))
     frame: Packet = Ether()
     for tag in draw(st.lists(st.sampled_from([Dot1Q, Dot1AD]), max_size=3)):
         frame /= tag(vlan=draw(st.integers(0, 4095)))
-    return bytes(frame / packet)
+    if draw(st.booleans()):
+        return bytes(frame / packet)
+    shim = PPPoE(sessionid=1) / PPP(proto=0x21 if isinstance(packet, IP) else 0x57)
+    if draw(st.booleans()):
+        shim = MPLS(s=0) / MPLS(s=1) / Raw(draw(st.sampled_from([b"", b"", bytes(4)])))
+    return bytes(frame / shim / Raw(bytes(packet)))
 
 
 @st.composite

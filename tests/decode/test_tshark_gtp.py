@@ -22,7 +22,7 @@ from veilwatch.decode import Decoder
 from veilwatch.schema.packets import NONE8, Status
 
 G_PDU = 255
-TEREDO_PORT = 3544
+TEREDO_PORT = "3544"
 
 AGREE = "agreement on every compared field"
 AGREE_SIGNALLING = "agreement on a message between the tunnel's ends"
@@ -35,7 +35,7 @@ QUOTED = "tshark also dissects a G-PDU that an ICMP error quotes"
 OTHER_PORT = "control plane or charging on its own port, not GTP-U"
 NOT_IP_INSIDE = "tshark shows a nested G-PDU that carries no IP packet"
 ICMP_LAYERS = "agreement; tshark also shows the packet that an inner ICMP error quotes"
-TEREDO_LAYERS = "agreement; tshark also shows the Teredo tunnel inside"
+IN_TEREDO = "agreement down to the packet inside Teredo inside GTP-U"
 
 INNER_FRAGMENT = "agreement; tshark shows the ports of an inner fragment at another frame"
 
@@ -43,7 +43,7 @@ EXPECTED = {
     AGREE: 17_846,
     AGREE_SIGNALLING: 11,
     ICMP_LAYERS: 46,
-    TEREDO_LAYERS: 10,
+    IN_TEREDO: 10,
     INNER_FRAGMENT: 130,
     REASSEMBLED: 553,
     INCOMPLETE: 4,
@@ -153,9 +153,8 @@ def agreement(seen: Seen, row: Row) -> str:
         return AGREE if len(values(row, "gtp.message")) == 1 else NOT_IP_INSIDE
     if seen.fields["protocol"] == 1:
         return ICMP_LAYERS
-    return (
-        TEREDO_LAYERS if TEREDO_PORT in (seen.fields["src_port"], seen.fields["dst_port"]) else ""
-    )
+    in_teredo = TEREDO_PORT in values(row, "udp.srcport") + values(row, "udp.dstport")
+    return IN_TEREDO if in_teredo and layers == seen.fields["gtp_depth"] + 2 else ""
 
 
 def compare(capture: str, path: Path, truth: dict[int, Row], reasons: Counter[str]) -> list[str]:

@@ -19,6 +19,17 @@ GTP_END_MARKER: Final = STATUS_SLOTS + 6
 GTP_OTHER: Final = STATUS_SLOTS + 7
 GTP_NOT_IP: Final = STATUS_SLOTS + 8
 GTP_FALSE: Final = STATUS_SLOTS + 9
+GTP_V0: Final = STATUS_SLOTS + 10
+GTP_PRIME: Final = STATUS_SLOTS + 11
+MPLS: Final = STATUS_SLOTS + 12
+PPPOE: Final = STATUS_SLOTS + 13
+GRE: Final = STATUS_SLOTS + 14
+ERSPAN: Final = STATUS_SLOTS + 15
+IP_IN_IP: Final = STATUS_SLOTS + 16
+VXLAN: Final = STATUS_SLOTS + 17
+GENEVE: Final = STATUS_SLOTS + 18
+TEREDO: Final = STATUS_SLOTS + 19
+TUNNEL_FALSE: Final = STATUS_SLOTS + 20
 
 INFORMATIVE: Final = (
     "vlan_tagged",  # packets with a VLAN identifier (`vlan` not 0)
@@ -30,7 +41,18 @@ INFORMATIVE: Final = (
     "gtp_end_marker",
     "gtp_other",
     "gtp_not_ip",  # G-PDUs that carry no IP packet: left as ordinary UDP
-    "gtp_false",  # other datagrams on port 2152 that are not GTP-U: left as ordinary UDP
+    "gtp_false",  # other datagrams on GTP-U's port that are not GTP-U: left as ordinary UDP
+    "gtp_v0",  # messages of GTP version 0: left as ordinary UDP
+    "gtp_prime",  # messages of GTP', which carries charging records: left as ordinary UDP
+    "mpls",  # label stacks, PPPoE, GRE … headers that were unwrapped; nested ones count each
+    "pppoe",
+    "gre",
+    "erspan",  # mirror sessions, each within a GRE header
+    "ip_in_ip",  # IPv4 or IPv6 right inside IPv4 or IPv6
+    "vxlan",
+    "geneve",
+    "teredo",
+    "tunnel_false",  # datagrams on the port of such a tunnel that are none: left as ordinary UDP
 )
 """Names of the slots after the statuses, in order."""
 

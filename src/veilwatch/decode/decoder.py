@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from veilwatch.decode.counters import INFORMATIVE, SLOTS, STATUS_SLOTS
 from veilwatch.decode.kernel import decode_block
+from veilwatch.decode.steps import port_table
 from veilwatch.schema.packets import BLOCK_RECORDS, PACKET_DTYPE, PacketBatch, RawBlock, Status
 
 
 class Decoder:
     """Decodes blocks of records and keeps the balance of what became of them.
+
+    Parameters
+    ----------
+    gtp_ports
+        UDP ports at which GTP-U is looked for beside 2152.
 
     Examples
     --------
@@ -23,10 +31,11 @@ class Decoder:
     (2, 2)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gtp_ports: Sequence[int] = ()) -> None:
         self._packets = np.zeros(BLOCK_RECORDS, PACKET_DTYPE)
         self._bytes = self._packets.view(np.uint8)
         self._counters = np.zeros(SLOTS, np.int64)
+        self._tunnels = port_table(gtp_ports)
 
     def decode(self, block: RawBlock) -> PacketBatch:
         """Decode one block.
@@ -44,7 +53,7 @@ class Decoder:
         """
         packets = self._packets[: len(block)]
         self._bytes[: packets.nbytes] = 0
-        decode_block(block.buffer, block.records, packets, self._counters)
+        decode_block(block.buffer, block.records, packets, self._counters, self._tunnels)
         return PacketBatch(block.buffer, packets)
 
     @property

@@ -25,12 +25,11 @@ from veilwatch.decode.counters import (
 )
 from veilwatch.decode.steps import (
     BAD_TUNNEL,
-    IPV4,
-    IPV6,
     OK,
     TRUNCATED_TUNNEL,
     Walk,
 )
+from veilwatch.decode.tunnel import enter, inner_ip
 from veilwatch.jit import inline_kernel
 from veilwatch.schema.packets import NONE8
 
@@ -114,12 +113,7 @@ def gtp_u(
     p["gtp_extension_count"] = count
     p["gtp_pdu_type"] = pdu_type
     p["gtp_qfi"] = qfi
-    # The network layer writes all of its own fields anew; of UDP nothing may stay.
-    p["src_port"] = 0
-    p["dst_port"] = 0
-    p["payload_offset"] = 0
-    p["payload_length"] = 0
-    p["payload_captured"] = 0
+    enter(p)
     return step, offset, min(end, message_end), message_end
 
 
@@ -155,25 +149,3 @@ def signalling(
         p["gtp_message"] = message
         p["gtp_teid"] = teid
     return OK, offset, end, wire
-
-
-@inline_kernel
-def inner_ip(buffer: Buffer, offset: int, end: int, wire: int) -> int:
-    """Return IPV4 or IPV6 if an IP packet seems to begin at `offset` and fits, else OK.
-
-    Only captured bytes are judged: what the capture cut is given the benefit of the doubt.
-    """
-    version = 4
-    if offset < end:
-        version = u8(buffer, offset) >> 4
-    if version == 4 and offset + 20 <= wire:
-        if offset + 4 > end:
-            return IPV4
-        header = (u8(buffer, offset) & 0x0F) * 4
-        length = u16(buffer, offset + 2)
-        return IPV4 if 20 <= header <= length <= wire - offset else OK
-    if version == 6 and offset + 40 <= wire:
-        if offset + 6 > end:
-            return IPV6
-        return IPV6 if 40 + u16(buffer, offset + 4) <= wire - offset else OK
-    return OK

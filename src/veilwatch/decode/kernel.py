@@ -9,25 +9,40 @@ import numpy.typing as npt
 
 from veilwatch.decode.byteorder import Buffer, i64
 from veilwatch.decode.counters import FIRST_FRAGMENT, VLAN_TAGGED
+from veilwatch.decode.gre import gre, ip_in_ip
 from veilwatch.decode.gtp_u import gtp_u
 from veilwatch.decode.link import cooked, ethernet, loopback, raw_ip
 from veilwatch.decode.network import ipv4, ipv6
+from veilwatch.decode.overlay import charging, geneve, teredo, vxlan
+from veilwatch.decode.shim import mpls, ppp, pppoe
 from veilwatch.decode.steps import (
     COOKED,
     COOKED_V2,
     EMPTY,
     ETHERNET,
     FIRST_STEP,
+    GENEVE,
+    GRE,
+    GTP_CHARGING,
     GTP_U,
     ICMP,
     IPV4,
+    IPV4_IN_IP,
     IPV6,
+    IPV6_IN_IP,
+    MPLS,
+    NOT_IP,
     OTHER_TRANSPORT,
+    PPP,
+    PPPOE,
     RAW_IP,
     SCTP,
     TCP,
+    TEREDO,
     TOO_DEEP,
+    TUNNEL_PAYLOAD,
     UDP,
+    VXLAN,
     Walk,
     step_of_link,
 )
@@ -36,8 +51,9 @@ from veilwatch.jit import inline_kernel, kernel
 from veilwatch.schema.packets import MAX_CAPTURED, NONE8
 
 MAX_TUNNEL_DEPTH: Final = 4
-"""Most IP headers around the innermost one: a mirrored GTP-U tunnel has two, GTP-U roaming inside
-GTP-U three; one more leaves room, and deeper nesting is an attack on the decoder."""
+"""Most IP headers around the innermost one, and most Ethernet headers around the innermost frame: a
+mirrored GTP-U tunnel has two, GTP-U roaming inside GTP-U three; one more leaves room, and deeper
+nesting is an attack on the decoder."""
 
 
 @kernel
@@ -46,6 +62,7 @@ def decode_block(
     records: npt.NDArray[np.void],
     packets: npt.NDArray[np.void],
     counters: npt.NDArray[np.int64],
+    tunnels: Buffer,
 ) -> None:
     """Decode every record of a block.
 
@@ -59,6 +76,8 @@ def decode_block(
         Array of `PACKET_DTYPE`, at least n long; its first n rows have to be all zero bytes.
     counters
         int64 array of `counters.SLOTS`, added to.
+    tunnels
+        What may lie at each UDP port, see `steps.port_table`.
     """
     for i in range(len(records)):
         record = records[i]
@@ -73,6 +92,7 @@ def decode_block(
 
         step, offset, end, wire = begin(record)
         ip_headers = 0
+        frames = 0
         while step >= FIRST_STEP:
             if step in (IPV4, IPV6):
                 if ip_headers > MAX_TUNNEL_DEPTH:
@@ -80,6 +100,10 @@ def decode_block(
                     break
                 ip_headers += 1
             if step == ETHERNET:
+                if frames > MAX_TUNNEL_DEPTH:
+                    step = TOO_DEEP
+                    break
+                frames += 1
                 step, offset, end, wire = ethernet(buffer, offset, end, wire, p)
             elif step == IPV4:
                 step, offset, end, wire = ipv4(buffer, offset, end, wire, p)
@@ -88,7 +112,7 @@ def decode_block(
             elif step == TCP:
                 step, offset, end, wire = tcp(buffer, offset, end, wire, p)
             elif step == UDP:
-                step, offset, end, wire = udp(buffer, offset, end, wire, p)
+                step, offset, end, wire = udp(buffer, tunnels, offset, end, wire, p)
             elif step == GTP_U:
                 step, offset, end, wire = gtp_u(buffer, offset, end, wire, p, counters)
             elif step == ICMP:
@@ -97,6 +121,26 @@ def decode_block(
                 step, offset, end, wire = sctp(buffer, offset, end, wire, p)
             elif step == OTHER_TRANSPORT:
                 step, offset, end, wire = payload(offset, end, wire, p)
+            elif step == GRE:
+                step, offset, end, wire = gre(buffer, offset, end, wire, p, counters)
+            elif step == IPV4_IN_IP:
+                step, offset, end, wire = ip_in_ip(buffer, 4, offset, end, wire, p, counters)
+            elif step == IPV6_IN_IP:
+                step, offset, end, wire = ip_in_ip(buffer, 6, offset, end, wire, p, counters)
+            elif step == MPLS:
+                step, offset, end, wire = mpls(buffer, offset, end, wire, counters)
+            elif step == PPPOE:
+                step, offset, end, wire = pppoe(buffer, offset, end, wire, counters)
+            elif step == PPP:
+                step, offset, end, wire = ppp(buffer, offset, end, wire)
+            elif step == VXLAN:
+                step, offset, end, wire = vxlan(buffer, offset, end, wire, p, counters)
+            elif step == GENEVE:
+                step, offset, end, wire = geneve(buffer, offset, end, wire, p, counters)
+            elif step == TEREDO:
+                step, offset, end, wire = teredo(buffer, offset, end, wire, p, counters)
+            elif step == GTP_CHARGING:
+                step, offset, end, wire = charging(buffer, offset, end, wire, counters)
             elif step == RAW_IP:
                 step, offset, end, wire = raw_ip(buffer, offset, end, wire)
             elif step == COOKED:
@@ -106,6 +150,8 @@ def decode_block(
             else:
                 step, offset, end, wire = loopback(buffer, offset, end, wire)
 
+        if step == NOT_IP and ip_headers > 0:
+            step = TUNNEL_PAYLOAD
         p["status"] = step
         counters[step] += 1
         if p["vlan"] != 0:

@@ -13,6 +13,7 @@ from veilwatch.decode.steps import (
     TOO_DEEP,
     TRUNCATED_LINK,
     Walk,
+    is_vlan,
     step_of_ethertype,
 )
 from veilwatch.jit import inline_kernel
@@ -45,7 +46,7 @@ def announced(buffer: Buffer, ethertype: int, offset: int, end: int, wire: int, 
     keeps the innermost identifier.
     """
     tags = 0
-    while ethertype == 0x8100 or ethertype == 0x88A8 or ethertype == 0x9100:
+    while is_vlan(ethertype):
         if offset + 4 > end:
             return TRUNCATED_LINK, offset, end, wire
         if tags == MAX_VLAN_TAGS:

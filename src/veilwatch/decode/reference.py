@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
@@ -15,6 +16,7 @@ from veilwatch.decode.gtp_u import MAX_GTP_EXTENSIONS
 from veilwatch.decode.kernel import MAX_TUNNEL_DEPTH
 from veilwatch.decode.link import MAX_VLAN_TAGS
 from veilwatch.decode.network import MAX_EXTENSION_HEADERS
+from veilwatch.decode.shim import MAX_LABELS
 from veilwatch.schema.packets import MAX_CAPTURED, NONE8, PACKET_DTYPE, Status
 
 VLAN_ETHERTYPES = {0x8100, 0x88A8, 0x9100}
@@ -108,6 +110,8 @@ def decode(
         status = Status.OK
     except Refused as refusal:
         status = refusal.status
+        if status is Status.NOT_IP and walk.ip_headers:
+            status = Status.TUNNEL_PAYLOAD
     packet["status"] = int(status)
     if "payload_captured" in packet:
         packet["payload_offset"] += offset
@@ -125,6 +129,7 @@ class _Walk:
     def __init__(self) -> None:
         self.result = Decoded()
         self.ip_headers = 0
+        self.frames = 0
 
     # link
 
@@ -133,8 +138,11 @@ class _Walk:
             raise Refused(Status.EMPTY)
         match link:
             case 1:
-                head = frame.need(14, Status.TRUNCATED_LINK)
-                self.ethertype(int.from_bytes(head[12:]), frame.after(14), llc=True)
+                self.ethernet(frame)
+            case 9 | 50:
+                self.ppp(frame)
+            case 51:
+                self.pppoe(frame)
             case 113 | 276:
                 size, at = (16, 14) if link == 113 else (20, 0)
                 head = frame.need(size, Status.TRUNCATED_LINK)
@@ -144,10 +152,7 @@ class _Walk:
                 else:
                     self.ethertype(protocol, frame.after(size), llc=protocol >= 0x600)
             case 12 | 14 | 101:
-                version = frame.data[0] >> 4
-                if version not in (4, 6):
-                    raise Refused(Status.BAD_NETWORK)
-                self.ip(frame, version)
+                self.raw_ip(frame)
             case 228:
                 self.ip(frame, 4)
             case 229:
@@ -164,6 +169,19 @@ class _Walk:
             case _:
                 raise Refused(Status.UNSUPPORTED_LINK)
 
+    def raw_ip(self, packet: Layer) -> None:
+        version = packet.data[0] >> 4
+        if version not in (4, 6):
+            raise Refused(Status.BAD_NETWORK)
+        self.ip(packet, version)
+
+    def ethernet(self, frame: Layer) -> None:
+        self.frames += 1
+        if self.frames > MAX_TUNNEL_DEPTH + 1:
+            raise Refused(Status.TOO_DEEP)
+        head = frame.need(14, Status.TRUNCATED_LINK)
+        self.ethertype(int.from_bytes(head[12:]), frame.after(14), llc=True)
+
     def ethertype(self, kind: int, rest: Layer, *, llc: bool, tags: int = 0) -> None:
         if kind in VLAN_ETHERTYPES:
             tag, inner = struct.unpack(">HH", rest.need(4, Status.TRUNCATED_LINK))
@@ -177,6 +195,10 @@ class _Walk:
             self.ip(rest, 4)
         elif kind == 0x86DD:
             self.ip(rest, 6)
+        elif kind in (0x8847, 0x8848):
+            self.mpls(rest)
+        elif kind == 0x8864:
+            self.pppoe(rest)
         else:
             raise Refused(Status.NOT_IP)
 
@@ -192,6 +214,52 @@ class _Walk:
             self.ethertype(kind, rest.after(8), llc=False)
         else:
             raise Refused(Status.NOT_IP)
+
+    def mpls(self, rest: Layer) -> None:
+        labels, entry = 0, 0
+        while not entry & 0x100:  # the last one says so
+            entry = int.from_bytes(rest.need(4, Status.TRUNCATED_LINK))
+            if labels == MAX_LABELS:
+                raise Refused(Status.TOO_DEEP)
+            labels += 1
+            rest = rest.after(4)
+        self.result.notes["mpls"] += 1
+        rest.need(1, Status.TRUNCATED_LINK)
+        version = _inner_version(rest)
+        if version is not None:
+            self.ip(rest, version)
+            return
+        likely = {0x0800, 0x86DD, 0x0806, 0x8847, 0x8848, 0x8864, *VLAN_ETHERTYPES}
+
+        first = rest.data[0] >> 4
+        if len(rest.data) >= 14 and int.from_bytes(rest.data[12:14]) in likely:
+            self.ethernet(rest)
+        elif first == 0:
+            self.ethernet(rest.after(4))
+        elif first in (4, 6):
+            self.ip(rest, first)
+        else:
+            raise Refused(Status.NOT_IP)
+
+    def pppoe(self, rest: Layer) -> None:
+        kind, code, _, length = struct.unpack(">BBHH", rest.need(6, Status.TRUNCATED_LINK))
+        if (kind, code) != (0x11, 0):
+            raise Refused(Status.NOT_IP)
+        self.result.notes["pppoe"] += 1
+        content = rest.after(6)
+        self.ppp(content.limited(min(content.length, length)))
+
+    def ppp(self, rest: Layer) -> None:
+        protocol, content = _ppp(rest)
+        match protocol:
+            case 0x21:
+                self.ip(content, 4)
+            case 0x57:
+                self.ip(content, 6)
+            case 0x281 | 0x283:
+                self.mpls(content)
+            case _:
+                raise Refused(Status.NOT_IP)
 
     # network
 
@@ -300,6 +368,15 @@ class _Walk:
                 head = segment.need(8, Status.TRUNCATED_TRANSPORT, bad=Status.BAD_TRANSPORT)
                 self.result.fields.update(icmp_type=head[0], icmp_code=head[1])
                 self.payload(segment.after(8))
+            case 4 | 41:
+                version = 4 if protocol == 4 else 6
+                if segment.length <= 0 or (segment.data and segment.data[0] >> 4 != version):
+                    self.payload(segment)
+                    return
+                self.result.notes["ip_in_ip"] += 1
+                self.ip(segment, version)
+            case 47:
+                self.gre(segment)
             case 132:
                 head = segment.need(12, Status.TRUNCATED_TRANSPORT, bad=Status.BAD_TRANSPORT)
                 self.ports(head)
@@ -354,11 +431,169 @@ class _Walk:
         ports = self.ports(head)
         present = segment.limited(min(segment.length, stated or segment.length)).after(8)
         self.payload(present)
-        if 2152 in ports:
-            whole = (stated or segment.length) - 8
-            self.gtp(Layer(present.data, whole, present.at))
+        whole = Layer(present.data, (stated or segment.length) - 8, present.at)
+        src, dst = ports
+        match dst:
+            case 2152:
+                self.gtp(whole)
+            case 3386:
+                self.charging(whole)
+            case 3544:
+                self.teredo(whole)
+            case 4789 | 4790 | 8472:
+                self.vxlan(whole)
+            case 6081:
+                self.geneve(whole)
+            case _ if src == 2152:
+                self.gtp(whole)
+            case _ if src == 3386:
+                self.charging(whole)
+            case _ if src == 3544:
+                self.teredo(whole)
 
     # tunnel
+
+    def gre(self, packet: Layer) -> None:
+        if packet.length < 4:
+            self.payload(packet)
+            return
+        flags, protocol = struct.unpack(">HH", packet.need(4, Status.TRUNCATED_TUNNEL))
+        version = flags % 8
+        options = [0x8000, 0x2000, 0x1000] + ([0x0080] if version == 1 else [])
+        size = 4 + 4 * sum(bool(flags & option) for option in options)
+        if size > packet.length or flags & 0x4000 or version > 1:
+            self.payload(packet)
+            return
+        packet.need(size, Status.TRUNCATED_TUNNEL)
+        content = packet.after(size)
+        if version == 1:
+            if protocol == 0x880B and flags & 0x1000:
+                try:
+                    kind, inner = _ppp(content)
+                except Refused:
+                    kind, inner = 0, content
+                if kind in (0x21, 0x57):
+                    self.result.notes["gre"] += 1
+                    self.ip(inner, 4 if kind == 0x21 else 6)
+                    return
+            self.payload(packet)
+            return
+        if protocol in (0x88BE, 0x22EB):
+            self.erspan(packet, content, protocol, bool(flags & 0x1000))
+            return
+        inside = {
+            0x0800: lambda: self.ip(content, 4),
+            0x86DD: lambda: self.ip(content, 6),
+            0x8847: lambda: self.mpls(content),
+            0x8848: lambda: self.mpls(content),
+            0x8864: lambda: self.pppoe(content),
+            0x6558: lambda: self.ethernet(content),
+        }.get(protocol)
+        if inside is None:
+            self.payload(packet)
+            return
+        self.result.notes["gre"] += 1
+        inside()
+
+    def erspan(self, packet: Layer, content: Layer, protocol: int, numbered: bool) -> None:
+        if protocol == 0x22EB:
+            size, version = 12, 2
+        else:
+            size, version = (8, 1) if numbered else (0, -1)
+        if content.length < size:
+            self.payload(packet)
+            return
+        head = content.need(size, Status.TRUNCATED_TUNNEL)
+        if size and head[0] >> 4 != version:
+            self.payload(packet)
+            return
+        mirrored: Callable[[Layer], None] = self.ethernet
+        if size == 12:
+            last = int.from_bytes(head[10:])
+            if last >> 10 & 31 not in (0, 2):
+                self.payload(packet)
+                return
+            if last >> 10 & 31 == 2:
+                mirrored = self.raw_ip
+            size += 8 * (last & 1)
+        frame = content.after(size)
+        if frame.length <= 0:
+            self.payload(packet)
+            return
+        frame.need(1, Status.TRUNCATED_TUNNEL)
+        self.result.notes.update(["gre", "erspan"])
+        mirrored(frame)
+
+    def leave_udp(self) -> None:
+        for name in ("src_port", "dst_port", "payload_offset", "payload_length"):
+            del self.result.fields[name]
+        del self.result.fields["payload_captured"]
+
+    def vxlan(self, datagram: Layer) -> None:
+        if datagram.length <= 8:
+            self.result.notes["tunnel_false"] += 1
+            return
+        head = datagram.need(8, Status.TRUNCATED_TUNNEL)
+        kind = head[3] if head[0] & 4 else 3
+        if head[0] & 0b0011_1011 != 0b1000 or head[7] or kind not in (1, 2, 3):
+            self.result.notes["tunnel_false"] += 1
+            return
+        self.result.notes["vxlan"] += 1
+        self.leave_udp()
+        if kind == 3:
+            self.ethernet(datagram.after(8))
+        else:
+            self.ip(datagram.after(8), 4 if kind == 1 else 6)
+
+    def geneve(self, datagram: Layer) -> None:
+        notes = self.result.notes
+        if datagram.length <= 8:
+            notes["tunnel_false"] += 1
+            return
+        head = datagram.need(8, Status.TRUNCATED_TUNNEL)
+        version, options, kind = head[0] // 64, head[0] % 64, int.from_bytes(head[2:4])
+        size = 8 + 4 * options
+        known = kind in (0x6558, 0x0800, 0x86DD)
+        if version or head[7] or not known or size >= datagram.length:
+            notes["tunnel_false"] += 1
+            return
+        datagram.need(size, Status.TRUNCATED_TUNNEL)
+        notes["geneve"] += 1
+        self.leave_udp()
+        if kind == 0x6558:
+            self.ethernet(datagram.after(size))
+        else:
+            self.ip(datagram.after(size), 4 if kind == 0x0800 else 6)
+
+    def teredo(self, datagram: Layer) -> None:
+        notes, rest = self.result.notes, datagram
+        if rest.data[:2] == b"\0\1" and len(rest.data) >= 4:
+            rest = rest.after(13 + rest.data[2] + rest.data[3])
+        if rest.data[:2] == b"\0\0":
+            rest = rest.after(8)
+        if rest.length <= 0:
+            notes["tunnel_false"] += 1
+            return
+        rest.need(1, Status.TRUNCATED_TUNNEL)
+        if _inner_version(rest) != 6:
+            notes["tunnel_false"] += 1
+            return
+        notes["teredo"] += 1
+        self.leave_udp()
+        self.ip(rest, 6)
+
+    def charging(self, datagram: Layer) -> None:
+        if datagram.length >= 4 > len(datagram.data):
+            return
+        size = datagram.length - int.from_bytes(datagram.data[2:4])
+        name = "tunnel_false"
+        if datagram.length >= 4:
+            version, is_gtp = datagram.data[0] >> 5, bool(datagram.data[0] & 0x10)
+            if is_gtp and (version, size) == (0, 20):
+                name = "gtp_v0"
+            if not is_gtp and version <= 2 and size in (6, 20):
+                name = "gtp_prime"
+        self.result.notes[name] += 1
 
     def gtp(self, datagram: Layer) -> None:
         notes = self.result.notes
@@ -422,9 +657,17 @@ class _Walk:
             gtp_pdu_type=pdu_type,
             gtp_qfi=qfi,
         )
-        for name in ("src_port", "dst_port", "payload_offset", "payload_length"):
-            del packet[name]
-        del packet["payload_captured"]
+        self.leave_udp()
+
+
+def _ppp(layer: Layer) -> tuple[int, Layer]:
+    """Return PPP's protocol and content."""
+    if layer.data[:2] == b"\xff\x03":
+        layer = layer.after(2)
+    head = layer.need(2, Status.TRUNCATED_LINK)
+    if head[0] % 2:
+        return head[0], layer.after(1)
+    return int.from_bytes(head), layer.after(2)
 
 
 def _inner_version(tpdu: Layer) -> int | None:

@@ -13,8 +13,12 @@ say below which EtherType, IP protocol or UDP port leads to it, and add its bran
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
+from veilwatch.decode.byteorder import Buffer, i64
 from veilwatch.jit import inline_kernel
 from veilwatch.schema.packets import Status
 
@@ -35,6 +39,7 @@ BAD_TRANSPORT: Final = int(Status.BAD_TRANSPORT)
 TRUNCATED_TUNNEL: Final = int(Status.TRUNCATED_TUNNEL)
 BAD_TUNNEL: Final = int(Status.BAD_TUNNEL)
 TOO_DEEP: Final = int(Status.TOO_DEEP)
+TUNNEL_PAYLOAD: Final = int(Status.TUNNEL_PAYLOAD)
 
 FIRST_STEP: Final = 100
 ETHERNET: Final = 100
@@ -50,8 +55,30 @@ ICMP: Final = 109  # ICMP and ICMPv6
 SCTP: Final = 110
 OTHER_TRANSPORT: Final = 111  # an IP protocol whose header nobody reads
 GTP_U: Final = 112
+MPLS: Final = 113
+PPPOE: Final = 114
+PPP: Final = 115
+GRE: Final = 116
+IPV4_IN_IP: Final = 117
+IPV6_IN_IP: Final = 118
+VXLAN: Final = 119
+GENEVE: Final = 120
+TEREDO: Final = 121
+GTP_CHARGING: Final = 122  # GTP version 0 and GTP'
 
-PORT_GTP_U: Final = 2152  # 3GPP TS 29.281, 4.4.2
+PORT_GTP_U: Final = 2152
+"""3GPP TS 29.281, 4.4.2."""
+
+TUNNEL_PORTS: Final = {
+    PORT_GTP_U: GTP_U,
+    3386: GTP_CHARGING,  # TS 32.295, 6.1.1
+    3544: TEREDO,  # RFC 4380, 2.7
+    4789: VXLAN,  # RFC 7348, 8
+    4790: VXLAN,  # its generic protocol extension
+    8472: VXLAN,  # what Linux used before a port was assigned, and still does by default
+    6081: GENEVE,  # RFC 8926, 3.3
+}
+"""UDP ports at which a tunnel may be found, and what it is."""
 
 
 @inline_kernel
@@ -71,6 +98,10 @@ def step_of_link(link: int) -> int:
         return COOKED_V2
     if link == 0 or link == 108:  # NULL in the byte order of its host, LOOP in network order
         return LOOPBACK
+    if link == 9 or link == 50:
+        return PPP
+    if link == 51:
+        return PPPOE
     if link == 228:
         return IPV4
     if link == 229:
@@ -85,7 +116,23 @@ def step_of_ethertype(ethertype: int) -> int:
         return IPV4
     if ethertype == 0x86DD:
         return IPV6
+    if ethertype == 0x8847 or ethertype == 0x8848:
+        return MPLS
+    if ethertype == 0x8864:
+        return PPPOE
     return NOT_IP
+
+
+@inline_kernel
+def is_vlan(ethertype: int) -> bool:
+    """Whether a VLAN tag follows: 802.1Q, 802.1ad or the older 0x9100."""
+    return ethertype == 0x8100 or ethertype == 0x88A8 or ethertype == 0x9100
+
+
+@inline_kernel
+def leads_on(ethertype: int) -> bool:
+    """Whether an EtherType makes a frame likely: what follows can be read, or is ARP."""
+    return step_of_ethertype(ethertype) != NOT_IP or is_vlan(ethertype) or ethertype == 0x0806
 
 
 @inline_kernel
@@ -99,15 +146,41 @@ def step_of_protocol(protocol: int) -> int:
         return ICMP
     if protocol == 132:
         return SCTP
+    if protocol == 47:
+        return GRE
+    if protocol == 4:
+        return IPV4_IN_IP
+    if protocol == 41:
+        return IPV6_IN_IP
     return OTHER_TRANSPORT
 
 
 @inline_kernel
-def step_of_ports(src_port: int, dst_port: int) -> int:
+def step_of_ports(tunnels: Buffer, src_port: int, dst_port: int) -> int:
     """Return what may lie in a UDP datagram between two ports; OK: nothing that we unwrap.
 
-    Requests and G-PDUs go to port 2152, answers come from it.
+    `tunnels` holds a step for each port, 0 for most (shape (65536,)). Answers of GTP and Teredo
+    come from their port; VXLAN and GENEVE only go to theirs, from one that spreads their flows.
     """
-    if dst_port == PORT_GTP_U or src_port == PORT_GTP_U:
-        return GTP_U
-    return OK
+    step = i64(tunnels[dst_port])
+    if step == 0:
+        step = i64(tunnels[src_port])
+        if step != GTP_U and step != TEREDO and step != GTP_CHARGING:
+            return OK
+    return step
+
+
+def port_table(gtp_ports: Sequence[int] = ()) -> Buffer:
+    """Return the steps of all UDP ports, uint8 of shape (65536,), 0 where there is none.
+
+    Parameters
+    ----------
+    gtp_ports
+        Further ports at which GTP-U is looked for.
+    """
+    table = np.zeros(65536, np.uint8)
+    for port, step in TUNNEL_PORTS.items():
+        table[port] = step
+    for port in gtp_ports:
+        table[port] = GTP_U
+    return table

@@ -80,7 +80,7 @@ def syn_options(buffer: Buffer, offset: int, end: int, p: Any) -> None:
 
 
 @inline_kernel
-def udp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
+def udp(buffer: Buffer, tunnels: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     """Read a UDP header. The datagram ends by its own length, or by IP's where that is 0.
 
     The length of a first fragment's datagram reaches beyond the fragment. The payload does not,
@@ -101,7 +101,7 @@ def udp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     wire = min(wire, datagram)
     end = min(end, wire)
     payload(offset + 8, end, wire, p)
-    return step_of_ports(src_port, dst_port), offset + 8, end, datagram
+    return step_of_ports(tunnels, src_port, dst_port), offset + 8, end, datagram
 
 
 @inline_kernel

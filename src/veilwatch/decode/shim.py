@@ -1,0 +1,102 @@
+"""Between link and network: MPLS labels (RFC 3032), PPPoE (RFC 2516) and PPP (RFC 1661)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.decode.byteorder import Buffer, u8, u16
+from veilwatch.decode.counters import MPLS as MPLS_COUNT
+from veilwatch.decode.counters import PPPOE as PPPOE_COUNT
+from veilwatch.decode.steps import (
+    ETHERNET,
+    IPV4,
+    IPV6,
+    MPLS,
+    NOT_IP,
+    OK,
+    TOO_DEEP,
+    TRUNCATED_LINK,
+    Walk,
+    leads_on,
+)
+from veilwatch.decode.tunnel import inner_ip
+from veilwatch.jit import inline_kernel
+
+MAX_LABELS: Final = 16
+"""Most stacked labels that are followed: transport, service and entropy labels with their
+indicators make five or six, and a deeper stack is an attack on the decoder."""
+
+CONTROL_WORD: Final = 4  # bytes, RFC 4385, 3
+IN_HDLC_FRAMING: Final = 0xFF03  # address and control field of RFC 1662
+
+
+@inline_kernel
+def mpls(buffer: Buffer, offset: int, end: int, wire: int, counters: npt.NDArray[np.int64]) -> Walk:
+    """Read a label stack. What it carries no header says: IP by its look, else a pseudowire.
+
+    An Ethernet pseudowire may begin with a control word (RFC 4448, 4.6), whose first four bits
+    are 0. So may a MAC address: the EtherType behind it then decides.
+    """
+    labels = 0
+    while True:
+        if offset + 4 > end:
+            return TRUNCATED_LINK, offset, end, wire
+        if labels == MAX_LABELS:
+            return TOO_DEEP, offset, end, wire
+        labels += 1
+        bottom = u8(buffer, offset + 2) & 1
+        offset += 4
+        if bottom == 1:
+            break
+    counters[MPLS_COUNT] += 1
+    if offset >= end:
+        return TRUNCATED_LINK, offset, end, wire
+    step = inner_ip(buffer, offset, end, wire)
+    if step != OK:
+        return step, offset, end, wire
+    first = u8(buffer, offset) >> 4
+    if offset + 14 <= end and leads_on(u16(buffer, offset + 12)):
+        return ETHERNET, offset, end, wire
+    if first == 0:
+        return ETHERNET, offset + CONTROL_WORD, end, wire
+    if first == 4:
+        return IPV4, offset, end, wire
+    return IPV6 if first == 6 else NOT_IP, offset, end, wire
+
+
+@inline_kernel
+def pppoe(
+    buffer: Buffer, offset: int, end: int, wire: int, counters: npt.NDArray[np.int64]
+) -> Walk:
+    """Read the header of a PPPoE session's packet, and the PPP header behind it."""
+    if offset + 6 > end:
+        return TRUNCATED_LINK, offset, end, wire
+    if u16(buffer, offset) != 0x1100:  # version 1, type 1, code 0: session data
+        return NOT_IP, offset, end, wire
+    counters[PPPOE_COUNT] += 1
+    wire = min(wire, offset + 6 + u16(buffer, offset + 4))
+    return ppp(buffer, offset + 6, min(end, wire), wire)
+
+
+@inline_kernel
+def ppp(buffer: Buffer, offset: int, end: int, wire: int) -> Walk:
+    """Read a PPP header: framing bytes or none, protocol of two bytes or compressed to one."""
+    if offset + 2 <= end and u16(buffer, offset) == IN_HDLC_FRAMING:
+        offset += 2
+    if offset + 2 > end:
+        return TRUNCATED_LINK, offset, end, wire
+    protocol = u8(buffer, offset)
+    offset += 1
+    if protocol & 1 == 0:
+        protocol = protocol << 8 | u8(buffer, offset)
+        offset += 1
+    if protocol == 0x21:
+        return IPV4, offset, end, wire
+    if protocol == 0x57:
+        return IPV6, offset, end, wire
+    if protocol == 0x281 or protocol == 0x283:
+        return MPLS, offset, end, wire
+    return NOT_IP, offset, end, wire
