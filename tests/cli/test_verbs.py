@@ -7,6 +7,10 @@ import json
 from pathlib import Path
 
 import polars as pl
+from scapy.contrib.gtp import GTP_U_Header
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.utils import wrpcap
 
 from tests.cli.helpers import veilwatch, write_capture
 from veilwatch.schema.flows import FLOW_COLUMNS
@@ -46,6 +50,16 @@ def test_flows_reads_standard_input_and_writes_standard_output(tmp_path: Path) -
     result = veilwatch("flows", "-", "-o", "-", "--quiet", stdin=capture.read_bytes())
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 1 + 5
+
+
+def test_gtp_u_on_a_port_of_ones_own(tmp_path: Path) -> None:
+    n3 = IP(src="172.16.0.9", dst="172.16.0.1") / UDP(sport=9000, dport=9000)
+    inner = IP(src="10.1.2.3", dst="198.18.0.1") / UDP(sport=5000, dport=53)
+    wrpcap(str(tmp_path / "a.pcap"), [Ether() / n3 / GTP_U_Header(teid=5) / inner])
+    for arguments, inside in (((), 0), (("--gtp-port", "8000", "--gtp-port", "9000"), 1)):
+        result = veilwatch("inspect", tmp_path / "a.pcap", "--json", *arguments)
+        assert json.loads(result.stdout)["flows_in_tunnels"] == inside
+    assert veilwatch("inspect", tmp_path / "a.pcap", "--gtp-port", "70000").returncode == 2
 
 
 def test_inspect_accounts_for_every_packet(tmp_path: Path) -> None:

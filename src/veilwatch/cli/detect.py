@@ -11,6 +11,7 @@ from veilwatch.cli.options import (
     DEFAULTS,
     ActiveTimeout,
     Captures,
+    GtpPorts,
     IdleTimeout,
     MaxFlows,
     ModelFolder,
@@ -26,6 +27,7 @@ def command(
     idle_timeout: IdleTimeout = DEFAULTS.idle_timeout_s,
     active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
     max_flows: MaxFlows = DEFAULTS.max_flows,
+    gtp_port: GtpPorts = None,
     json_summary: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON instead of tables.")
     ] = False,
@@ -45,7 +47,9 @@ def command(
         idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
     )
     with working(quiet) as progress:
-        detection = run_detection(captures, trained, out, config=config, progress=progress)
+        detection = run_detection(
+            captures, trained, out, config=config, gtp_ports=gtp_port or (), progress=progress
+        )
     if json_summary:
         typer.echo(detection.outputs["summary"].read_text(), nl=False)
     elif not quiet:

@@ -51,6 +51,7 @@ def run_detection(
     out: Path,
     *,
     config: MeterConfig,
+    gtp_ports: Sequence[int] = (),
     progress: Progress,
 ) -> Detection:
     """Score captures and write alerts, flows with scores, report and summary into `out`."""
@@ -63,7 +64,7 @@ def run_detection(
     }
     scorer = FlowScorer(model)
     with (
-        FlowReader(captures, config=config, progress=progress) as reader,
+        FlowReader(captures, config=config, gtp_ports=gtp_ports, progress=progress) as reader,
         FlowWriter(outputs["flows"]) as writer,
     ):
         for table in reader:

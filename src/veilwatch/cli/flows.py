@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, IdleTimeout, MaxFlows
+from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
 from veilwatch.cli.terminal import Quiet, errors, working
 from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import FlowReader
@@ -28,6 +28,7 @@ def command(
     idle_timeout: IdleTimeout = DEFAULTS.idle_timeout_s,
     active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
     max_flows: MaxFlows = DEFAULTS.max_flows,
+    gtp_port: GtpPorts = None,
     quiet: Quiet = False,
 ) -> None:
     """Write one row for each flow. The columns are documented in docs/flows.md.
@@ -40,7 +41,7 @@ def command(
     count = 0
     with (
         working(quiet) as progress,
-        FlowReader(captures, config=config, progress=progress) as reader,
+        FlowReader(captures, config=config, gtp_ports=gtp_port or (), progress=progress) as reader,
         FlowWriter(output) as writer,
     ):
         for table in reader:

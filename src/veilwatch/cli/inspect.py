@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.options import Captures
+from veilwatch.cli.options import Captures, GtpPorts
 from veilwatch.cli.terminal import Quiet, console, working
 from veilwatch.pipeline import FlowReader
 from veilwatch.report.names import visible
@@ -32,6 +32,7 @@ SHOWN_FILES: Final = 200
 
 def command(
     captures: Captures,
+    gtp_port: GtpPorts = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -44,7 +45,7 @@ def command(
     flows = inside = 0
     with (
         working(quiet or as_json) as progress,
-        FlowReader(captures, progress=progress) as reader,
+        FlowReader(captures, gtp_ports=gtp_port or (), progress=progress) as reader,
     ):
         for table in reader:
             flows += len(table)

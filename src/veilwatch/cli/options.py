@@ -41,4 +41,15 @@ MaxFlows = Annotated[
     typer.Option(min=1, max=16_777_216, help="Most live flows; beyond it the oldest are ended."),
 ]
 
+GtpPorts = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--gtp-port",
+        min=1,
+        max=65_535,
+        help="UDP port at which to look for GTP-U beside 2152; may be given more than once.",
+        show_default=False,
+    ),
+]
+
 DEFAULTS = MeterConfig()

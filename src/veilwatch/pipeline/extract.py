@@ -33,6 +33,8 @@ class FlowReader:
         Files, globs, folders or "-", as `veilwatch.capture.open_captures` takes them.
     config
         How flows are cut.
+    gtp_ports
+        UDP ports at which GTP-U is looked for beside 2152.
 
     Attributes
     ----------
@@ -51,10 +53,11 @@ class FlowReader:
         inputs: Sequence[str | Path],
         *,
         config: MeterConfig = MeterConfig(),  # noqa: B008 (frozen)
+        gtp_ports: Sequence[int] = (),
         progress: Progress = SILENT,
     ) -> None:
         self._stream = open_captures(inputs, progress=progress)
-        self._decoder = Decoder()
+        self._decoder = Decoder(gtp_ports)
         self._meter = FlowMeter(config)
         self._facts: list[pl.DataFrame] = []
 
