@@ -31,13 +31,13 @@ FIELDS = (
     *("frame.protocols", "ip.src", "ip.dst", "ip.len", "ipv6.src", "ipv6.dst", "ipv6.plen"),
     *("tcp.srcport", "tcp.dstport", "tcp.stream", "udp.srcport", "udp.dstport", "udp.stream"),
 )
-UNTAUGHT = re.compile(r"pppoes|geneve|cfp|chdlc|ppi|lisp-data|mpls|gre|vxlan|ip:ipv6")
-"""Layers that tshark unwraps and this decoder does not yet."""
+UNTAUGHT = re.compile(r"cfp|chdlc|ppi|lisp-data")
+"""Layers that tshark unwraps and this decoder does not."""
 
 PACKETS = "packets and bytes of a direction agree"
 STREAMS = "number of connections of a 5-tuple agrees"
 EXPECTED_REASONS = {
-    "a wrapping that only tshark unwraps": 15,
+    "a wrapping that only tshark unwraps": 2,  # FabricPath
     "tshark begins a second conversation when it recognises the protocol": 3,
     "the clock jumps by more than the longest time-out": 1,
 }
@@ -106,7 +106,7 @@ def ours(path: Path) -> Seen:
 
 def theirs(path: Path) -> tuple[Seen, bool]:
     """What tshark saw, and whether it unwrapped anything that the decoder does not."""
-    command = ["tshark", "-r", str(path), "-n", "-T", "fields", "-E", "occurrence=f"]
+    command = ["tshark", "-r", str(path), "-n", "-T", "fields", "-E", "occurrence=l"]
     command += ["-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE"]
     command += [argument for field in FIELDS for argument in ("-e", field)]
     output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -115,18 +115,20 @@ def theirs(path: Path) -> tuple[Seen, bool]:
         row = dict(zip(FIELDS, line.split("\t"), strict=True))
         unwrapped = unwrapped or UNTAUGHT.search(row["frame.protocols"]) is not None
         layers = row["frame.protocols"].split(":")
-        known = ("tcp", "udp", "icmp", "icmpv6")
-        transport = next((name for name in layers if name in known), "")
-        if transport not in known[:2] or not row[f"{transport}.srcport"] or "gtp" in layers:
-            continue  # quoted in an ICMP error, a later fragment, or compared by the GTP-U test
+        transport = next((name for name in reversed(layers) if name in ("tcp", "udp")), "")
+        if not transport or {"icmp", "icmpv6", "gtp"} & {*layers}:
+            continue  # quoted in an ICMP error, or compared by the GTP-U test
+        if not row[f"{transport}.srcport"]:
+            continue  # a later fragment
+        network = next(name for name in reversed(layers) if name in ("ip", "ipv6"))
         source, target = (
             (
-                str(ip_address(row[f"ip.{end}"] or row[f"ipv6.{end}"])),
+                str(ip_address(row[f"{network}.{end}"])),
                 int(row[f"{transport}.{end}port"]),
             )
             for end in ("src", "dst")
         )
-        size = int(row["ip.len"]) if row["ip.src"] else 40 + int(row["ipv6.plen"])
+        size = int(row["ip.len"]) if network == "ip" else 40 + int(row["ipv6.plen"])
         number = TCP if transport == "tcp" else UDP
         seen.add((number, source, target), row[f"{transport}.stream"], 1, size)
     return seen, unwrapped
