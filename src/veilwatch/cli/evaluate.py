@@ -114,7 +114,7 @@ def command(
     if not quiet and json_file != STDOUT:
         print_figures(figures, title=f"{document['model']} on {corpus}", emulated=emulated)
         if means := figures.get("mean_of_folds"):
-            print_figures(means, title="Mean of the folds, each by itself", emulated=False)
+            print_figures(means, title="Mean of the folds, each by itself", emulated=emulated)
         if seen := figures.get("set_aside"):
             console.print(
                 f"{seen} captures that the model was trained on were set aside.", style="yellow"

@@ -14,6 +14,7 @@ from veilwatch.decode.byteorder import Buffer, u8, u16
 from veilwatch.decode.counters import ERSPAN, GRE, IP_IN_IP
 from veilwatch.decode.shim import ppp
 from veilwatch.decode.steps import (
+    BRIDGED_ETHERNET,
     ETHERNET,
     IPV4,
     IPV6,
@@ -32,7 +33,6 @@ KEY_FLAG: Final = 0x2000
 SEQUENCE_FLAG: Final = 0x1000
 ACKNOWLEDGEMENT_FLAG: Final = 0x0080  # version 1 only
 
-BRIDGED_ETHERNET: Final = 0x6558
 ERSPAN_I_II: Final = 0x88BE
 ERSPAN_III: Final = 0x22EB
 POINT_TO_POINT: Final = 0x880B

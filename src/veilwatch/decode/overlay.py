@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from veilwatch.decode.byteorder import Buffer, u8, u16
 from veilwatch.decode.counters import GENEVE, GTP_PRIME, GTP_V0, TEREDO, TUNNEL_FALSE, VXLAN
-from veilwatch.decode.steps import ETHERNET, IPV4, IPV6, OK, TRUNCATED_TUNNEL, Walk
+from veilwatch.decode.steps import (
+    BRIDGED_ETHERNET,
+    ETHERNET,
+    IPV4,
+    IPV6,
+    OK,
+    TRUNCATED_TUNNEL,
+    Walk,
+)
 from veilwatch.decode.tunnel import enter, inner_ip
 from veilwatch.jit import inline_kernel
 
@@ -70,7 +78,7 @@ def geneve(
     size = 8 + (u8(buffer, offset) & 0x3F) * 4
     kind = u16(buffer, offset + 2)
     step = OK
-    if kind == 0x6558:
+    if kind == BRIDGED_ETHERNET:
         step = ETHERNET
     elif kind == 0x0800:
         step = IPV4

@@ -66,6 +66,9 @@ GENEVE: Final = 120
 TEREDO: Final = 121
 GTP_CHARGING: Final = 122  # GTP version 0 and GTP'
 
+BRIDGED_ETHERNET: Final = 0x6558
+"""Number by which tunnels announce a whole Ethernet frame (RFC 1701, RFC 7637)."""
+
 PORT_GTP_U: Final = 2152
 """3GPP TS 29.281, 4.4.2."""
 

@@ -62,13 +62,15 @@ def first_steps(frame: pl.DataFrame) -> pl.DataFrame:
 def _steps() -> list[Feature]:
     out = []
     for k in range(STEPS):
-        for name, words, shortcut in (("step", "payload", False), ("packet", "packet", True)):
-            size = f"{'IP length of packet' if shortcut else 'Payload'} {k + 1}"
+        for name, size, moment, shortcut in (
+            ("step", "Payload", "payload", False),
+            ("packet", "IP length of packet", "packet", True),
+        ):
             column = pl.col(f"{name}_size_{k}")
-            doc = f"{size}, negative from the responder"
+            doc = f"{size} {k + 1}, negative from the responder"
             out.append(feature(f"{name}_size_{k}", column, "bytes", doc, shortcut=shortcut))
             if k:  # the first has no gap before it
-                doc = f"Silence before {words} {k + 1}"
+                doc = f"Silence before {moment} {k + 1}"
                 column = pl.col(f"{name}_gap_{k}")
                 out.append(feature(f"{name}_gap_{k}", column, "s", doc, shortcut=shortcut))
     return out
