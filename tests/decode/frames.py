@@ -55,8 +55,9 @@ def decode_one(data: bytes, link: int = ETHERNET, length: int | None = None) -> 
     block = as_block([Frame(data, link, length)])
     row = Decoder().decode(block).packets[0]
     fields = {name: int(row[name]) for name in row.dtype.names}
-    if fields["payload_offset"]:
-        fields["payload_offset"] -= int(block.records["offset"][0])
+    for name in ("payload_offset", "ip_offset"):
+        if fields[name]:
+            fields[name] -= int(block.records["offset"][0])
     return fields
 
 

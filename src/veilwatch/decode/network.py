@@ -54,6 +54,7 @@ def ipv4(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     position = u16(buffer, offset + 6)
     p["ip_version"] = 4
     p["ip_length"] = length
+    p["ip_offset"] = offset
     p["ip_id"] = u16(buffer, offset + 4)
     p["dscp"] = buffer[offset + 1]
     p["ttl"] = buffer[offset + 8]
@@ -88,6 +89,7 @@ def ipv6(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
 
     p["ip_version"] = 6
     p["ip_length"] = length
+    p["ip_offset"] = offset
     p["ip_id"] = 0
     p["dscp"] = (u16(buffer, offset) >> 4) & 0xFF
     p["ttl"] = buffer[offset + 7]

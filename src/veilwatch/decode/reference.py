@@ -98,7 +98,7 @@ def decode(
     length
         Bytes on the wire, by default as many as were captured.
     offset, ts_ns, number, source
-        As in `RECORD_DTYPE`; `offset` is added to `payload_offset`.
+        As in `RECORD_DTYPE`; `offset` is added to `payload_offset` and `ip_offset`.
     """
     wire = len(data) if length is None else length
     walk = _Walk()
@@ -115,6 +115,8 @@ def decode(
     packet["status"] = int(status)
     if "payload_captured" in packet:
         packet["payload_offset"] += offset
+    if "ip_offset" in packet:
+        packet["ip_offset"] += offset
     if packet.get("fragment") == 1:
         walk.result.notes["first_fragments"] += 1
     if packet.get("vlan"):
@@ -294,6 +296,7 @@ class _Walk:
         self.result.fields.update(
             ip_version=4,
             ip_length=length,
+            ip_offset=packet.at,
             ip_id=ident,
             dscp=tos,
             ttl=ttl,
@@ -317,6 +320,7 @@ class _Walk:
         self.result.fields.update(
             ip_version=6,
             ip_length=length,
+            ip_offset=packet.at,
             ip_id=0,
             dscp=(word >> 20) & 0xFF,
             ttl=ttl,

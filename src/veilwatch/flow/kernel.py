@@ -317,6 +317,7 @@ def meter_block(
             slot, direction = open_flow(state, packet, domain, key)
 
         flow = flows[slot]
+        packet.flow_id = flow.flow_id
         update(flow, sequences[slot], direction, buffer, packet)
         row = slots[slot]
         if packet.payload_length > 0 and row.head_done == 0:

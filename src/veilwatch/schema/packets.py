@@ -98,6 +98,8 @@ PACKET_DTYPE: Final = np.dtype(
         ("outer_dst_lo", np.uint64),
         ("ts_ns", np.int64),
         ("number", np.int64),
+        ("flow_id", np.int64),  # of the flow that the meter put it into, 0 none or not yet
+        ("ip_offset", np.int64),  # of the innermost IP header in the block's buffer
         ("payload_offset", np.int64),  # of the transport payload in the block's buffer
         ("ip_length", np.uint32),  # of the innermost IP packet, from its header, with header
         ("payload_length", np.uint32),  # of the transport payload, from the IP length
