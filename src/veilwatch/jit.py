@@ -16,16 +16,17 @@ from typing import Any, TypeVar
 
 import numba
 
-SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "pipeline")
-"""Rooms whose sources take part in the hash: every kernel, every dtype and all that shapes a flow
-table lives in one."""
+SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "pipeline", "hashing.py")
+"""Rooms and files whose sources take part in the hash: every kernel, every dtype and all that
+shapes a flow table lives in one."""
 
 
 def source_hash() -> str:
     root = Path(__file__).parent
     digest = hashlib.sha256(platform.python_version().encode())
     for room in SOURCE_ROOMS:
-        for path in sorted((root / room).glob("*.py")):
+        place = root / room
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

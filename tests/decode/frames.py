@@ -55,7 +55,7 @@ def decode_one(data: bytes, link: int = ETHERNET, length: int | None = None) -> 
     block = as_block([Frame(data, link, length)])
     row = Decoder().decode(block).packets[0]
     fields = {name: int(row[name]) for name in row.dtype.names}
-    for name in ("payload_offset", "ip_offset"):
+    for name in ("payload_offset", "ip_offset", "fragment_start"):
         if fields[name]:
             fields[name] -= int(block.records["offset"][0])
     return fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
@@ -224,7 +225,30 @@ def test_ipv4_fragments() -> None:
     assert_fields(got, status=0, fragment=1, ip_id=5, src_port=1, dst_port=2, payload_length=24)
     got = decode_one(on_ethernet(later))
     assert_fields(got, status=Status.LATER_FRAGMENT, fragment=2, ip_id=5, protocol=17, src_port=0)
-    assert_fields(got, **ends(SRC, DST), payload_length=0, payload_captured=0)
+    assert_fields(got, **ends(SRC, DST), payload_length=24, payload_captured=24)
+    assert_fields(got, payload_offset=34, fragment_start=34, fragment_offset=32)
+
+
+def test_all_fragments_of_a_packet_share_a_key() -> None:
+    def key(**fields: Any) -> int:
+        packet = IP(**({"src": SRC, "dst": DST, "id": 5, "proto": 17} | fields)) / Raw(b"x" * 24)
+        return decode_one(on_ethernet(packet))["fragment_key"]
+
+    first = key(flags="MF")
+    assert first == key(frag=3, flags="MF") == key(frag=6)
+    others = [key(frag=3, id=6), key(frag=3, src=DST), key(frag=3, dst=SRC)]
+    assert len({first, *others}) == 4
+    assert key() == 0
+
+
+def test_an_outer_first_fragment_keeps_its_key_inside_the_tunnel() -> None:
+    datagram = bytes(IP(src=GNB, dst=UPF) / gtp(9, IP(src=SRC, dst=DST) / tcp()))
+    whole = decode_one(on_ethernet(IP(datagram)))
+    first = decode_one(on_ethernet(IP(src=GNB, dst=UPF, flags="MF", proto=17) / Raw(datagram[20:])))
+    later = decode_one(on_ethernet(IP(src=GNB, dst=UPF, frag=99, proto=17) / Raw(b"x" * 8)))
+    assert (whole["fragment_key"], first["fragment"]) == (0, 0)
+    assert first["fragment_key"] == later["fragment_key"] != 0
+    assert_fields(first, fragment_start=34, **ends(SRC, DST))
 
 
 def test_ipv6_fragments() -> None:
@@ -236,6 +260,7 @@ def test_ipv6_fragments() -> None:
     later = head / IPv6ExtHdrFragment(id=3, offset=2, nh=6) / Raw(b"x" * 40)
     got = decode_one(on_ethernet(later))
     assert_fields(got, status=Status.LATER_FRAGMENT, fragment=2, ip_id=3, protocol=6, src_port=0)
+    assert_fields(got, payload_length=40, payload_offset=62, fragment_offset=16)
 
 
 @pytest.mark.parametrize(
@@ -491,4 +516,4 @@ def test_later_inner_fragment_names_its_tunnel_and_no_ports() -> None:
     packet = IP(src=SRC, dst=DST, frag=3, proto=6) / Raw(b"x" * 40)
     got = decode_one(on_ethernet(IP(src=GNB, dst=UPF) / gtp(9, packet)))
     assert_fields(got, status=Status.LATER_FRAGMENT, fragment=2, gtp_teid=9, **ends(SRC, DST))
-    assert_fields(got, src_port=0, dst_port=0, payload_length=0, payload_offset=0)
+    assert_fields(got, src_port=0, dst_port=0, payload_length=40, fragment_offset=24)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,11 @@ NS = 10**9
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ENDED = TcpState.FIN_FWD | TcpState.FIN_BWD | TcpState.RST
 TCP, UDP = 6, 17
+OK, LATER_FRAGMENT = 0, 7
+BARE = "outside tunnels"
+WINDOW, INSTANT = NS // 20, NS // 1000
+MOST_TWINS = 32
+NEAR, NEARER = 2**20, 2**16
 DNS_PORTS = {53, 5353, 5355}
 START_WITHIN = 16
 READY_AFTER = 32
@@ -60,12 +65,26 @@ class Packet:
 
     @property
     def tunnel(self) -> Hashable:
-        return frozenset(self.outer) if self.gtp_depth else None
+        return (self.outer[1], self.gtp_teid) if self.gtp_depth else BARE
+
+    @property
+    def pair(self) -> Hashable:
+        return frozenset(self.outer) if self.gtp_depth else BARE
 
     @property
     def key(self) -> Hashable:
-        ends = frozenset([self.sender, self.receiver])
-        return self.ip_version, self.protocol, ends, self.tunnel
+        return self.ip_version, self.protocol, frozenset([self.sender, self.receiver])
+
+    @property
+    def content(self) -> Hashable:
+        """What copies of the packet have in common."""
+        names = ("tcp_seq", "tcp_ack", "ip_id", "ip_length", "checksum", "tcp_window", "tcp_flags")
+        shown = None if self.protocol == TCP else (self.payload[:16], self.payload_length)
+        return self.key, self.sender, shown, *(self.row[name] for name in names)
+
+    @property
+    def way(self) -> Hashable:
+        return self.tunnel, self.pair, self.vlan, self.ttl, self.source
 
     @property
     def is_syn(self) -> bool:
@@ -101,8 +120,16 @@ class Connection:
     initiator: tuple[int, int, int]
     responder: tuple[int, int, int]
     outer: list[tuple[int, int]]
+    gtp_depth: int
     opening: Packet
     parent_id: int
+    pair: Hashable
+    tunnels: list[Hashable]  # of each direction, None before it was seen
+    alternate: Hashable = None
+    moved: list[bool] = field(default_factory=lambda: [False, False])
+    shown: list[tuple[int, int, int]] = field(default_factory=lambda: [(0, 255, 255)] * 2)
+    hole: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0), (0, 0)])
+    session: int = 0
     syn_seq: int = 0
     state: int = 0
     sent: list[list[Packet]] = field(default_factory=lambda: [[], []])
@@ -112,6 +139,9 @@ class Connection:
     prefix: list[bytes] = field(default_factory=lambda: [b"", b""])
     heads: list[Head | None] = field(default_factory=lambda: [None, None])
     head_done: bool = False
+
+    def show(self, direction: int, packet: Packet) -> None:
+        self.shown[direction] = packet.gtp_teid, packet.gtp_qfi, packet.gtp_pdu_type
 
 
 @dataclass(eq=False)
@@ -124,6 +154,12 @@ class Flow:
     packets: list[tuple[Packet, int]] = field(default_factory=list)
     retransmissions: list[int] = field(default_factory=lambda: [0, 0])
     out_of_order: list[int] = field(default_factory=lambda: [0, 0])
+    keep_alives: list[int] = field(default_factory=lambda: [0, 0])
+    stream_bytes: list[int] = field(default_factory=lambda: [0, 0])
+    duplicates: list[int] = field(default_factory=lambda: [0, 0])
+    fragments: list[int] = field(default_factory=lambda: [0, 0])
+    handovers: int = 0
+    alive: bool = True
 
     @property
     def last_ns(self) -> int:
@@ -135,8 +171,43 @@ class Flow:
         state = self.connection.state
         return state & both == both or bool(state & TcpState.RST)
 
+    def direction(self, packet: Packet) -> int:
+        return 0 if packet.sender == self.connection.initiator else 1
+
     def sent(self, direction: int) -> list[Packet]:
         return [p for p, d in self.packets if d == direction]
+
+
+@dataclass
+class Memory:
+    """A packet that a copy will be known by."""
+
+    packet: Packet
+    flow: Flow
+    copied: bool = False
+
+    def is_copy(self, packet: Packet) -> bool:
+        apart = abs(packet.ts_ns - self.packet.ts_ns)
+        if packet.content != self.packet.content or apart > WINDOW:
+            return False
+        one, other = self.packet, packet
+        relayed = one.outer[1] == other.outer[0] or other.outer[1] == one.outer[0]
+        same = (one.tunnel, one.outer) == (other.tunnel, other.outer)
+        if BARE not in (one.tunnel, other.tunnel) and not (same or relayed):
+            return False
+        if packet.way != self.packet.way:
+            return True
+        repeated = packet.protocol == TCP and packet.payload_length > 0 and apart <= INSTANT
+        return not self.copied and (packet.ip_id != 0 or repeated)
+
+
+@dataclass
+class Expected:
+    """A first fragment and whose it is."""
+
+    packet: Packet
+    flow: Flow
+    direction: int
 
 
 @dataclass(frozen=True)
@@ -151,9 +222,21 @@ class EmittedHead:
 class Oracle:
     """The same rules as `FlowMeter`, slowly and obviously."""
 
-    def __init__(self, config: MeterConfig) -> None:
+    def __init__(
+        self,
+        config: MeterConfig,
+        place: Callable[[Packet], Hashable] = lambda packet: packet.content,
+        sessions: dict[Hashable, int] | None = None,
+    ) -> None:
+        """`place` says where a packet is remembered until another takes its place."""
         self.config = config
-        self.live: dict[Hashable, Flow] = {}
+        self.place = place
+        self.sessions = sessions or {}
+        self.live: dict[Hashable, list[Flow]] = {}  # newest first
+        self.memory: dict[Hashable, Memory] = {}
+        self.expected: dict[int, Expected] = {}
+        self.partners: dict[Hashable, Hashable] = {}
+        self.seen_twice = self.ambiguous = self.followed = 0
         # Oldest touch first. A flow is in one of the two.
         self.open: OrderedDict[Flow, None] = OrderedDict()
         self.closing: OrderedDict[Flow, None] = OrderedDict()
@@ -161,14 +244,15 @@ class Oracle:
         self.ids = itertools.count(1)
         self.records: list[np.void] = []
         self.sequences: list[Any] = []
-        self.domains: list[Hashable] = []
         self.heads: list[EmittedHead] = []
         self.heads_cut = self.evicted = 0
 
     def add(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
-            if packet.status == 0:
+            if packet.status == OK:
                 self._one(packet)
+            elif packet.status == LATER_FRAGMENT:
+                self._fragment(packet)
 
     def finish(self) -> None:
         while self.open or self.closing:
@@ -180,7 +264,11 @@ class Oracle:
         for ages in (self.closing, self.open):
             while ages and self._is_over(flow := next(iter(ages)), packet.ts_ns):
                 self._end(flow, self._silence(flow))
-        flow = self.live.get(packet.key)
+        memory = self.memory.get(self.place(packet))
+        if memory and memory.is_copy(packet):
+            self._copy(memory, packet)
+            return
+        flow = self._find(packet)
         if flow is not None:
             if self._is_over(flow, packet.ts_ns):
                 self._end(flow, self._silence(flow))
@@ -191,12 +279,136 @@ class Oracle:
             elif packet.ts_ns - flow.first.ts_ns > self.config.active_timeout_s * NS:
                 self._emit(flow, EndReason.ACTIVE)
                 flow = self._continue(flow, packet)
+        elif len(self.live.get(packet.key, [])) >= MOST_TWINS:
+            self._end(self.live[packet.key][-1], EndReason.EVICTED)
+            self.evicted += 1
         if flow is None:
             flow = self._open(packet)
+        direction = flow.direction(packet)
+        flow.connection.session = self._session(packet) or flow.connection.session
+        self._adopt(flow, direction, packet)
+        self.memory[self.place(packet)] = Memory(packet, flow)
+        if packet.fragment_key:
+            self.expected[packet.fragment_key] = Expected(packet, flow, direction)
         self._update(flow, packet)
         self.open.pop(flow, None)
         self.closing.pop(flow, None)
         (self.closing if flow.closed else self.open)[flow] = None
+
+    def _session(self, packet: Packet) -> int:
+        return self.sessions.get(packet.tunnel, 0)
+
+    def _find(self, packet: Packet) -> Flow | None:
+        """The flow whose tunnel makes it the likeliest, of equally likely ones the latest."""
+        degrees = [(self._kinship(flow, packet), flow) for flow in self.live.get(packet.key, [])]
+        best = max((degree for degree, _ in degrees), default=0)
+        if best == 0:
+            return None
+        likely = [flow for degree, flow in degrees if degree == best]
+        if best < 5:
+            self.ambiguous += len(likely) > 1
+            return max(likely, key=lambda flow: flow.last_ns)
+        return likely[0]
+
+    def _kinship(self, flow: Flow, packet: Packet) -> int:
+        connection, direction = flow.connection, flow.direction(packet)
+        session = self._session(packet)
+        if session and connection.session:
+            return 5 if session == connection.session else 0
+        known, back = connection.tunnels[direction], connection.tunnels[1 - direction]
+        if known == packet.tunnel:
+            return 5
+        if self._continues(flow, direction, packet):
+            return 3
+        if packet.pair == connection.alternate:
+            return 2
+        if packet.pair != connection.pair or (known and not connection.moved[direction]):
+            return 0
+        partner = self.partners.get(packet.tunnel)
+        if partner is None or back is None:
+            return 2
+        if partner == back:
+            return 4
+        return 0 if back in self.partners and known is None else 1
+
+    def _continues(self, flow: Flow, direction: int, packet: Packet) -> bool:
+        if packet.protocol != TCP or packet.tcp_flags & SYN:
+            return False
+        if not (packet.tcp_seq and packet.tcp_ack):
+            return False
+        expected, confirmed = (flow.connection.next_seq[d] for d in (direction, 1 - direction))
+        apart = []
+        if expected is not None:
+            apart.append(abs(signed(packet.tcp_seq - expected)))
+        if confirmed is not None and packet.tcp_flags & ACK:
+            apart.append(abs(signed(packet.tcp_ack - confirmed)))
+        return bool(apart) and max(apart) < (NEAR if len(apart) == 2 else NEARER)
+
+    def _adopt(self, flow: Flow, direction: int, packet: Packet) -> None:
+        connection, other = flow.connection, 1 - direction
+        known = connection.tunnels[direction]
+        if known == packet.tunnel and connection.pair == packet.pair:
+            return
+        if packet.pair == connection.alternate:
+            return
+        if known is None and packet.pair != connection.pair:
+            connection.tunnels[direction] = packet.tunnel
+            connection.alternate = packet.pair
+            return
+        if known == packet.tunnel and connection.moved[direction]:
+            return
+        if packet.pair != connection.pair:
+            flow.handovers += 1
+            connection.pair = packet.pair
+            connection.moved[other] = True
+        if known != packet.tunnel:
+            connection.tunnels[direction] = packet.tunnel
+            connection.moved[direction] = False
+            back = connection.tunnels[other]
+            if back is not None:
+                self.partners |= {packet.tunnel: back, back: packet.tunnel}
+
+    def _copy(self, memory: Memory, packet: Packet) -> None:
+        memory.copied = memory.packet.way == packet.way
+        self.seen_twice += 1
+        flow = memory.flow
+        direction = flow.direction(packet)
+        flow.duplicates[direction] += 1
+        connection = flow.connection
+        if packet.pair != connection.pair and connection.alternate is None:
+            connection.alternate = packet.pair
+        if packet.gtp_depth:
+            if connection.shown[direction][0] == 0:
+                connection.show(direction, packet)
+            if connection.gtp_depth == 0:
+                connection.gtp_depth = packet.gtp_depth
+                connection.outer = packet.outer[::-1] if direction else packet.outer
+
+    def _fragment(self, packet: Packet) -> None:
+        expected = self.expected.get(packet.fragment_key)
+        if not (expected and expected.flow.alive):
+            return
+        if abs(packet.ts_ns - expected.packet.ts_ns) > 30 * NS:
+            return
+        self.followed += 1
+        flow, direction = expected.flow, expected.direction
+        flow.fragments[direction] += 1
+        before = expected.packet.payload_offset - expected.packet.fragment_start
+        position = packet.fragment_offset - before
+        sequence = expected.packet.tcp_seq + bool(expected.packet.tcp_flags & SYN) + position
+        connection = flow.connection
+        if expected.packet.fragment == 1:
+            flow.stream_bytes[direction] += packet.payload_length
+            after, known = sequence + packet.payload_length, connection.next_seq[direction]
+            if expected.packet.protocol == TCP and known is not None and signed(after - known) > 0:
+                connection.next_seq[direction] = after % 2**32
+            flow.packets.append((packet, direction))
+            connection.sent[direction].append(packet)
+            ages = self.closing if flow in self.closing else self.open
+            ages.move_to_end(flow)
+        head = connection.heads[direction]
+        if position > 0 and head and expected.packet.protocol == TCP:
+            head.put(sequence, packet.payload)
 
     def _is_over(self, flow: Flow, now: int) -> bool:
         limit = self.config.linger_s if flow in self.closing else self.config.idle_timeout_s
@@ -206,7 +418,7 @@ class Oracle:
         return EndReason.CLOSED if flow in self.closing else EndReason.IDLE
 
     def _open(self, packet: Packet) -> Flow:
-        if len(self.live) == self.config.max_flows:
+        if sum(map(len, self.live.values())) == self.config.max_flows:
             self._end(next(iter(self.closing or self.open)), EndReason.EVICTED)
             self.evicted += 1
         flow_id = next(self.ids)
@@ -214,18 +426,30 @@ class Oracle:
         if packet.is_syn_ack:
             ends.reverse()
             outer.reverse()
-        connection = Connection(ends[0], ends[1], outer, packet, flow_id)
+        direction = int(packet.is_syn_ack)
+        tunnels = [None if packet.gtp_depth else BARE] * 2
+        tunnels[direction] = packet.tunnel
+        connection = Connection(
+            *(ends[0], ends[1], outer, packet.gtp_depth, packet, flow_id, packet.pair, tunnels)
+        )
         if packet.is_syn_ack:
             connection.syn_seq = (packet.tcp_ack - 1) % 2**32
         elif packet.is_syn:
             connection.syn_seq = packet.tcp_seq
         elif packet.protocol == TCP:
             connection.state = TcpState.MIDSTREAM
-        flow = self.live[packet.key] = Flow(flow_id, connection, packet)
+        flow = Flow(flow_id, connection, packet)
+        self.live.setdefault(packet.key, []).insert(0, flow)
         return flow
 
     def _continue(self, old: Flow, packet: Packet) -> Flow:
-        flow = self.live[packet.key] = Flow(next(self.ids), old.connection, packet)
+        flow = Flow(next(self.ids), old.connection, packet)
+        twins = self.live[packet.key]
+        twins[twins.index(old)] = flow
+        old.alive = False
+        for memory in self.memory.values():
+            if memory.flow is old:
+                memory.flow = flow
         ages = self.closing if old in self.closing else self.open
         del ages[old]
         ages[flow] = None
@@ -233,10 +457,16 @@ class Oracle:
 
     def _update(self, flow: Flow, packet: Packet) -> None:
         connection = flow.connection
-        direction = 0 if packet.sender == connection.initiator else 1
-        old = packet.protocol == TCP and self._follow(flow, direction, packet)
+        direction = flow.direction(packet)
+        if packet.protocol == TCP:
+            old = self._follow(flow, direction, packet)
+        else:
+            old = False
+            flow.stream_bytes[direction] += packet.payload_length
         if not flow.sent(direction):
             connection.marks[direction] = packet
+            if packet.gtp_depth:
+                connection.show(direction, packet)
         flow.packets.append((packet, direction))
         connection.sent[direction].append(packet)
         if packet.payload_length and not old:
@@ -261,19 +491,39 @@ class Oracle:
         span = packet.payload_length + bool(flags & SYN) + bool(flags & FIN)
         after = (packet.tcp_seq + span) % 2**32
         expected = connection.next_seq[direction]
+        payload = packet.payload_length
         if expected is None:
             if not flags & RST:
                 connection.next_seq[direction] = after
+            flow.stream_bytes[direction] += payload
             return False
         ahead, beyond = signed(packet.tcp_seq - expected), signed(after - expected)
+        if ahead == -1 and payload <= 1 and not flags & (SYN | FIN | RST):
+            flow.keep_alives[direction] += 1
+            return False
         if span and beyond > 0:
             connection.next_seq[direction] = after
-        if packet.payload_length == 0:
+        if payload == 0:
             return False
-        probe = ahead == -1 and packet.payload_length == 1
-        repeats = ahead < 0 and beyond <= 0 and not probe
+        hole_start, hole_end = connection.hole[direction]
+        if ahead >= 0:
+            flow.stream_bytes[direction] += payload
+            flow.out_of_order[direction] += ahead > 0
+            if ahead > 0 and hole_start == hole_end:
+                connection.hole[direction] = expected, packet.tcp_seq
+            return False
+        start = signed(packet.tcp_seq - hole_start)
+        missing = range(signed(hole_end - hole_start))
+        filled = range(max(start, 0), min(start + payload, len(missing)))
+        if filled:
+            if filled[0] == 0:
+                connection.hole[direction] = (hole_start + filled.stop) % 2**32, hole_end
+            else:
+                connection.hole[direction] = hole_start, (hole_start + filled[0]) % 2**32
+            flow.out_of_order[direction] += 1
+        repeats = not filled and beyond <= 0
         flow.retransmissions[direction] += repeats
-        flow.out_of_order[direction] += ahead > 0
+        flow.stream_bytes[direction] += len(filled) + min(max(beyond, 0), payload)
         return repeats
 
     def _collect(self, flow: Flow, direction: int, packet: Packet) -> None:
@@ -322,13 +572,15 @@ class Oracle:
         self._emit(flow, reason)
         self.open.pop(flow, None)
         self.closing.pop(flow, None)
-        self.live = {key: other for key, other in self.live.items() if other is not flow}
+        flow.alive = False
+        self.memory = {k: m for k, m in self.memory.items() if m.flow is not flow}
+        for key, twins in list(self.live.items()):
+            self.live[key] = [other for other in twins if other is not flow]
 
     def _emit(self, flow: Flow, reason: EndReason) -> None:
         self._hand_on(flow)
         self.records.append(make_record(flow, reason))
         self.sequences.append(make_sequence(flow, self.config.sequence_length))
-        self.domains.append(flow.connection.opening.tunnel)
         self.records[-1]["sequence_used"] = min(len(flow.packets), self.config.sequence_length)
 
 
@@ -373,7 +625,7 @@ def sum_of_squares(values: Iterable[float]) -> float:
 
 
 def make_record(flow: Flow, reason: EndReason) -> np.void:
-    """Compute every field but `domain`, which is a hash, from the packets."""
+    """Compute every field but `tunnel`, `pair` and `alternate`, which are hashes."""
     connection = flow.connection
     record = np.zeros((), FLOW_RECORD_DTYPE)
     opening = connection.opening
@@ -381,8 +633,10 @@ def make_record(flow: Flow, reason: EndReason) -> np.void:
     (record["dst_hi"], record["dst_lo"], record["dst_port"]) = connection.responder
     (record["outer_src_hi"], record["outer_src_lo"]) = connection.outer[0]
     (record["outer_dst_hi"], record["outer_dst_lo"]) = connection.outer[1]
-    for name in ("protocol", "ip_version", "icmp_type", "icmp_code", "gtp_depth"):
+    for name in ("protocol", "ip_version", "icmp_type", "icmp_code"):
         record[name] = opening.row[name]
+    record["gtp_depth"], record["handovers"] = connection.gtp_depth, flow.handovers
+    record["session"] = connection.session
     record["flow_id"], record["parent_id"] = flow.flow_id, connection.parent_id
     record["syn_seq"], record["tcp_state"] = connection.syn_seq, connection.state
     record["first_ns"], record["last_ns"] = flow.first.ts_ns, flow.last_ns
@@ -442,9 +696,12 @@ def describe_direction(record: Any, flow: Flow, d: int) -> None:
     payloads = [p.payload_length for p in packets if p.payload_length]
     ever, mark = connection.sent[d], connection.marks[d]
     record["vlan"][d] = mark.vlan if mark else 0
-    record["teid"][d] = mark.gtp_teid if mark else 0
-    record["qfi"][d] = mark.gtp_qfi if mark else 255
-    record["gtp_pdu_type"][d] = mark.gtp_pdu_type if mark else 255
+    for name, value in zip(("teid", "qfi", "gtp_pdu_type"), connection.shown[d], strict=True):
+        record[name][d] = value
+    record["moved"][d] = connection.moved[d]
+    record["hole_start"][d], record["hole_end"][d] = connection.hole[d]
+    for name in ("keep_alives", "stream_bytes", "duplicates", "fragments"):
+        record[name][d] = getattr(flow, name)[d]
     opened = [p for p in ever if p.protocol == TCP and p.tcp_flags & SYN]
     record["wscale"][d] = opened[-1].tcp_wscale if opened else 255
     record["mss"][d] = opened[-1].tcp_mss if opened else 0
@@ -474,6 +731,7 @@ def describe_direction(record: Any, flow: Flow, d: int) -> None:
     record["retransmissions"][d] = flow.retransmissions[d]
     record["out_of_order"][d] = flow.out_of_order[d]
     if packets[0].protocol == TCP:
+        packets = [p for p in packets if p.status == OK]
         windows = [p.tcp_window for p in packets]
         record["window_first"][d], record["window_sum"][d] = windows[0], sum(windows)
         record["window_min"][d], record["window_max"][d] = min(windows), max(windows)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Hashable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.flow.oracle import Packet
+from tests.flow.oracle import LATER_FRAGMENT, Packet
 from tests.flow.streams import MAPPED, SECOND, assert_same, packet, reply
 from veilwatch.flow import MeterConfig, state
 from veilwatch.schema.flows import EndReason
@@ -21,7 +23,10 @@ HOSTS = [
     (0, MAPPED + 0x0A000002),
     (0x2001_0DB8_0000_0000, 1),
 ]
-TUNNELS = [None, None, ((0, MAPPED + 1), (0, MAPPED + 2)), ((0, MAPPED + 1), (5, MAPPED + 2))]
+GNB, OTHER_GNB, UPF, ANCHOR = ((0, MAPPED + 1), (5, MAPPED + 2), (0, MAPPED + 2), (0, MAPPED + 3))
+TUNNELS = [None, None, None, (GNB, UPF), (GNB, UPF), (OTHER_GNB, UPF), (UPF, ANCHOR)]
+SESSIONS: dict[Hashable, int] = {(UPF, 5): 1, (GNB, 5): 1, (OTHER_GNB, 6): 1, (UPF, 6): 2}
+TUNNEL_FIELDS = ("gtp_depth", "outer_src_hi", "outer_src_lo", "outer_dst_hi", "outer_dst_lo")
 FLAGS = [SYN, SYN | ACK, *([ACK, ACK | PSH] * 6), ACK | FIN, RST, RST | ACK, 0, 0x1FF]
 HELLO = bytes.fromhex("16030100400100003c0303")
 OPENINGS = [
@@ -59,12 +64,48 @@ def conversation(choice: random.Random) -> dict[str, int]:
         "src_port": choice.choice([443, 40000, 53]) if protocol != 1 else 0,
         "dst_port": choice.choice([443, 40000]) if protocol != 1 else 0,
     }
+    return fields | tunnel_fields(choice)
+
+
+def tunnel_fields(choice: random.Random) -> dict[str, int]:
     tunnel = choice.choice(TUNNELS)
-    if tunnel:
-        fields["gtp_depth"] = choice.choice([1, 2])
-        (fields["outer_src_hi"], fields["outer_src_lo"]) = tunnel[0]
-        (fields["outer_dst_hi"], fields["outer_dst_lo"]) = tunnel[1]
-    return fields
+    if not tunnel:
+        return dict.fromkeys(TUNNEL_FIELDS, 0)
+    ends = dict(zip(TUNNEL_FIELDS[1:], (*tunnel[0], *tunnel[1]), strict=True))
+    return {"gtp_depth": choice.choice([1, 2])} | ends
+
+
+def copied(original: Packet, choice: random.Random) -> Packet:
+    """A packet once more: from another place, or a little later."""
+    row = dict(original.row)
+    changes = choice.choice(
+        [
+            *({"vlan": 9}, {"ttl": row["ttl"] - 1}, {"source": 2}, {}, tunnel_fields(choice)),
+            dict.fromkeys((*TUNNEL_FIELDS, "gtp_teid"), 0),
+        ]
+    )
+    later = choice.choice([0, 0, 1000, 1_000_000, 1_000_001, 50_000_000, 50_000_001, -1000])
+    time = min(max(row["ts_ns"] + later, EPOCH), END_OF_TIME)
+    return Packet(row | changes | {"ts_ns": time}, original.payload)
+
+
+def fragment_of(first: Packet, choice: random.Random) -> Packet:
+    """A later fragment of a packet, or of one that nobody saw."""
+    names = (*TUNNEL_FIELDS, "src_hi", "src_lo", "dst_hi", "dst_lo", "protocol", "ip_version")
+    payload = choice.randbytes(choice.choice([0, 8, 64]))
+    later = choice.choice([0, 1000, SECOND, 30 * SECOND, 30 * SECOND + 1])
+    return packet(
+        payload,
+        **{name: first.row[name] for name in names},
+        status=LATER_FRAGMENT,
+        tcp_flags=0,
+        src_port=0,
+        dst_port=0,
+        fragment=2,
+        fragment_key=first.fragment_key or choice.choice([1, 2**64 - 1]),
+        fragment_offset=choice.choice([8, 40, 48, 600, 65_528]),
+        ts_ns=min(first.ts_ns + later, END_OF_TIME),
+    )
 
 
 def shaped(now: int, talk: dict[str, int], choice: random.Random) -> Packet:
@@ -87,24 +128,31 @@ def shaped(now: int, talk: dict[str, int], choice: random.Random) -> Packet:
         }
     else:
         fields |= {"tcp_flags": 0, "tcp_wscale": 255}
-    if "gtp_depth" in talk:
+    if choice.random() < 0.1:
+        fields |= tunnel_fields(choice)
+    if fields["gtp_depth"]:
         fields |= {
-            "gtp_teid": choice.randrange(2**32),
+            "gtp_teid": choice.choice([5, 5, 5, 6]),
             "gtp_qfi": choice.choice([255, 0, 9]),
             "gtp_pdu_type": choice.choice([255, 0, 1]),
         }
+    if choice.random() < 0.1:
+        fields["fragment_key"] = choice.choice([256 * 7 + 1, 256 * 9 + 1])
+        fields["fragment"] = choice.choice([0, 1])
+        fields["payload_offset"] = choice.choice([8, 20, 40])  # `fragment_start` is 0
     return choice.choice([packet, reply])(
         payload,
         ts_ns=min(max(now, EPOCH), END_OF_TIME),
         status=choice.choice([0] * 19 + [4]),
+        ip_id=choice.choice([0, 0, 7]),
         payload_length=length,
         ip_length=length + choice.choice([20, 28, 40]),
         icmp_type=choice.randrange(3),
         icmp_code=choice.randrange(3),
-        ttl=choice.randrange(256),
-        vlan=choice.choice([0, 7]),
+        ttl=choice.choice([63, 64]),
+        vlan=choice.choice([0, 0, 0, 7]),
         number=choice.randrange(2**40),
-        source=choice.randrange(3),
+        source=choice.choice([0, 0, 0, 1]),
         **fields,
     )
 
@@ -136,19 +184,32 @@ def streams(draw: st.DrawFn) -> list[Packet]:
     packets = []
     for step, talk, seed in draw(st.lists(st.tuples(DRAWN_STEPS, st.integers(0, 2), SEEDS))):
         now += STEPS[step]
-        packets.append(shaped(now, talks[talk % len(talks)], random.Random(seed)))
+        packets.append(drawn(packets, now, talks[talk % len(talks)], random.Random(seed)))
     return packets
 
 
+def drawn(before: list[Packet], now: int, talk: dict[str, int], choice: random.Random) -> Packet:
+    """Another packet of a conversation, or one that repeats or continues one of those before."""
+    kind = choice.random()
+    if before and kind < 0.2:
+        earlier = choice.choice(before[-5:])
+        return copied(earlier, choice) if kind < 0.15 else fragment_of(earlier, choice)
+    return shaped(now, talk, choice)
+
+
 @settings(max_examples=250, deadline=None)
-@given(streams(), CONFIGS, st.lists(st.integers(0, 40), max_size=3))
-def test_drawn_streams(packets: list[Packet], config: MeterConfig, cuts: list[int]) -> None:
-    assert_same(packets, config, [min(cut, len(packets)) for cut in cuts])
+@given(streams(), CONFIGS, st.lists(st.integers(0, 40), max_size=3), st.booleans())
+def test_drawn_streams(
+    packets: list[Packet], config: MeterConfig, cuts: list[int], controlled: bool
+) -> None:
+    sessions = SESSIONS if controlled else {}
+    assert_same(packets, config, [min(cut, len(packets)) for cut in cuts], sessions)
 
 
 def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of packets with mostly small steps, so that flows live long; outputs run full."""
     reasons, heads, cut = Counter[EndReason](), 0, 0
+    found = np.zeros(4, int)
     for seed in range(30):
         choice = random.Random(seed)
         monkeypatch.setattr(state, "OUT_FLOWS", choice.choice([1, 2, 4096]))
@@ -162,13 +223,16 @@ def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
             if choice.random() < 0.001:
                 now = choice.choice([EPOCH, END_OF_TIME, START])
             now += choice.randrange(40_000_000)
-            packets.append(shaped(now, choice.choice(talks), choice))
+            packets.append(drawn(packets, now, choice.choice(talks), choice))
         cuts = [choice.randrange(1000) for _ in range(choice.randrange(5))]
-        oracle = assert_same(packets, config, cuts)
+        oracle = assert_same(packets, config, cuts, SESSIONS if seed % 3 == 0 else {})
         reasons.update(EndReason(record["end_reason"]) for record in oracle.records)
         heads += len(oracle.heads)
         cut += oracle.heads_cut
+        handovers = sum(int(record["handovers"]) for record in oracle.records)
+        found += [oracle.seen_twice, oracle.ambiguous, oracle.followed, handovers]
     # The streams reach every way out.
     assert min(reasons[reason] for reason in EndReason) >= 100
     assert heads >= 1000
     assert cut >= 100
+    assert found.min() >= 100, "copies, ambiguous packets, fragments, handovers"

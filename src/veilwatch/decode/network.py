@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+
 from veilwatch.decode.byteorder import Buffer, u8, u16, u32, u64
 from veilwatch.decode.steps import (
     BAD_NETWORK,
@@ -17,6 +19,8 @@ from veilwatch.decode.steps import (
     Walk,
     step_of_protocol,
 )
+from veilwatch.decode.transport import payload
+from veilwatch.hashing import mix
 from veilwatch.jit import inline_kernel
 
 MAX_EXTENSION_HEADERS: Final = 16
@@ -66,14 +70,16 @@ def ipv4(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
 
     wire = offset + length
     end = min(end, wire)
-    if position & 0x1FFF != 0:
-        p["fragment"] = LATER
-        return LATER_FRAGMENT, offset, end, wire
-    p["fragment"] = FIRST_FRAGMENT if position & 0x2000 != 0 else 0
     protocol = u8(buffer, offset + 9)
+    offset += header
+    if position & 0x1FFF != 0:
+        return later_fragment((position & 0x1FFF) * 8, offset, end, wire, p)
+    p["fragment"] = 0
+    if position & 0x2000 != 0:
+        first_fragment(offset, p)
     if protocol == AUTHENTICATION:
-        return extensions(buffer, protocol, offset + header, end, wire, p)
-    return step_of_protocol(protocol), offset + header, end, wire
+        return extensions(buffer, protocol, offset, end, wire, p)
+    return step_of_protocol(protocol), offset, end, wire
 
 
 @inline_kernel
@@ -103,6 +109,39 @@ def ipv6(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     wire = offset + length
     end = min(end, wire)
     return extensions(buffer, u8(buffer, offset + 6), offset + 40, end, wire, p)
+
+
+@inline_kernel
+def first_fragment(offset: int, p: Any) -> None:
+    """Note that the IP packet whose data begins at `offset` has further fragments."""
+    p["fragment"] = FIRST_FRAGMENT
+    p["fragment_key"] = fragment_key(p)
+    p["fragment_start"] = offset
+
+
+@inline_kernel
+def later_fragment(position: int, offset: int, end: int, wire: int, p: Any) -> Walk:
+    """End the walk at a fragment that holds the data of an IP packet from `position` on."""
+    p["fragment"] = LATER
+    p["fragment_key"] = fragment_key(p)
+    p["fragment_start"] = offset
+    p["fragment_offset"] = position
+    payload(offset, end, wire, p)
+    return LATER_FRAGMENT, offset, end, wire
+
+
+@inline_kernel
+def fragment_key(p: Any) -> Any:
+    """Return what the fragments of one IP packet share (RFC 791 cl. 3.2, RFC 8200 cl. 4.5).
+
+    The protocol takes no part: an IPv6 fragment header names the first extension header. The tunnel
+    does: private addresses behind two gateways use the same identifications.
+    """
+    key = mix(np.uint64(p["src_hi"]) ^ mix(np.uint64(p["src_lo"])))
+    key = mix(key ^ np.uint64(p["dst_hi"]) ^ mix(np.uint64(p["dst_lo"]) ^ np.uint64(p["ip_id"])))
+    if p["gtp_depth"] != 0:
+        key = mix(key ^ np.uint64(p["outer_dst_lo"]) ^ mix(np.uint64(p["gtp_teid"])))
+    return key | np.uint64(1)
 
 
 @inline_kernel
@@ -141,11 +180,10 @@ def extensions(buffer: Buffer, protocol: int, offset: int, end: int, wire: int, 
             position = u16(buffer, offset + 2)
             p["ip_id"] = u32(buffer, offset + 4)
             if position & 0xFFF8 != 0:
-                p["fragment"] = LATER
                 p["protocol"] = buffer[offset]
-                return LATER_FRAGMENT, offset, end, wire
+                return later_fragment(position & 0xFFF8, offset + 8, end, wire, p)
             if position & 1 != 0:
-                p["fragment"] = FIRST_FRAGMENT
+                first_fragment(offset + 8, p)
         protocol = u8(buffer, offset)
         offset += length
     return BAD_NETWORK, offset, end, wire

@@ -98,7 +98,7 @@ def decode(
     length
         Bytes on the wire, by default as many as were captured.
     offset, ts_ns, number, source
-        As in `RECORD_DTYPE`; `offset` is added to `payload_offset` and `ip_offset`.
+        As in `RECORD_DTYPE`; `offset` is added to the packet's offsets.
     """
     wire = len(data) if length is None else length
     walk = _Walk()
@@ -117,6 +117,8 @@ def decode(
         packet["payload_offset"] += offset
     if "ip_offset" in packet:
         packet["ip_offset"] += offset
+    if "fragment_key" in packet:
+        packet["fragment_start"] += offset
     if packet.get("fragment") == 1:
         walk.result.notes["first_fragments"] += 1
     if packet.get("vlan"):
@@ -125,6 +127,13 @@ def decode(
     defaults.update(tcp_wscale=NONE8, gtp_qfi=NONE8, gtp_pdu_type=NONE8)
     walk.result.fields = defaults | packet
     return walk.result
+
+
+def mix(value: int) -> int:
+    """The finaliser of SplitMix64, as in `veilwatch.hashing`."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+    return value ^ value >> 31
 
 
 class _Walk:
@@ -301,13 +310,12 @@ class _Walk:
             dscp=tos,
             ttl=ttl,
             protocol=protocol,
-            fragment=2 if fragment_offset else int(more),
+            fragment=0,
         )
         mapped = [int(IPv6Address(f"::ffff:{IPv4Address(address)}")) for address in (src, dst)]
         self.addresses(*mapped)
-        if fragment_offset:
-            raise Refused(Status.LATER_FRAGMENT)
         rest = packet.limited(length).after(size)
+        self.fragment(fragment_offset * 8, more, rest)
         if protocol == 51:
             self.extension_headers(protocol, rest)
         else:
@@ -328,6 +336,21 @@ class _Walk:
         )
         self.addresses(int.from_bytes(src), int.from_bytes(dst))
         self.extension_headers(protocol, packet.limited(length).after(40))
+
+    def fragment(self, position: int, more: bool, rest: Layer) -> None:
+        """Note a fragment whose data is `rest`; a later one ends the walk."""
+        packet = self.result.fields
+        if not position and not more:
+            return
+        key = mix(packet["src_hi"] ^ mix(packet["src_lo"]))
+        key = mix(key ^ packet["dst_hi"] ^ mix(packet["dst_lo"] ^ packet["ip_id"]))
+        if packet.get("gtp_depth"):
+            key = mix(key ^ packet["outer_dst_lo"] ^ mix(packet["gtp_teid"]))
+        packet.update(fragment=1, fragment_key=key | 1, fragment_start=rest.at)
+        if position:
+            self.payload(rest)
+            packet.update(fragment=2, fragment_offset=position)
+            raise Refused(Status.LATER_FRAGMENT)
 
     def extension_headers(self, protocol: int, rest: Layer) -> None:
         packet = self.result.fields
@@ -351,10 +374,8 @@ class _Walk:
             if protocol == 44:
                 _, _, position, packet["ip_id"] = struct.unpack(">BBHI", head)
                 if position >> 3:
-                    packet.update(fragment=2, protocol=head[0])
-                    raise Refused(Status.LATER_FRAGMENT)
-                if position % 2:
-                    packet["fragment"] = 1
+                    packet["protocol"] = head[0]
+                self.fragment(position & ~7, bool(position % 2), rest.after(8))
             seen += 1
             if seen > MAX_EXTENSION_HEADERS:
                 raise Refused(Status.BAD_NETWORK)
@@ -371,6 +392,7 @@ class _Walk:
             case 1 | 58:
                 head = segment.need(8, Status.TRUNCATED_TRANSPORT, bad=Status.BAD_TRANSPORT)
                 self.result.fields.update(icmp_type=head[0], icmp_code=head[1])
+                self.result.fields["checksum"] = int.from_bytes(head[2:4])
                 self.payload(segment.after(8))
             case 4 | 41:
                 version = 4 if protocol == 4 else 6
@@ -408,6 +430,7 @@ class _Walk:
         self.result.fields.update(
             tcp_seq=seq, tcp_ack=ack, tcp_flags=offset_flags & 0x1FF, tcp_window=window
         )
+        self.result.fields["checksum"] = int.from_bytes(head[16:18])
         if offset_flags & 2:
             self.syn_options(segment.data[20:size])
         self.payload(segment.after(size))
@@ -433,6 +456,7 @@ class _Walk:
         if 0 < stated < 8:
             raise Refused(Status.BAD_TRANSPORT)
         ports = self.ports(head)
+        self.result.fields["checksum"] = int.from_bytes(head[6:8])
         present = segment.limited(min(segment.length, stated or segment.length)).after(8)
         self.payload(present)
         whole = Layer(present.data, (stated or segment.length) - 8, present.at)
@@ -529,9 +553,10 @@ class _Walk:
         mirrored(frame)
 
     def leave_udp(self) -> None:
-        for name in ("src_port", "dst_port", "payload_offset", "payload_length"):
+        for name in ("src_port", "dst_port", "checksum"):
             del self.result.fields[name]
-        del self.result.fields["payload_captured"]
+        for name in ("payload_offset", "payload_length", "payload_captured"):
+            del self.result.fields[name]
 
     def vxlan(self, datagram: Layer) -> None:
         if datagram.length <= 8:

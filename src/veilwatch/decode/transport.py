@@ -54,6 +54,7 @@ def tcp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     p["tcp_ack"] = u32(buffer, offset + 8)
     p["tcp_flags"] = flags
     p["tcp_window"] = u16(buffer, offset + 14)
+    p["checksum"] = u16(buffer, offset + 16)
     if flags & SYN != 0:
         syn_options(buffer, offset + 20, min(offset + header, end), p)
     return payload(offset + header, end, wire, p)
@@ -98,6 +99,7 @@ def udp(buffer: Buffer, tunnels: Buffer, offset: int, end: int, wire: int, p: An
     dst_port = u16(buffer, offset + 2)
     p["src_port"] = src_port
     p["dst_port"] = dst_port
+    p["checksum"] = u16(buffer, offset + 6)
     wire = min(wire, datagram)
     end = min(end, wire)
     payload(offset + 8, end, wire, p)
@@ -113,6 +115,7 @@ def icmp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
         return TRUNCATED_TRANSPORT, offset, end, wire
     p["icmp_type"] = buffer[offset]
     p["icmp_code"] = buffer[offset + 1]
+    p["checksum"] = u16(buffer, offset + 2)
     return payload(offset + 8, end, wire, p)
 
 

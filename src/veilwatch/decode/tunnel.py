@@ -17,6 +17,7 @@ def enter(p: Any) -> None:
     p["payload_offset"] = 0
     p["payload_length"] = 0
     p["payload_captured"] = 0
+    p["checksum"] = 0
 
 
 @inline_kernel

@@ -137,6 +137,18 @@ def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any) -
 
 
 @inline_kernel
+def place_at(
+    state: State, slot: Any, direction: Any, buffer: Any, packet: Any, sequence: Any
+) -> Any:
+    """Put the bytes of a later fragment of a TCP segment into a head that is being collected."""
+    which = state.slots[slot].head[direction]
+    if which != NIL and state.flows[slot].protocol == TCP:
+        head = state.pool[which]
+        position = seq_distance(sequence, head.base)
+        place(head, buffer, packet.payload_offset, np.int64(packet.payload_captured), position)
+
+
+@inline_kernel
 def is_ready(row: Any, flow: Any) -> Any:
     """Whether nothing more is expected of a flow's heads."""
     if flow.protocol == UDP and row.head[0] != NIL and row.head[1] != NIL:

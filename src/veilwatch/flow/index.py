@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from veilwatch.flow.state import CLOSING, FREE, LIVE, NIL, OPEN, State
+from veilwatch.flow.state import AMBIGUOUS, CLOSING, FREE, LIVE, NIL, OPEN, State
+from veilwatch.flow.tunnel import MAX_TWINS, NO, SAME, end_point, kinship
+from veilwatch.hashing import mix
 from veilwatch.jit import inline_kernel, kernel
 
 # What runs for every packet takes the arrays that it needs and not the whole State: passing a
@@ -14,78 +16,86 @@ from veilwatch.jit import inline_kernel, kernel
 
 
 @inline_kernel
-def mix(value: np.uint64) -> np.uint64:
-    """Spread the bits of `value` (finaliser of SplitMix64, Steele et al. 2014)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-@inline_kernel
-def end_point(high: np.uint64, low: np.uint64, port: np.uint64, seed: np.uint64) -> np.uint64:
-    """Hash one address and port."""
-    return mix(mix(high ^ seed) + mix(low + seed) + (port << np.uint64(17)))
-
-
-@inline_kernel
-def tunnel_domain(packet: Any) -> Any:
-    """Return the domain of a packet: 0 outside GTP, else the same for both directions.
-
-    Two subscribers with one inner address behind different tunnel end points stay apart; uplink
-    and downlink TEIDs differ by design (TS 29.281 cl. 4.2.1) and so do not take part.
-    """
-    if packet.gtp_depth == 0:
-        return np.uint64(0)
-    zero = np.uint64(0)
-    a = end_point(packet.outer_src_hi, packet.outer_src_lo, zero, zero)
-    b = end_point(packet.outer_dst_hi, packet.outer_dst_lo, zero, zero)
-    return (a + b) | np.uint64(1)
-
-
-@inline_kernel
-def flow_hash(packet: Any, domain: Any, seed: Any) -> Any:
-    """Hash a packet's 5-tuple and domain; both directions give the same value.
+def flow_hash(packet: Any, seed: Any) -> Any:
+    """Hash a packet's 5-tuple; both directions give the same value, which is never 0.
 
     `seed` is drawn per process, so that nobody can choose addresses that collide.
     """
     a = end_point(packet.src_hi, packet.src_lo, np.uint64(packet.src_port), seed)
     b = end_point(packet.dst_hi, packet.dst_lo, np.uint64(packet.dst_port), seed)
-    return mix((a + b) ^ mix(domain + np.uint64(packet.protocol)))
+    return mix((a + b) ^ mix(np.uint64(packet.protocol))) | np.uint64(1)
 
 
 @inline_kernel
-def find(buckets: Any, slots: Any, flows: Any, packet: Any, domain: Any, key: Any) -> Any:
-    """Return (slot, direction of the packet in that flow), or (NIL, 0)."""
+def side(flow: Any, packet: Any) -> Any:
+    """Return the direction of a packet in a flow of its 5-tuple, -1 for another 5-tuple."""
+    if flow.protocol != packet.protocol or flow.ip_version != packet.ip_version:
+        return -1
+    if (
+        flow.src_lo == packet.src_lo
+        and flow.dst_lo == packet.dst_lo
+        and flow.src_port == packet.src_port
+        and flow.dst_port == packet.dst_port
+        and flow.src_hi == packet.src_hi
+        and flow.dst_hi == packet.dst_hi
+    ):
+        return 0
+    if (
+        flow.src_lo == packet.dst_lo
+        and flow.dst_lo == packet.src_lo
+        and flow.src_port == packet.dst_port
+        and flow.dst_port == packet.src_port
+        and flow.src_hi == packet.dst_hi
+        and flow.dst_hi == packet.src_hi
+    ):
+        return 1
+    return -1
+
+
+@inline_kernel
+def find(
+    buckets: Any,
+    slots: Any,
+    flows: Any,
+    counters: Any,
+    partners: Any,
+    packet: Any,
+    key: Any,
+    tunnel: Any,
+    pair: Any,
+    session: Any,
+) -> Any:
+    """Return (slot, direction of the packet in that flow, NIL), or (NIL, 0, surplus).
+
+    `surplus` is a flow that has to be ended first, where the packet opens one more of its 5-tuple
+    than `MAX_TWINS`; else NIL.
+    """
     slot = buckets[np.int64(key & np.uint64(len(buckets) - 1))]
+    best, best_slot, best_direction, rivals = NO, np.int32(NIL), 0, 0
+    twins, last = 0, np.int32(NIL)
     while slot != NIL:
         row = slots[slot]
         if row.hash == key:
             flow = flows[slot]
-            if (
-                flow.protocol == packet.protocol
-                and flow.ip_version == packet.ip_version
-                and flow.domain == domain
-            ):
-                if (
-                    flow.src_lo == packet.src_lo
-                    and flow.dst_lo == packet.dst_lo
-                    and flow.src_port == packet.src_port
-                    and flow.dst_port == packet.dst_port
-                    and flow.src_hi == packet.src_hi
-                    and flow.dst_hi == packet.dst_hi
+            direction = side(flow, packet)
+            if direction >= 0:
+                degree = kinship(flow, direction, packet, tunnel, pair, session, partners)
+                if degree == SAME:
+                    return slot, direction, np.int32(NIL)
+                rivals += degree == best and degree != NO
+                if degree > best or (
+                    degree == best != NO and flow.last_ns > flows[best_slot].last_ns
                 ):
-                    return slot, 0
-                if (
-                    flow.src_lo == packet.dst_lo
-                    and flow.dst_lo == packet.src_lo
-                    and flow.src_port == packet.dst_port
-                    and flow.dst_port == packet.src_port
-                    and flow.src_hi == packet.dst_hi
-                    and flow.dst_hi == packet.src_hi
-                ):
-                    return slot, 1
+                    if degree > best:
+                        rivals = 0
+                    best, best_slot, best_direction = degree, slot, direction
+                twins += 1
+                last = slot
         slot = row.chain
-    return np.int32(NIL), 0
+    if best != NO:
+        counters[AMBIGUOUS] += rivals > 0
+        return best_slot, best_direction, np.int32(NIL)
+    return np.int32(NIL), 0, last if twins >= MAX_TWINS else np.int32(NIL)
 
 
 @inline_kernel
@@ -159,6 +169,7 @@ def release_slot(state: State, slot: Any) -> Any:
         while state.slots[before].chain != slot:
             before = state.slots[before].chain
         state.slots[before].chain = row.chain
+    row.hash = 0  # whoever remembers the slot sees that its flow is gone
     state.free[state.counters[FREE]] = slot
     state.counters[FREE] += 1
     state.counters[LIVE] -= 1

@@ -6,10 +6,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from veilwatch.flow import twice
+from veilwatch.flow.fragments import expect, follow
 from veilwatch.flow.heads import collect, hand_on, is_ready, wanted
-from veilwatch.flow.index import find, flow_hash, release_slot, take_slot, touch, tunnel_domain
+from veilwatch.flow.index import find, flow_hash, release_slot, side, take_slot, touch
 from veilwatch.flow.state import (
     CLOSING,
+    DUPLICATES,
     EVICTED,
     FREE,
     HEADS_OUT,
@@ -19,12 +22,14 @@ from veilwatch.flow.state import (
     OUT,
     State,
 )
-from veilwatch.flow.update import ACK, SYN, TCP, update
+from veilwatch.flow.tunnel import BARE, NONE, adopt, pair_of, session_of, tunnel_of
+from veilwatch.flow.update import ACK, SYN, TCP, show_tunnel, update
 from veilwatch.jit import inline_kernel, kernel
 from veilwatch.schema.flows import EndReason, TcpState
 from veilwatch.schema.packets import NONE8, Status
 
 _OK = int(Status.OK)
+_LATER_FRAGMENT = int(Status.LATER_FRAGMENT)
 _IDLE = int(EndReason.IDLE)
 _ACTIVE = int(EndReason.ACTIVE)
 _CLOSED = int(EndReason.CLOSED)
@@ -136,7 +141,7 @@ def clear(words: Any, slot: Any) -> Any:
 
 
 @inline_kernel
-def identify(flow: Any, packet: Any, domain: Any, reverse: Any) -> Any:
+def identify(flow: Any, packet: Any, reverse: Any) -> Any:
     """Write the identity of a new flow from its first packet."""
     if reverse:
         flow.src_hi = packet.dst_hi
@@ -145,10 +150,6 @@ def identify(flow: Any, packet: Any, domain: Any, reverse: Any) -> Any:
         flow.dst_lo = packet.src_lo
         flow.src_port = packet.dst_port
         flow.dst_port = packet.src_port
-        flow.outer_src_hi = packet.outer_dst_hi
-        flow.outer_src_lo = packet.outer_dst_lo
-        flow.outer_dst_hi = packet.outer_src_hi
-        flow.outer_dst_lo = packet.outer_src_lo
     else:
         flow.src_hi = packet.src_hi
         flow.src_lo = packet.src_lo
@@ -156,16 +157,27 @@ def identify(flow: Any, packet: Any, domain: Any, reverse: Any) -> Any:
         flow.dst_lo = packet.dst_lo
         flow.src_port = packet.src_port
         flow.dst_port = packet.dst_port
-        flow.outer_src_hi = packet.outer_src_hi
-        flow.outer_src_lo = packet.outer_src_lo
-        flow.outer_dst_hi = packet.outer_dst_hi
-        flow.outer_dst_lo = packet.outer_dst_lo
-    flow.domain = domain
     flow.protocol = packet.protocol
     flow.ip_version = packet.ip_version
     flow.icmp_type = packet.icmp_type
     flow.icmp_code = packet.icmp_code
+    show_end_points(flow, packet, reverse)
+
+
+@inline_kernel
+def show_end_points(flow: Any, packet: Any, reverse: Any) -> Any:
+    """Take over the tunnel around a packet, seen from the initiator."""
     flow.gtp_depth = packet.gtp_depth
+    if reverse:
+        flow.outer_src_hi = packet.outer_dst_hi
+        flow.outer_src_lo = packet.outer_dst_lo
+        flow.outer_dst_hi = packet.outer_src_hi
+        flow.outer_dst_lo = packet.outer_src_lo
+    else:
+        flow.outer_src_hi = packet.outer_src_hi
+        flow.outer_src_lo = packet.outer_src_lo
+        flow.outer_dst_hi = packet.outer_dst_hi
+        flow.outer_dst_lo = packet.outer_dst_lo
 
 
 @inline_kernel
@@ -181,7 +193,7 @@ def start(flow: Any, packet: Any, counters: Any) -> Any:
 
 
 @inline_kernel
-def open_flow(state: State, packet: Any, domain: Any, key: Any) -> Any:
+def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> Any:
     """Make a flow for a packet that belongs to none; return (slot, direction of the packet)."""
     slot = take_slot(state, key)
     clear(state.flow_words, slot)
@@ -190,7 +202,7 @@ def open_flow(state: State, packet: Any, domain: Any, key: Any) -> Any:
     syn = packet.protocol == TCP and flags & SYN != 0
     # Only a responder sends SYN+ACK, so its receiver is the initiator even when the SYN was missed.
     reverse = syn and flags & ACK != 0
-    identify(flow, packet, domain, reverse)
+    identify(flow, packet, reverse)
     start(flow, packet, state.counters)
     flow.parent_id = flow.flow_id
     for direction in range(2):
@@ -203,8 +215,13 @@ def open_flow(state: State, packet: Any, domain: Any, key: Any) -> Any:
         flow.syn_seq = packet.tcp_seq
     elif packet.protocol == TCP:
         flow.tcp_state = _MIDSTREAM_BIT
+    direction = 1 if reverse else 0
+    flow.pair = pair
+    flow.tunnel[direction] = tunnel
+    # Outside tunnels the way back is known; of a tunnel's it is learned.
+    flow.tunnel[1 - direction] = BARE if tunnel == BARE else NONE
     state.slots[slot].head_done = 0
-    return slot, 1 if reverse else 0
+    return slot, direction
 
 
 @inline_kernel
@@ -220,7 +237,8 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     flow.src_hi, flow.src_lo = old.src_hi, old.src_lo
     flow.dst_hi, flow.dst_lo = old.dst_hi, old.dst_lo
     flow.src_port, flow.dst_port = old.src_port, old.dst_port
-    flow.domain = old.domain
+    flow.session = old.session
+    flow.pair, flow.alternate = old.pair, old.alternate
     flow.outer_src_hi, flow.outer_src_lo = old.outer_src_hi, old.outer_src_lo
     flow.outer_dst_hi, flow.outer_dst_lo = old.outer_dst_hi, old.outer_dst_lo
     flow.protocol = old.protocol
@@ -234,6 +252,10 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     for direction in range(2):
         flow.seq_known[direction] = old.seq_known[direction]
         flow.next_seq[direction] = old.next_seq[direction]
+        flow.hole_start[direction] = old.hole_start[direction]
+        flow.hole_end[direction] = old.hole_end[direction]
+        flow.tunnel[direction] = old.tunnel[direction]
+        flow.moved[direction] = old.moved[direction]
         flow.vlan[direction] = old.vlan[direction]
         flow.teid[direction] = old.teid[direction]
         flow.qfi[direction] = old.qfi[direction]
@@ -270,11 +292,42 @@ def is_closed(flow: Any) -> Any:
     return flow.tcp_state & _FINS == _FINS or flow.tcp_state & _RST_BIT != 0
 
 
+@inline_kernel
+def count_copy(state: State, slot: Any, packet: Any, pair: Any) -> Any:
+    """Count a packet that was metered before, and learn from the other place where it was seen."""
+    state.counters[DUPLICATES] += 1
+    flow = state.flows[slot]
+    direction = side(flow, packet)
+    if direction < 0:
+        return
+    packet.flow_id = flow.flow_id
+    flow.duplicates[direction] += np.uint32(1)
+    if pair != flow.pair and flow.alternate == NONE:
+        flow.alternate = pair
+    if packet.gtp_depth != 0:
+        if flow.teid[direction] == 0:
+            show_tunnel(flow, direction, packet)
+        if flow.gtp_depth == 0:
+            show_end_points(flow, packet, direction == 1)
+
+
 @kernel
 def meter_block(
-    state: State, buffer: Any, packets: Any, begin: Any, seed: Any, timeouts: Any
+    state: State,
+    buffer: Any,
+    packets: Any,
+    begin: Any,
+    seed: Any,
+    timeouts: Any,
+    bound: Any,
+    sessions: Any,
 ) -> Any:
     """Meter packets from row `begin` on.
+
+    Parameters
+    ----------
+    bound, sessions
+        Tunnels that control traffic announced, and their sessions: see `tunnel.session_table`.
 
     Returns
     -------
@@ -283,12 +336,15 @@ def meter_block(
         when all were.
     """
     flows, slots, buckets, ends = state.flows, state.slots, state.buckets, state.ends
-    sequences, counters = state.sequences, state.counters
+    sequences, counters, partners = state.sequences, state.counters, state.partners
     most_flows = len(state.out_flows)
     most_heads = len(state.out_heads) - MAX_HEADS_PER_PACKET
+    controlled = len(sessions) > 0
     for i in range(begin, len(packets)):
         packet = packets[i]
         if packet.status != _OK:
+            if packet.status == _LATER_FRAGMENT:
+                follow(state, buffer, packet)
             continue
         now = packet.ts_ns
         if is_due(flows, ends, now, timeouts) and not expire(state, now, timeouts):
@@ -296,9 +352,24 @@ def meter_block(
         if counters[OUT] == most_flows or counters[HEADS_OUT] > most_heads:
             return i
 
-        domain = tunnel_domain(packet)
-        key = flow_hash(packet, domain, seed)
-        slot, direction = find(buckets, slots, flows, packet, domain, key)
+        wide, here, there = tunnel_of(packet, seed)
+        tunnel, pair = np.uint32(wide), pair_of(wide, here, there)
+        session = np.int64(0)
+        if controlled and tunnel != BARE:
+            session = session_of(bound, sessions, wide)
+        key = flow_hash(packet, seed)
+
+        value = twice.content(buffer, packet, key)
+        path = twice.way(packet, wide, here)
+        memory = twice.seen_at(state.seen, value)
+        if twice.is_copy(memory, slots, flows, packet, value, path, wide, here, there):
+            memory.copied = memory.way == path
+            count_copy(state, memory.slot, packet, pair)
+            continue
+
+        slot, direction, surplus = find(
+            buckets, slots, flows, counters, partners, packet, key, tunnel, pair, session
+        )
         if slot != NIL:
             flow = flows[slot]
             which = slots[slot].list
@@ -311,13 +382,23 @@ def meter_block(
             elif now - flow.first_ns > timeouts.active:
                 emit(state, slot, _ACTIVE)
                 continue_flow(state, slot, packet)
+        elif surplus != NIL:
+            end(state, surplus, _EVICTED)
+            counters[EVICTED] += 1
         if slot == NIL:
             if counters[FREE] == 0:
                 evict(state)
-            slot, direction = open_flow(state, packet, domain, key)
+            slot, direction = open_flow(state, packet, key, tunnel, pair)
 
         flow = flows[slot]
         packet.flow_id = flow.flow_id
+        if session != 0:
+            flow.session = session
+        if flow.tunnel[direction] != tunnel or flow.pair != pair:
+            adopt(flow, direction, tunnel, pair, partners)
+        twice.remember(memory, flow, packet, value, path, wide, here, there, slot)
+        if packet.fragment_key != 0:
+            expect(state, slot, direction, packet)
         update(flow, sequences[slot], direction, buffer, packet)
         row = slots[slot]
         if packet.payload_length > 0 and row.head_done == 0:

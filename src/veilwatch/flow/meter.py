@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +13,11 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.flow import kernel
 from veilwatch.flow.index import reindex
 from veilwatch.flow.state import (
+    AMBIGUOUS,
     DATA_OUT,
+    DUPLICATES,
     EVICTED,
+    FRAGMENTS_OF_FLOWS,
     FREE,
     HEADS_CUT,
     HEADS_OUT,
@@ -25,10 +28,13 @@ from veilwatch.flow.state import (
     joined,
     new_state,
 )
+from veilwatch.flow.tunnel import session_table
 from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, FlowBatch, HeadBatch
 from veilwatch.schema.packets import PacketBatch
 
 SECOND_NS = 1_000_000_000
+
+_NO_SESSIONS: Final = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
 FIRST_CAPACITY: Final = 4096
 """Flows that an empty table has room for; it doubles whenever a batch could fill it."""
@@ -116,7 +122,8 @@ class FlowMeter:
         )
         capacity = min(FIRST_CAPACITY, config.max_flows)
         self._state = new_state(capacity, config.max_heads, config.sequence_length)
-        self._seed = np.uint64(int.from_bytes(os.urandom(8), "little"))
+        self._seed = np.uint64(secrets.randbits(64))
+        self._sessions = _NO_SESSIONS
         self._flows: list[FlowBatch] = []
         self._heads: list[HeadBatch] = []
         self._pending = 0
@@ -143,6 +150,21 @@ class FlowMeter:
         return int(self._state.counters[EVICTED])
 
     @property
+    def duplicates(self) -> int:
+        """Packets that were seen a second time and counted once."""
+        return int(self._state.counters[DUPLICATES])
+
+    @property
+    def fragments(self) -> int:
+        """Later IP fragments that were counted to their flow."""
+        return int(self._state.counters[FRAGMENTS_OF_FLOWS])
+
+    @property
+    def ambiguous(self) -> int:
+        """Packets that could as well have belonged to another flow of their 5-tuple."""
+        return int(self._state.counters[AMBIGUOUS])
+
+    @property
     def heads_cut(self) -> int:
         """Handshakes that were handed on early because every buffer was in use."""
         return int(self._state.counters[HEADS_CUT])
@@ -153,10 +175,26 @@ class FlowMeter:
         begin = 0
         while begin < len(batch):
             begin = kernel.meter_block(
-                self._state, batch.buffer, batch.packets, begin, self._seed, self._timeouts
+                self._state,
+                batch.buffer,
+                batch.packets,
+                begin,
+                self._seed,
+                self._timeouts,
+                *self._sessions,
             )
             if begin < len(batch):
                 self._drain()
+
+    def bind(self, tunnels: npt.NDArray[np.void]) -> None:
+        """Say which tunnels belong to which session from now on.
+
+        Parameters
+        ----------
+        tunnels
+            Array of `veilwatch.schema.sessions.SESSION_DTYPE`: every F-TEID that is valid now.
+        """
+        self._sessions = session_table(tunnels, self._seed) if len(tunnels) else _NO_SESSIONS
 
     def finish(self) -> None:
         """End every live flow: the input is over."""

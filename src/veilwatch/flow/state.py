@@ -1,7 +1,7 @@
 """The meter's memory: one structured row per live flow, an index, two age lists, a head pool.
 
 Everything is an array that kernels change in place. Rows are handed out from a free list and
-found by a hash of the 5-tuple and tunnel domain; each live flow is in exactly one of two
+found by a hash of the 5-tuple; each live flow is in exactly one of two
 doubly-linked lists, ordered by when it was last touched: open flows and closing TCP flows. The
 buffers of the head pool that are in use are in a third, ordered by when they were taken.
 """
@@ -35,7 +35,21 @@ HEADS_FREE: Final = 5
 HEADS_CUT: Final = 6
 EVICTED: Final = 7
 DATA_OUT: Final = 8
-COUNTERS: Final = 9
+DUPLICATES: Final = 9
+AMBIGUOUS: Final = 10
+ORPHANS: Final = 11
+FRAGMENTS_OF_FLOWS: Final = 12
+COUNTERS: Final = 13
+
+SEEN: Final = 1 << 14
+"""Packets remembered to know their copies by, a power of two: at 300,000 packets a second as many
+as come in 50 ms, and as much as stays in the second-level cache."""
+
+FRAGMENTS: Final = 1 << 10
+"""First fragments remembered, a power of two."""
+
+PARTNERS: Final = 1 << 16
+"""Tunnels whose other direction is remembered, a power of two: a direct-mapped table of 512 KiB."""
 
 OUT_FLOWS: Final = 4096
 """Finished flows held before Python has to take them."""
@@ -56,6 +70,40 @@ SLOT_DTYPE: Final = np.dtype(
     align=True,
 )
 """What the index knows of a row, apart from the record so that a walk touches little memory."""
+
+SEEN_DTYPE: Final = np.dtype(
+    [
+        ("content", np.uint64),
+        ("ts_ns", np.int64),
+        ("way", np.uint32),
+        ("tunnel", np.uint32),
+        ("here", np.uint32),  # hashes of the tunnel's end points
+        ("there", np.uint32),
+        ("slot", np.int32),
+        ("parent", np.uint32),  # low half of the flow's `parent_id`: whether it is still the same
+        ("copied", np.uint8),
+    ],
+    align=True,
+)
+"""A packet by which a copy of it will be known."""
+
+FRAGMENT_DTYPE: Final = np.dtype(
+    [
+        ("key", np.uint64),
+        ("ts_ns", np.int64),
+        ("flow_id", np.int64),  # of the record in `slot`: whether it is still the same
+        ("before", np.int64),  # bytes of the fragmented packet's data before the flow's payload
+        ("slot", np.int32),
+        ("tcp_seq", np.uint32),  # of the first payload byte
+        ("direction", np.uint8),
+        ("inner", np.uint8),  # whether the innermost packet was fragmented, not its tunnel
+    ],
+    align=True,
+)
+"""A first fragment, by which later ones find their flow."""
+
+PARTNER_DTYPE: Final = np.dtype([("tunnel", np.uint32), ("partner", np.uint32)])
+"""Two tunnels that carried one flow."""
 
 POOL_DTYPE: Final = np.dtype(
     [
@@ -102,6 +150,12 @@ class State(NamedTuple):
         int32, shape (heads,): stack of free pool rows.
     counters
         int64, shape (COUNTERS,).
+    seen
+        `SEEN_DTYPE`, shape (SEEN,), by content.
+    fragments
+        `FRAGMENT_DTYPE`, shape (FRAGMENTS,), by key.
+    partners
+        `PARTNER_DTYPE`, shape (PARTNERS,), by tunnel.
     out_flows, out_words, out_sequences
         Finished flows waiting to be taken, like `flows`, `flow_words` and `sequences`. Sequences
         not in use are zero.
@@ -119,6 +173,9 @@ class State(NamedTuple):
     pool: npt.NDArray[np.void]
     pool_free: npt.NDArray[np.int32]
     counters: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.void]
+    fragments: npt.NDArray[np.void]
+    partners: npt.NDArray[np.void]
     out_flows: npt.NDArray[np.void]
     out_words: npt.NDArray[np.uint64]
     out_sequences: npt.NDArray[np.void]
@@ -147,6 +204,9 @@ def new_state(capacity: int, heads: int, sequence_length: int) -> State:
         pool=np.zeros(heads, POOL_DTYPE),
         pool_free=np.arange(heads - 1, -1, -1, dtype=np.int32),
         counters=counters,
+        seen=np.zeros(SEEN, SEEN_DTYPE),
+        fragments=np.zeros(FRAGMENTS, FRAGMENT_DTYPE),
+        partners=np.zeros(PARTNERS, PARTNER_DTYPE),
         out_flows=out_flows,
         out_words=_words(out_flows),
         out_sequences=np.zeros((OUT_FLOWS, sequence_length), SEQUENCE_DTYPE),

@@ -35,7 +35,7 @@ def measure_table(batch: FlowBatch) -> pl.DataFrame:
         for name in (
             *("flow_id", "parent_id", "source", "first_number", "first_ns", "last_ns"),
             *("src_port", "dst_port", "protocol", "ip_version", "icmp_type", "icmp_code"),
-            *("gtp_depth", "tcp_state", "end_reason", "pauses", "turns"),
+            *("gtp_depth", "handovers", "session", "tcp_state", "end_reason", "pauses", "turns"),
         )
     }
     tunnelled = pl.Series(records["gtp_depth"] > 0)
@@ -76,6 +76,7 @@ def _directed(records: npt.NDArray[np.void], d: int) -> dict[str, Values]:
             *("packets", "bytes", "payload_packets", "payload_bytes", "size_min", "size_max"),
             *("payload_max", "first_payload", "window_first", "window_min", "window_max"),
             *("zero_windows", "mss", "wscale", "ttl", "retransmissions", "out_of_order"),
+            *("stream_bytes", "keep_alives", "duplicates", "fragments"),
             *("bursts", "burst_max_bytes", "vlan", "teid", "qfi"),
         )
     }

@@ -81,6 +81,14 @@ def update_time(flow: Any, direction: Any, now: Any) -> Any:
 
 
 @inline_kernel
+def show_tunnel(flow: Any, direction: Any, packet: Any) -> Any:
+    """Take over what a packet's tunnel tells about its direction."""
+    flow.teid[direction] = packet.gtp_teid
+    flow.qfi[direction] = packet.gtp_qfi
+    flow.gtp_pdu_type[direction] = packet.gtp_pdu_type
+
+
+@inline_kernel
 def update_size(flow: Any, direction: Any, packet: Any) -> Any:
     """Update counts and sizes."""
     size = packet.ip_length
@@ -88,9 +96,8 @@ def update_size(flow: Any, direction: Any, packet: Any) -> Any:
         flow.size_min[direction] = size
         flow.ttl[direction] = packet.ttl
         flow.vlan[direction] = packet.vlan
-        flow.teid[direction] = packet.gtp_teid
-        flow.qfi[direction] = packet.gtp_qfi
-        flow.gtp_pdu_type[direction] = packet.gtp_pdu_type
+        if packet.gtp_depth != 0:
+            show_tunnel(flow, direction, packet)
     flow.packets[direction] += np.uint32(1)
     flow.bytes[direction] += np.uint64(size)
     flow.size_min[direction] = min(flow.size_min[direction], size)
@@ -125,11 +132,7 @@ def update_burst(flow: Any, direction: Any, payload: Any) -> Any:
 
 @inline_kernel
 def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
-    """Update flags, windows, sequence numbers and connection state; return True for old bytes.
-
-    Payload that lies wholly before the next expected byte is a retransmission, payload that
-    starts past it is out of order; a keep-alive probe (RFC 9293 cl. 3.8.4) is neither.
-    """
+    """Update flags, windows, sequence numbers and connection state; return True for old bytes."""
     flags = np.int64(packet.tcp_flags)
     counts = flow.flag_counts
     for bit in range(8):
@@ -163,27 +166,73 @@ def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
         state |= _RST_BIT
     flow.tcp_state = state
 
+    return update_stream(flow, direction, packet, flags)
+
+
+@inline_kernel
+def update_stream(flow: Any, direction: Any, packet: Any, flags: Any) -> Any:
+    """Tell new bytes from old ones by sequence number; return True for old ones.
+
+    Payload past the next expected byte leaves a hole and is out of order, and so is what fills the
+    hole; what lies wholly before the next expected byte otherwise is a retransmission. A keep-alive
+    probe (RFC 9293 cl. 3.8.4) repeats at most the last byte and is neither. Of several holes the
+    first is remembered.
+    """
     payload = np.int64(packet.payload_length)
     span = payload + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
     after = np.uint32((np.int64(packet.tcp_seq) + span) & 0xFFFFFFFF)
-    old_bytes = False
     if flow.seq_known[direction] == 0:
         # A RST may carry any sequence number: it does not start the count.
         if not flags & RST:
             flow.seq_known[direction] = 1
             flow.next_seq[direction] = after
+        flow.stream_bytes[direction] += np.uint64(payload)
         return False
+    expected = flow.next_seq[direction]
+    ahead = seq_distance(packet.tcp_seq, expected)
+    if ahead == -1 and payload <= 1 and not flags & (SYN | FIN | RST):
+        flow.keep_alives[direction] += np.uint32(1)
+        return False
+    beyond = seq_distance(after, expected)
+    old_bytes = False
     if payload > 0:
-        ahead = seq_distance(packet.tcp_seq, flow.next_seq[direction])
-        keep_alive = ahead == -1 and payload == 1
-        if ahead < 0 and seq_distance(after, flow.next_seq[direction]) <= 0 and not keep_alive:
-            flow.retransmissions[direction] += np.uint32(1)
-            old_bytes = True
-        elif ahead > 0:
-            flow.out_of_order[direction] += np.uint32(1)
-    if span > 0 and seq_distance(after, flow.next_seq[direction]) > 0:
+        if ahead >= 0:
+            flow.stream_bytes[direction] += np.uint64(payload)
+            if ahead > 0:
+                flow.out_of_order[direction] += np.uint32(1)
+                if flow.hole_start[direction] == flow.hole_end[direction]:
+                    flow.hole_start[direction] = expected
+                    flow.hole_end[direction] = packet.tcp_seq
+        else:
+            new = fill_hole(flow, direction, packet, payload)
+            if new > 0:
+                flow.out_of_order[direction] += np.uint32(1)
+            elif beyond <= 0:
+                flow.retransmissions[direction] += np.uint32(1)
+                old_bytes = True
+            flow.stream_bytes[direction] += np.uint64(new + min(max(beyond, 0), payload))
+    if span > 0 and beyond > 0:
         flow.next_seq[direction] = after
     return old_bytes
+
+
+@inline_kernel
+def fill_hole(flow: Any, direction: Any, packet: Any, payload: Any) -> Any:
+    """Return how many bytes of a packet lie in the hole, and make the hole smaller.
+
+    Where they lie in its middle, what is behind them is given up.
+    """
+    start, end = flow.hole_start[direction], flow.hole_end[direction]
+    length = seq_distance(end, start)
+    first = max(seq_distance(packet.tcp_seq, start), 0)
+    last = min(seq_distance(packet.tcp_seq, start) + payload, length)
+    if last <= first:
+        return 0
+    if first == 0:
+        flow.hole_start[direction] = np.uint32((np.int64(start) + last) & 0xFFFFFFFF)
+    else:
+        flow.hole_end[direction] = np.uint32((np.int64(start) + first) & 0xFFFFFFFF)
+    return last - first
 
 
 @inline_kernel
@@ -217,10 +266,27 @@ def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -
     old_bytes = False
     if packet.protocol == TCP:
         old_bytes = update_tcp(flow, direction, packet)
+    else:
+        flow.stream_bytes[direction] += np.uint64(packet.payload_length)
     gap_flow = update_time(flow, direction, packet.ts_ns)
     update_size(flow, direction, packet)
     if packet.payload_length > 0:
         update_burst(flow, direction, packet.payload_length)
         if flow.prefix_used[direction] < PREFIX_BYTES and not old_bytes:
             update_prefix(flow, direction, buffer, packet)
+    update_sequence(sequence, flow, direction, packet, gap_flow)
+
+
+@inline_kernel
+def update_fragment(flow: Any, sequence: Any, direction: Any, packet: Any, end: Any) -> Any:
+    """Apply a later fragment of the inner packet; `end` is the sequence number after its data."""
+    flow.stream_bytes[direction] += np.uint64(packet.payload_length)
+    if flow.protocol == TCP and flow.seq_known[direction]:
+        after = np.uint32(end & 0xFFFFFFFF)
+        if seq_distance(after, flow.next_seq[direction]) > 0:
+            flow.next_seq[direction] = after
+    gap_flow = update_time(flow, direction, packet.ts_ns)
+    update_size(flow, direction, packet)
+    if packet.payload_length > 0:
+        update_burst(flow, direction, packet.payload_length)
     update_sequence(sequence, flow, direction, packet, gap_flow)

@@ -65,7 +65,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("src_lo", np.uint64),
         ("dst_hi", np.uint64),
         ("dst_lo", np.uint64),
-        ("domain", np.uint64),  # tunnel domain that separates equal 5-tuples, 0 untunnelled
+        ("tunnel", np.uint32, (2,)),  # hash of each direction's F-TEID, see flow/tunnel.py
         ("first_ns", np.int64),
         ("last_ns", np.int64),
         ("src_port", np.uint16),
@@ -80,7 +80,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("packets", np.uint32, (2,)),
         ("payload_packets", np.uint32, (2,)),
         ("next_seq", np.uint32, (2,)),
-        ("syn_seq", np.uint32),  # of the SYN that opened the flow
+        ("pair", np.uint32),  # hash of the two end points of the flow's tunnels
         ("sequence_used", np.uint16),
         ("seq_known", np.uint8, (2,)),
         #
@@ -122,11 +122,21 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("pause_sumsq", np.float64),  # s²
         ("pauses", np.uint32),
         ("source", np.uint32),
+        ("session", np.int64),  # number of the subscriber's session, 0 unknown
+        ("stream_bytes", np.uint64, (2,)),  # payload without what was sent before
+        ("syn_seq", np.uint32),  # of the SYN that opened the flow
+        ("alternate", np.uint32),  # end points of a second place where the flow was seen
+        ("hole_start", np.uint32, (2,)),  # sequence numbers that are missing, equal for none
+        ("hole_end", np.uint32, (2,)),
         ("bursts", np.uint32, (2,)),
         ("retransmissions", np.uint32, (2,)),
         ("out_of_order", np.uint32, (2,)),
+        ("keep_alives", np.uint32, (2,)),
+        ("duplicates", np.uint32, (2,)),  # copies of packets that were counted before
+        ("fragments", np.uint32, (2,)),  # IP fragments after the first
         ("zero_windows", np.uint32, (2,)),
         ("teid", np.uint32, (2,)),  # as the first packet of the direction showed it
+        ("handovers", np.uint16),
         ("window_first", np.uint16, (2,)),
         ("mss", np.uint16, (2,)),
         ("vlan", np.uint16, (2,)),  # as the first packet of the direction showed it
@@ -134,13 +144,14 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("ttl", np.uint8, (2,)),  # of the first packet of the direction
         ("qfi", np.uint8, (2,)),  # as the first packet of the direction showed it
         ("gtp_pdu_type", np.uint8, (2,)),
+        ("moved", np.uint8, (2,)),  # whether a handover makes a new tunnel likely
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
         ("prefix", np.uint8, (2, PREFIX_BYTES)),
     ],
     align=True,
 )
-"""Everything the meter knows about one flow, 784 bytes, in the order that is fastest."""
+"""Everything the meter knows about one flow, 872 bytes, in the order that is fastest."""
 
 SEQUENCE_DTYPE: Final = np.dtype(
     [
@@ -260,6 +271,8 @@ IDENTITY_COLUMNS: Final = [
     ),
     Column("outer_src_ip", pl.String, "", "Tunnel end point that sent the first packet, '' none"),
     Column("outer_dst_ip", pl.String, "", "Tunnel end point that received it, '' none"),
+    Column("handovers", pl.UInt16, "", "Moves of the flow to another tunnel end point"),
+    Column("session", pl.Int64, "", "Session by control traffic, 0 unknown"),
     Column("tcp_state", pl.UInt8, "", "Bits of TcpState seen"),
     Column("end_reason", pl.UInt8, "", "An EndReason"),
 ]
@@ -290,7 +303,11 @@ MEASURE_COLUMNS: Final = [
     *_pair("wscale", pl.UInt8, "", "Window scale option of the SYN, 255 none"),
     *_pair("ttl", pl.UInt8, "", "TTL or hop limit of the first packet"),
     *_pair("retransmissions", pl.UInt32, "packets", "Payload packets that repeat old bytes"),
-    *_pair("out_of_order", pl.UInt32, "packets", "Payload packets that arrive past a hole"),
+    *_pair("out_of_order", pl.UInt32, "packets", "Payload packets past a hole, or filling it"),
+    *_pair("stream_bytes", pl.UInt64, "bytes", "Payload without what TCP sent before"),
+    *_pair("keep_alives", pl.UInt32, "packets", "TCP keep-alive probes"),
+    *_pair("duplicates", pl.UInt32, "packets", "Copies seen in two places; counted nowhere else"),
+    *_pair("fragments", pl.UInt32, "packets", "IP fragments after the first"),
     *_pair("bursts", pl.UInt32, "", "Runs of payload packets without a turn or a pause of 1 s"),
     *_pair("burst_max_bytes", pl.UInt64, "bytes", "Payload of the largest such run"),
     *[

@@ -100,7 +100,9 @@ PACKET_DTYPE: Final = np.dtype(
         ("number", np.int64),
         ("flow_id", np.int64),  # of the flow that the meter put it into, 0 none or not yet
         ("ip_offset", np.int64),  # of the innermost IP header in the block's buffer
-        ("payload_offset", np.int64),  # of the transport payload in the block's buffer
+        ("payload_offset", np.int64),  # of the transport payload (a later fragment's data) there
+        ("fragment_key", np.uint64),  # the same for all fragments of one IP packet, 0 whole
+        ("fragment_start", np.int64),  # where the data of the fragmented IP packet begins there
         ("ip_length", np.uint32),  # of the innermost IP packet, from its header, with header
         ("payload_length", np.uint32),  # of the transport payload, from the IP length
         ("payload_captured", np.uint32),  # how much of it the capture holds
@@ -109,6 +111,7 @@ PACKET_DTYPE: Final = np.dtype(
         ("gtp_teid", np.uint32),  # innermost GTP-U TEID, 0 outside GTP
         ("gtp_extensions", np.uint32),  # types of the first 4 extension headers, first lowest
         ("ip_id", np.uint32),  # IPv4 identification or IPv6 fragment identification
+        ("fragment_offset", np.uint32),  # of a later fragment's data in its IP packet, bytes
         ("source", np.uint32),  # index into CaptureReport.files
         ("wire_length", np.uint32),  # whole frame on the wire
         ("src_port", np.uint16),  # 0 where the protocol has none
@@ -116,6 +119,7 @@ PACKET_DTYPE: Final = np.dtype(
         ("tcp_flags", np.uint16),  # 8 flag bits, CWR highest; NS as bit 8
         ("tcp_window", np.uint16),
         ("tcp_mss", np.uint16),  # of a SYN, 0 without the option
+        ("checksum", np.uint16),  # of TCP, UDP, ICMP as it stands
         ("vlan", np.uint16),  # innermost 802.1Q identifier, 0 untagged
         ("status", np.uint8),  # a Status
         ("ip_version", np.uint8),
@@ -130,7 +134,8 @@ PACKET_DTYPE: Final = np.dtype(
         ("gtp_qfi", np.uint8),  # of the PDU session container, NONE8 without
         ("gtp_pdu_type", np.uint8),  # 0 downlink, 1 uplink, NONE8 without container
         ("gtp_extension_count", np.uint8),
-        ("fragment", np.uint8),  # 0 whole, 1 first fragment, 2 later (innermost IP packet)
+        ("fragment", np.uint8),  # 0 whole, 1 first fragment, 2 later (innermost IP packet); the
+        # fragment_ fields also tell of an outer packet whose first fragment this is
     ],
     align=True,
 )

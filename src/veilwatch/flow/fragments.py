@@ -1,0 +1,70 @@
+"""Fragments after the first: they name no ports, so the first one has to say whose they are.
+
+Fragments of the inner packet are packets of the flow. Those of an outer datagram (GTP-U over a
+link with too small an MTU) only carry the rest of a packet that the first one announced whole. The
+bytes of both take their place in a handshake that is being collected. One that comes before its
+first is counted and no more.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from veilwatch.flow.heads import place_at
+from veilwatch.flow.index import touch
+from veilwatch.flow.state import FRAGMENTS, FRAGMENTS_OF_FLOWS, ORPHANS, State
+from veilwatch.flow.update import SYN, update_fragment
+from veilwatch.jit import inline_kernel
+
+MAX_AGE_NS: Final = 30_000_000_000
+"""How long later fragments are expected: as long as Linux waits for them (ipfrag_time);
+identifications come again after that."""
+
+
+@inline_kernel
+def fragment_row(fragments: Any, packet: Any) -> Any:
+    """Return the row where the first fragment of a packet is remembered."""
+    return fragments[np.int64(packet.fragment_key >> np.uint64(8)) & (FRAGMENTS - 1)]
+
+
+@inline_kernel
+def expect(state: State, slot: Any, direction: Any, packet: Any) -> Any:
+    """Remember a first fragment, whose flow is known."""
+    row = fragment_row(state.fragments, packet)
+    row.key = packet.fragment_key
+    row.ts_ns = packet.ts_ns
+    row.flow_id = state.flows[slot].flow_id
+    row.slot = slot
+    row.direction = direction
+    row.inner = packet.fragment
+    row.before = packet.payload_offset - packet.fragment_start
+    row.tcp_seq = (np.int64(packet.tcp_seq) + (1 if packet.tcp_flags & SYN else 0)) & 0xFFFFFFFF
+
+
+@inline_kernel
+def follow(state: State, buffer: Any, packet: Any) -> Any:
+    """Count a later fragment to its flow."""
+    row = fragment_row(state.fragments, packet)
+    slot = row.slot
+    if (
+        row.key != packet.fragment_key
+        or abs(packet.ts_ns - row.ts_ns) > MAX_AGE_NS
+        or state.slots[slot].hash == 0
+        or state.flows[slot].flow_id != row.flow_id
+    ):
+        state.counters[ORPHANS] += 1
+        return
+    state.counters[FRAGMENTS_OF_FLOWS] += 1
+    flow = state.flows[slot]
+    direction = np.int64(row.direction)
+    packet.flow_id = flow.flow_id
+    flow.fragments[direction] += np.uint32(1)
+    position = np.int64(packet.fragment_offset) - row.before
+    if row.inner:
+        end = np.int64(row.tcp_seq) + position + np.int64(packet.payload_length)
+        update_fragment(flow, state.sequences[slot], direction, packet, end)
+        touch(state.slots, state.ends, slot, state.slots[slot].list)
+    if position > 0:
+        place_at(state, slot, direction, buffer, packet, np.int64(row.tcp_seq) + position)
