@@ -15,6 +15,7 @@ from tests.capture import build
 from veilwatch.capture import PcapngWriter, PcapWriter, open_captures
 from veilwatch.capture.clock import MAX_TIME_NS
 from veilwatch.errors import OutputError
+from veilwatch.files import PendingFile
 from veilwatch.schema.packets import MAX_CAPTURED
 
 RANDOM = random.Random(3)
@@ -122,7 +123,8 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     writer = PcapngWriter(path)
-    monkeypatch.setattr(writer._stream, "write", FullDisk().write, raising=False)
+    assert isinstance(writer._target, PendingFile)
+    monkeypatch.setattr(writer._target.stream, "write", FullDisk().write, raising=False)
     with pytest.raises(OutputError, match=r"a: cannot write: No space left on device"):
         writer.write(1, b"abc")
     writer.close()
