@@ -94,6 +94,7 @@ class Grouping:
         self._wanted = selection.expression()
         self._most = most
         self._taken: dict[str, int] = {}
+        self._last_flow = 0
         self._known: pl.DataFrame | None = None
         self._flows: list[pl.Series] = []
         self._groups: list[pl.Series] = []
@@ -107,6 +108,8 @@ class Grouping:
             If the table lacks the column that parts the flows, or the expression of the
             selection cannot be computed.
         """
+        if frame.height:
+            self._last_flow = max(self._last_flow, int(frame["flow_id"].to_numpy().max()))
         try:
             frame = frame.filter(self._wanted)
         except pl.exceptions.PolarsError as error:
@@ -125,10 +128,9 @@ class Grouping:
 
         The group beyond those of the values themselves is `other`.
         """
-        flows = pl.concat(self._flows).to_numpy() if self._flows else np.empty(0, np.int64)
-        group_of = np.full(int(flows.max(initial=0)) + 1, UNWANTED, np.int32)
-        if self._groups:
-            group_of[flows] = pl.concat(self._groups).to_numpy()
+        group_of = np.full(self._last_flow + 1, UNWANTED, np.int32)
+        for flows, groups in zip(self._flows, self._groups, strict=True):
+            group_of[flows.to_numpy()] = groups.to_numpy()
         if group_of.max() == len(self.groups):
             self._name("other", f"{self.by} beyond the first {self._most:,}")
         return group_of
