@@ -465,7 +465,8 @@ def test_absurd_times_do_not_fit_a_pcap(tmp_path: Path) -> None:
 
 
 FIELDS = ("frame.time_epoch", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "ip.id", "ip.len",
-          "ipv6.plen", "ip.ttl", "udp.srcport", "tcp.srcport", "tcp.seq_raw")  # fmt: skip
+          "ipv6.plen", "ipv6.hlim", "ip.ttl", "udp.srcport", "tcp.srcport",
+          "tcp.seq_raw")  # fmt: skip
 
 
 def innermost(path: Path) -> list[tuple[str, ...]]:
@@ -486,8 +487,8 @@ def innermost(path: Path) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize(
     "name",
     ["gtp6_gtp_0x32-eb386b.pcap", "n3_example_2-5e6a87.pcap", "gtp7_ipv6-d1fae9.pcap",
-     "spgwu_ext_header_test-65a014.pcap.gz", "gtpingtp-378246.pcap", "5g-roaming-hr-210af8.pcapng.gz",
-     "gtp-u-34cd44.pcap"],
+     "spgwu_ext_header_test-65a014.pcap.gz", "gtpingtp-378246.pcap",
+     "5g-roaming-hr-210af8.pcapng.gz", "gtp-u-34cd44.pcap"],
 )  # fmt: skip
 def test_decapsulation_agrees_with_tshark(corpus_path: Path, tmp_path: Path, name: str) -> None:
     if not shutil.which("tshark"):

@@ -213,9 +213,9 @@ class ConnJson(Encoder):
     """One JSON object a line, as Zeek writes them: seconds as numbers, unset fields left out."""
 
     def write(self, frame: pl.DataFrame) -> None:
-        lines = conn_log(frame).with_columns(pl.col("ts", "duration") / 1e6)
-        for row in lines.iter_rows(named=True):
+        for row in conn_log(frame).iter_rows(named=True):
             known = {name: value for name, value in row.items() if value is not None}
+            known |= {name: known[name] / 1e6 for name in ("ts", "duration") if name in known}
             self._stream.write((json.dumps(known, separators=(",", ":")) + "\n").encode())
 
 

@@ -43,11 +43,12 @@ def conn_state() -> pl.Expr:
     ['SF', 'OTH']
     """
     state = pl.col("tcp_state").cast(pl.Int64)
-    synack = (state & TcpState.SYN_ACK) != 0
-    # A SYN that a responder sends without ACK answers one: both sides open at once.
-    syn = ((state & TcpState.SYN) != 0) & ((pl.col("fwd_syn") > 0) | ~synack)
+    syn, synack = (state & TcpState.SYN) != 0, (state & TcpState.SYN_ACK) != 0
+    # The bits know what an earlier record of a long connection saw, the counts what a new attempt
+    # after a RST has cleared.
+    fin_o = ((state & TcpState.FIN_FWD) != 0) | (pl.col("fwd_fin") > 0)
+    fin_r = ((state & TcpState.FIN_BWD) != 0) | (pl.col("bwd_fin") > 0)
     midstream_answer = ~synack & (pl.col("bwd_payload_packets") > 0)
-    fin_o, fin_r = pl.col("fwd_fin") > 0, pl.col("bwd_fin") > 0
     rst_o, rst_r = pl.col("fwd_rst") > 0, pl.col("bwd_rst") > 0
     tcp = (
         pl.when(fin_o & fin_r)
