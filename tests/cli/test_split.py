@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,9 @@ import pytest
 from tests.capture import build
 from tests.cli.helpers import veilwatch, write_capture
 from veilwatch.capture import PcapWriter, open_captures
+
+RECORD = 16 + 14 + 20 + 8 + 5
+"""Bytes of the last packet of `write_capture` in a pcap."""
 
 
 @pytest.fixture
@@ -121,7 +123,6 @@ def test_a_full_disk_is_one_line_and_finished_files_stay(tmp_path: Path) -> None
     assert result.returncode == 0, result.stderr
     refused(run("late", "--rotate-mb", "0.2"), "cannot write")
     assert list((tmp_path / "late").iterdir()) == []
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != limit[0]
 
 
 def test_interrupt_leaves_whole_files_only(capture: Path, tmp_path: Path) -> None:
@@ -133,10 +134,13 @@ def test_interrupt_leaves_whole_files_only(capture: Path, tmp_path: Path) -> Non
         stderr=subprocess.PIPE,
     )
     assert process.stdin is not None
-    process.stdin.write(capture.read_bytes())
-    process.stdin.flush()
+    data = capture.read_bytes()
+    process.stdin.write(data)
     for _ in range(1200):
-        if out.is_dir() and list(out.glob("*.pcapng")) and list(out.glob(".all*")):
+        # A capture that goes on: what a pipe has buffered is handed over with its next bytes.
+        process.stdin.write(data[-RECORD:])
+        process.stdin.flush()
+        if list(out.glob("*.pcapng")) and list(out.glob(".all*")):
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -145,4 +149,6 @@ def test_interrupt_leaves_whole_files_only(capture: Path, tmp_path: Path) -> Non
     assert b"Traceback" not in stderr
     left = sorted(out.iterdir())
     assert left and all(path.name.startswith("all_") for path in left)
-    assert packets(*left) == packets(capture)[: len(packets(*left))]
+    sent = packets(capture)
+    found = packets(*left)
+    assert found[: len(sent)] == sent[: len(found)] and set(found[len(sent) :]) <= {sent[-1]}

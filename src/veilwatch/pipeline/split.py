@@ -179,11 +179,11 @@ def split(
         no_flow = len(groups)
         groups = [*groups, Group("no-flow", "packets of no flow")]
 
-    make_folder(folder)
     files = GroupFiles(folder, groups, config.form, config.rotation, str(config))
     written = without_flow = unwanted = 0
     try:
         with reader() as second:
+            make_folder(folder)  # after the inputs were found, which may be around it
             cut = _Cutter(second.captures, config.decapsulate)
             for block, batch in second.packets():
                 ids = batch.packets["flow_id"]
