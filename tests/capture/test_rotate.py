@@ -123,6 +123,20 @@ def test_an_interruption_leaves_whole_files_only(
     assert [len(times(path)) for path in sorted(tmp_path.iterdir())] == [1, 1]
 
 
+def test_an_interruption_while_a_file_is_put_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), rotating(tmp_path, Rotation(seconds=1)) as writer:
+        writer.write(T0 * NS, b"frame")
+        writer.write((T0 + 1) * NS, b"frame")
+        monkeypatch.setattr("os.fsync", interrupted)
+        writer.write((T0 + 2) * NS, b"frame")
+    assert [len(times(path)) for path in sorted(tmp_path.iterdir())] == [1]
+
+
 def test_statistics_go_into_the_file_in_progress(tmp_path: Path) -> None:
     with rotating(tmp_path, Rotation(seconds=1)) as writer:
         writer.statistics(None, received=1, dropped=0)

@@ -132,9 +132,9 @@ class RotatingWriter:
         """Finish the file in progress."""
         if self._writer is None:
             return
-        writer, self._writer = self._writer, None
-        writer.close()
-        self.finished.append((writer.path, writer.packets))
+        self._writer.close()  # still known while it is put on disk: Ctrl-C comes most likely then
+        self.finished.append((self._writer.path, self._writer.packets))
+        self._writer = None
         while 0 < self._rotation.keep < len(self.finished):
             with suppress(FileNotFoundError):  # somebody else has tidied up
                 self.finished[0][0].unlink()

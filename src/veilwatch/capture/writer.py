@@ -172,6 +172,14 @@ class CaptureWriter(ABC):
         else:
             self.abandon()
 
+    def _begin(self, header: bytes) -> None:
+        """Write the header of the file; nobody else knows yet that it has to be removed."""
+        try:
+            self._put(header)
+        except BaseException:
+            self.abandon()
+            raise
+
     def _put(self, data: bytes) -> None:
         self._target.write(data)
         self.size += len(data)
@@ -228,7 +236,7 @@ class PcapngWriter(CaptureWriter):
         self._counted: dict[Interface, tuple[int, int]] = {}
         self._first_ns, self._last_ns = MAX_TIME_NS, MIN_TIME_NS
         super().__init__(target)
-        self._put(section)
+        self._begin(section)
 
     def write(
         self,
@@ -297,7 +305,7 @@ class PcapWriter(CaptureWriter):
     def __init__(self, target: str | Path | IO[bytes], *, link: int = 1) -> None:
         self._link = Interface(link).link
         super().__init__(target)
-        self._put(struct.pack("<IHHiIII", NANO_MAGIC, 2, 4, 0, 0, MAX_CAPTURED, link))
+        self._begin(struct.pack("<IHHiIII", NANO_MAGIC, 2, 4, 0, 0, MAX_CAPTURED, link))
 
     def write(
         self,
