@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.capture import build
 from tests.cli.helpers import veilwatch, write_capture
 from veilwatch.capture import PcapWriter, open_captures
+from veilwatch.cli.main import app
+from veilwatch.errors import VeilwatchError
 
 RECORD = 16 + 14 + 20 + 8 + 5
 """Bytes of the last packet of `write_capture` in a pcap."""
@@ -91,12 +94,28 @@ def test_wrong_input_is_one_line(capture: Path, tmp_path: Path) -> None:
     )
     refused(veilwatch("split", capture, "-o", tmp_path), "the folder is not empty")
     refused(veilwatch("split", capture, "-o", "/proc/none"), "/proc/none")
-    refused(veilwatch("split", capture, "-o", out, "--teid", "0x1ffffffff"), "not a TEID")
-    refused(veilwatch("split", capture, "-o", out, "--host", "example"), "not an IP address")
     refused(veilwatch("split", capture, "-o", out, "--where", "port = 1"), "docs/flows.md")
-    refused(veilwatch("split", capture, "-o", out, "--keep", "3"), "--keep", "--rotate-mb")
     refused(veilwatch("split", capture, "-o", out, "--by", "subscriber"), "no subscriber")
     assert veilwatch("split", capture, "-o", out, "--by", "moon").returncode == 2
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--teid", "0x1ffffffff"], "0x1ffffffff: not a TEID"),
+        (["--teid", "-1"], "-1: not a TEID"),
+        (["--teid", "abc"], "abc: not a TEID"),
+        (["--host", "example"], "example: not an IP address"),
+        (["--keep", "3"], "--keep: nothing is rotated"),
+    ],
+)
+def test_wrong_values_are_told_before_anything_is_read(
+    capture: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["split", str(capture), "-o", str(out), *options])
+    assert isinstance(result.exception, VeilwatchError) and words in str(result.exception)
     assert not out.exists()
 
 

@@ -60,10 +60,8 @@ COMPARED = ["id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "servic
             "orig_bytes", "resp_bytes", "conn_state", "local_orig", "local_resp", "history",
             "orig_pkts", "orig_ip_bytes", "resp_pkts", "resp_ip_bytes", "ip_proto"]  # fmt: skip
 
-FRAGMENTS = "Zeek puts outer fragments together and misses data; we count each first fragment"
+FRAGMENTS = "Zeek puts outer fragments together; we count each first fragment"
 LATE_LETTERS = "the FINs come after the packets that are kept one by one; no letter for a gap"
-NO_OUTER = "Zeek logs the tunnel's own connections, we only the flows inside"
-NO_TEREDO_FLOW = "Zeek takes Teredo for a connection, we look inside: IPv6 without next header"
 
 CAPTURES: list[tuple[str, str, int, dict[str, str]]] = [
     ("opt_header", "gtp6_gtp_0x32-eb386b.pcap", 1, {}),
