@@ -228,6 +228,8 @@ class _Cutter:
     ) -> Iterator[tuple[int, tuple[int, memoryview, int, Interface, Direction]]]:
         """Yield group, and what `GroupFiles.write` takes, of each packet that has a group."""
         rows = np.flatnonzero(chosen != UNWANTED)
+        # Group by group, each in its own order: a file is opened again once a block at most.
+        rows = rows[np.argsort(chosen[rows], kind="stable")]
         groups = chosen[rows].tolist()
         buffer = block.buffer.data
         records, packets = block.records[rows], batch.packets[rows]
