@@ -21,6 +21,98 @@ def output_error(path: Path, error: OSError) -> OutputError:
     )
 
 
+class PendingFile:
+    """A file that grows beside its place and is put there when it is whole.
+
+    Whoever writes many at a time can `suspend` some, so that they take no descriptor; the next
+    write opens them again at their end.
+
+    Parameters
+    ----------
+    path
+        Where the file is to appear. What stands there stays untouched until `commit`.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to or the disk is full, here or later.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        except OSError as error:
+            raise output_error(path, error) from error
+        self._temporary = Path(name)
+        self._stream: IO[bytes] | None = os.fdopen(handle, "wb")
+        self._over = False
+
+    @property
+    def stream(self) -> IO[bytes]:
+        """The stream to write to, at the end of what was written."""
+        if self._stream is None:
+            if self._over:
+                raise ValueError(f"{self.path} is no longer written to")
+            self._stream = self._temporary.open("ab")
+        return self._stream
+
+    def write(self, data: bytes) -> None:
+        """Append `data`; a file that cannot take it is given up."""
+        try:
+            self.stream.write(data)
+        except OSError as error:
+            self.abandon()
+            raise output_error(self.path, error) from error
+
+    def flush(self) -> None:
+        """Hand what was written to the system: another process can read it."""
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except OSError as error:
+            self.abandon()
+            raise output_error(self.path, error) from error
+
+    def suspend(self) -> None:
+        """Close the stream until the next write."""
+        self.flush()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def commit(self) -> None:
+        """Put the file in its place, on disk; harmless when done twice, or after `abandon`."""
+        if self._over:
+            return
+        try:
+            stream = self.stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            stream.close()
+            umask = os.umask(0)
+            os.umask(umask)
+            self._temporary.chmod(0o666 & ~umask)
+            self._temporary.replace(self.path)
+        except OSError as error:
+            self.abandon()
+            raise output_error(self.path, error) from error
+        self._over, self._stream = True, None
+
+    def abandon(self) -> None:
+        """Remove what was written; harmless when done twice, or after `commit`."""
+        if self._over:
+            return
+        self._over = True
+        if self._stream is not None:
+            with suppress(OSError):  # what is still buffered may find no room
+                self._stream.close()
+            self._stream = None
+        with suppress(FileNotFoundError):
+            self._temporary.unlink()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of `path` for writing and rename it into place at the end.
@@ -32,26 +124,14 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     OutputError
         If the folder cannot be written to or the disk is full.
     """
+    pending = PendingFile(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise output_error(path, error) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        yield pending.stream
+        pending.commit()
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        pending.abandon()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,20 @@
 """From files and pipes to blocks of raw packets, and back. See docs/architecture.md."""
 
+from veilwatch.capture.blocks import Direction, Interface
+from veilwatch.capture.rotate import RotatingWriter, Rotation
+from veilwatch.capture.source import can_reopen
 from veilwatch.capture.stream import CaptureStream, open_captures
-from veilwatch.capture.writer import PcapngWriter, PcapWriter
+from veilwatch.capture.writer import CaptureWriter, PcapngWriter, PcapWriter
 
-__all__ = ["CaptureStream", "PcapWriter", "PcapngWriter", "open_captures"]
+__all__ = [
+    "CaptureStream",
+    "CaptureWriter",
+    "Direction",
+    "Interface",
+    "PcapWriter",
+    "PcapngWriter",
+    "RotatingWriter",
+    "Rotation",
+    "can_reopen",
+    "open_captures",
+]

@@ -3,51 +3,146 @@
 from __future__ import annotations
 
 import struct
-from contextlib import ExitStack
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
+from veilwatch.capture.blocks import (
+    MAX_U16,
+    MAX_U32,
+    Direction,
+    Interface,
+    enhanced_packet,
+    interface_description,
+    interface_statistics,
+    section_header,
+)
 from veilwatch.capture.clock import MAX_TIME_NS, MIN_TIME_NS, NS
 from veilwatch.capture.pcap import NANO_MAGIC
-from veilwatch.capture.pcapng import (
-    BYTE_ORDER_MAGIC,
-    ENHANCED_PACKET,
-    INTERFACE_DESCRIPTION,
-    OPTION_COMMENT,
-    OPTION_END,
-    OPTION_RESOLUTION,
-    SECTION,
-)
-from veilwatch.files import output_error, replacing
+from veilwatch.errors import OutputError
+from veilwatch.files import PendingFile, output_error
 from veilwatch.schema.packets import MAX_CAPTURED
 
-_OPTION_INTERFACE_NAME: Final = 2
-_OPTION_APPLICATION: Final = 4
-_NANOSECONDS: Final = b"\x09"
-_SECTION_LENGTH_UNKNOWN: Final = -1
-_MAX_U16: Final = 0xFFFF
-_MAX_U32: Final = 0xFFFF_FFFF
-_LATEST_PCAP_NS: Final = (_MAX_U32 + 1) * NS - 1
+APPLICATION: Final = "Veilwatch"
+"""Program named in the section header."""
+
+_LATEST_PCAP_NS: Final = (MAX_U32 + 1) * NS - 1
 
 
-class _Writer:
-    """Where the bytes go, and that they arrive whole or not at all.
+class _Borrowed:
+    """A stream that somebody else opened and will close."""
 
-    A path is replaced when the writer closes without an error; a stream is written to as it
-    comes and stays open.
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.path = Path(str(getattr(stream, "name", "output stream")))
+        self._stream = stream
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def suspend(self) -> None:
+        """It stays open."""
+
+    def commit(self) -> None:
+        """It is where it is."""
+
+    def abandon(self) -> None:
+        """What was written is written."""
+
+
+class CaptureWriter(ABC):
+    """What both formats share: where the bytes go, and that they arrive whole or not at all.
+
+    Use it in a `with` statement: the file appears at its end, and not at all after an error.
+
+    Parameters
+    ----------
+    target
+        Path, which appears complete or not at all, or a binary stream, which stays open.
+
+    Attributes
+    ----------
+    path
+        Where the capture is to appear.
+    packets, size
+        Packets and bytes written so far.
     """
 
-    def __init__(self, target: str | Path | IO[bytes], link: int) -> None:
-        if not 0 <= link <= _MAX_U16:
-            raise ValueError(f"link type {link} is out of range")
-        self._files = ExitStack()
+    def __init__(self, target: str | Path | IO[bytes]) -> None:
+        self._target: PendingFile | _Borrowed
         if isinstance(target, str | Path):
-            self._place = Path(target)
-            self._stream = self._files.enter_context(replacing(self._place))
+            self._target = PendingFile(Path(target))
         else:
-            self._place = Path(str(getattr(target, "name", "output stream")))
-            self._stream = target
+            self._target = _Borrowed(target)
+        self.path = self._target.path
+        self.packets = 0
+        self.size = 0
+
+    @abstractmethod
+    def write(
+        self,
+        ts_ns: int,
+        frame: bytes | memoryview,
+        length: int | None = None,
+        comment: str = "",
+        *,
+        interface: Interface | None = None,
+        direction: Direction = Direction.UNKNOWN,
+    ) -> None:
+        """Write one packet.
+
+        Parameters
+        ----------
+        ts_ns
+            Packet time, ns since the epoch.
+        frame
+            Captured bytes.
+        length
+            Bytes on the wire; None for as many as were captured.
+        comment
+            Of this packet; a pcap has no room for it.
+        interface
+            Where it was captured; None for the interface that the writer was made with.
+        direction
+            Which way it went through that interface; a pcap has no room for it.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; the file is given up.
+        ValueError
+            If a value does not fit into its field.
+        """
+
+    @abstractmethod
+    def statistics(self, interface: Interface | None, *, received: int, dropped: int) -> None:
+        """Say what an interface counted; written at the end of the file, a pcap has no room for it.
+
+        Parameters
+        ----------
+        interface
+            None for the interface that the writer was made with.
+        received, dropped
+            Packets that reached it, and how many of them are missing for want of resources.
+        """
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        self._target.flush()
+
+    def suspend(self) -> None:
+        """Release the file's descriptor until the next write."""
+        self._target.suspend()
 
     def close(self) -> None:
         """Put the file in its place.
@@ -57,7 +152,11 @@ class _Writer:
         OutputError
             If it cannot be written; what stood there before is unharmed.
         """
-        self._files.close()
+        self._target.commit()
+
+    def abandon(self) -> None:
+        """Remove what was written; harmless after `close`."""
+        self._target.abandon()
 
     def __enter__(self) -> Self:
         return self
@@ -68,55 +167,48 @@ class _Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._files.__exit__(kind, error, trace)
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _begin(self, header: bytes) -> None:
+        """Write the header of the file; nobody else knows yet that it has to be removed."""
+        try:
+            self._put(header)
+        except BaseException:
+            self.abandon()
+            raise
 
     def _put(self, data: bytes) -> None:
-        try:
-            self._stream.write(data)
-        except OSError as error:
-            # Drop the half file now: a later close() must not put it in place.
-            self._files.__exit__(type(error), error, error.__traceback__)
-            raise output_error(self._place, error) from error
+        self._target.write(data)
+        self.size += len(data)
 
 
-def _check(ts_ns: int, latest_ns: int, frame: bytes, length: int) -> None:
+def _check(ts_ns: int, frame: bytes | memoryview, length: int) -> None:
     """Refuse a packet that could not be read again."""
-    if not MIN_TIME_NS <= ts_ns <= latest_ns:
+    if not MIN_TIME_NS <= ts_ns <= MAX_TIME_NS:
         raise ValueError(f"packet time {ts_ns} ns is out of range")
     if len(frame) > MAX_CAPTURED:
         raise ValueError(f"a frame of {len(frame)} bytes is longer than {MAX_CAPTURED}")
-    if not 0 <= length <= _MAX_U32:
+    if not 0 <= length <= MAX_U32:
         raise ValueError(f"length on the wire {length} is out of range")
 
 
-def _option(code: int, value: bytes) -> bytes:
-    if not value:
-        return b""
-    if len(value) > _MAX_U16:
-        raise ValueError(f"an option of {len(value)} bytes is longer than {_MAX_U16}")
-    return struct.pack("<HH", code, len(value)) + value + b"\0" * (-len(value) % 4)
+class PcapngWriter(CaptureWriter):
+    """Write a pcapng of one section, little-endian, in nanoseconds.
 
-
-def _block(kind: int, body: bytes, options: bytes) -> bytes:
-    if options:
-        options += struct.pack("<HH", OPTION_END, 0)
-    total = struct.pack("<I", 12 + len(body) + len(options))
-    return struct.pack("<I", kind) + total + body + options + total
-
-
-class PcapngWriter(_Writer):
-    """Write a pcapng of one section and one interface, little-endian, in nanoseconds.
+    An interface is described when its first packet is written.
 
     Parameters
     ----------
     target
-        Path, which appears complete or not at all, or a binary stream, which stays open.
-    link
-        LINKTYPE_ value, 1 for Ethernet.
+        As for `CaptureWriter`.
+    link, interface_name
+        Of the interface of packets that name none.
     comment
-        Of the section: says that a capture is emulated or its wrapping synthetic.
-    interface_name
-        Name of the interface, left out where empty.
+        Of the section, or several: says that a capture is emulated or its wrapping synthetic,
+        how it was made, what it holds.
     application
         Program named in the section header.
 
@@ -133,45 +225,70 @@ class PcapngWriter(_Writer):
         target: str | Path | IO[bytes],
         *,
         link: int = 1,
-        comment: str = "",
+        comment: str | Sequence[str] = "",
         interface_name: str = "",
-        application: str = "Veilwatch",
+        application: str = APPLICATION,
     ) -> None:
-        section = _option(OPTION_COMMENT, comment.encode()) + _option(
-            _OPTION_APPLICATION, application.encode()
-        )
-        interface = _option(_OPTION_INTERFACE_NAME, interface_name.encode()) + _option(
-            OPTION_RESOLUTION, _NANOSECONDS
-        )
-        super().__init__(target, link)
-        header = struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, _SECTION_LENGTH_UNKNOWN)
-        self._put(_block(SECTION, header, section))
-        self._put(
-            _block(INTERFACE_DESCRIPTION, struct.pack("<HHI", link, 0, MAX_CAPTURED), interface)
-        )
+        self._default = Interface(link, interface_name)
+        comments = [comment] if isinstance(comment, str) else comment
+        section = section_header(comments, application)
+        self._numbers: dict[Interface, int] = {}
+        self._counted: dict[Interface, tuple[int, int]] = {}
+        self._first_ns, self._last_ns = MAX_TIME_NS, MIN_TIME_NS
+        super().__init__(target)
+        self._begin(section)
 
-    def write(self, ts_ns: int, frame: bytes, length: int | None = None, comment: str = "") -> None:
-        """Write one packet.
-
-        Parameters
-        ----------
-        ts_ns
-            Packet time, ns since the epoch.
-        frame
-            Captured bytes.
-        length
-            Bytes on the wire; None for as many as were captured.
-        comment
-            Of this packet.
-        """
+    def write(
+        self,
+        ts_ns: int,
+        frame: bytes | memoryview,
+        length: int | None = None,
+        comment: str = "",
+        *,
+        interface: Interface | None = None,
+        direction: Direction = Direction.UNKNOWN,
+    ) -> None:
+        """Write one packet; see `CaptureWriter.write`."""
         length = len(frame) if length is None else length
-        _check(ts_ns, MAX_TIME_NS, frame, length)
-        fields = struct.pack("<IIIII", 0, ts_ns >> 32, ts_ns & _MAX_U32, len(frame), length)
-        body = fields + frame + b"\0" * (-len(frame) % 4)
-        self._put(_block(ENHANCED_PACKET, body, _option(OPTION_COMMENT, comment.encode())))
+        _check(ts_ns, frame, length)
+        number = self._number(interface or self._default)
+        self._put(enhanced_packet(number, ts_ns, frame, length, comment, direction))
+        self.packets += 1
+        self._first_ns = min(self._first_ns, ts_ns)
+        self._last_ns = max(self._last_ns, ts_ns)
+
+    def statistics(self, interface: Interface | None, *, received: int, dropped: int) -> None:
+        """Say what an interface counted; see `CaptureWriter.statistics`."""
+        if not (0 <= received < 2**64 and 0 <= dropped < 2**64):
+            raise ValueError(f"counters {received} and {dropped} are out of range")
+        self._counted[interface or self._default] = received, dropped
+
+    def close(self) -> None:
+        """Write the statistics and put the file in its place; see `CaptureWriter.close`."""
+        counted, self._counted = self._counted, {}
+        first_ns = min(self._first_ns, self._last_ns)
+        for interface, (received, dropped) in counted.items():
+            number = self._number(interface)
+            self._put(interface_statistics(number, first_ns, self._last_ns, received, dropped))
+        super().close()
+
+    def _number(self, interface: Interface) -> int:
+        """Return the number of an interface, which is described if it is new."""
+        number = self._numbers.get(interface)
+        if number is None:
+            number = len(self._numbers)
+            if number == MAX_U16:
+                raise OutputError(
+                    f"more than {MAX_U16:,} interfaces in one file",
+                    where=self.path,
+                    hint="split fewer captures at once",
+                )
+            self._put(interface_description(interface))
+            self._numbers[interface] = number
+        return number
 
 
-class PcapWriter(_Writer):
+class PcapWriter(CaptureWriter):
     """Write a nanosecond pcap, little-endian.
 
     Parameters
@@ -186,12 +303,44 @@ class PcapWriter(_Writer):
     """
 
     def __init__(self, target: str | Path | IO[bytes], *, link: int = 1) -> None:
-        super().__init__(target, link)
-        self._put(struct.pack("<IHHiIII", NANO_MAGIC, 2, 4, 0, 0, MAX_CAPTURED, link))
+        self._link = Interface(link).link
+        super().__init__(target)
+        self._begin(struct.pack("<IHHiIII", NANO_MAGIC, 2, 4, 0, 0, MAX_CAPTURED, link))
 
-    def write(self, ts_ns: int, frame: bytes, length: int | None = None) -> None:
-        """Write one packet; the parameters are those of `PcapngWriter.write`."""
+    def write(
+        self,
+        ts_ns: int,
+        frame: bytes | memoryview,
+        length: int | None = None,
+        comment: str = "",
+        *,
+        interface: Interface | None = None,
+        direction: Direction = Direction.UNKNOWN,
+    ) -> None:
+        """Write one packet; see `CaptureWriter.write`.
+
+        Raises
+        ------
+        OutputError
+            Also if the packet comes from an interface of another link type, or its time does not
+            fit into 32 bits of seconds.
+        """
+        if interface is not None and interface.link != self._link:
+            raise OutputError(
+                f"a pcap holds one link type: {interface.link} does not go with {self._link}",
+                where=self.path,
+                hint="write pcapng",
+            )
         length = len(frame) if length is None else length
-        _check(ts_ns, _LATEST_PCAP_NS, frame, length)
+        _check(ts_ns, frame, length)
+        if ts_ns > _LATEST_PCAP_NS:
+            raise OutputError(
+                "a pcap cannot say a time after the year 2106", where=self.path, hint="write pcapng"
+            )
         seconds, rest = divmod(ts_ns, NS)
-        self._put(struct.pack("<IIII", seconds, rest, len(frame), length) + frame)
+        head = struct.pack("<IIII", seconds, rest, len(frame), length)
+        self._put(b"".join((head, frame)))
+        self.packets += 1
+
+    def statistics(self, interface: Interface | None, *, received: int, dropped: int) -> None:
+        """Leave it out: a pcap has no room for it."""

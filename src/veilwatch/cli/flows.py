@@ -22,7 +22,8 @@ def command(
             "--output",
             "-o",
             metavar="FILE",
-            help="FILE.parquet, FILE.csv or FILE.jsonl; - writes CSV to standard output.",
+            help="FILE.parquet, .csv, .jsonl, or a Zeek conn.log: FILE.log, FILE.log.json; "
+            "- writes CSV to standard output.",
         ),
     ],
     idle_timeout: IdleTimeout = DEFAULTS.idle_timeout_s,
@@ -31,7 +32,7 @@ def command(
     gtp_port: GtpPorts = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write one row for each flow. The columns are documented in docs/flows.md.
+    """Write one row for each flow. Columns: docs/flows.md; forms: docs/export.md.
 
     Example: `veilwatch flows n3.pcapng -o flows.parquet`
     """

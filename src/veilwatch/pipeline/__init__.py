@@ -1,6 +1,20 @@
-"""The pipeline joins the rooms below it: captures in, flow tables out."""
+"""The pipeline joins the rooms below it: captures in, flow tables or captures out."""
 
 from veilwatch.pipeline.extract import FlowReader
+from veilwatch.pipeline.groupfiles import Format
+from veilwatch.pipeline.grouping import GroupBy
+from veilwatch.pipeline.selection import Selection
+from veilwatch.pipeline.split import SplitConfig, SplitResult, split
 from veilwatch.pipeline.warm import is_warm, warm
 
-__all__ = ["FlowReader", "is_warm", "warm"]
+__all__ = [
+    "FlowReader",
+    "Format",
+    "GroupBy",
+    "Selection",
+    "SplitConfig",
+    "SplitResult",
+    "is_warm",
+    "split",
+    "warm",
+]

@@ -16,6 +16,7 @@ from veilwatch.handshake import fill_facts, read_heads, recognise_services
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable
+from veilwatch.schema.packets import PacketBatch, RawBlock
 
 CHUNK_FLOWS: Final = 16_384
 """Finished flows gathered before they become a table: about 16 MiB of records."""
@@ -89,8 +90,7 @@ class FlowReader:
 
     def __iter__(self) -> Iterator[FlowTable]:
         meter = self._meter
-        for block in self._stream:
-            meter.add(self._decoder.decode(block))
+        for _ in self._metered():
             if meter.pending_heads >= CHUNK_HEADS:
                 self._facts.append(read_heads(meter.take_heads()))
             if meter.pending >= CHUNK_FLOWS:
@@ -99,6 +99,23 @@ class FlowReader:
             if meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
         yield from self._tables()
+
+    def packets(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
+        """Yield every block with its packets, each with the `flow_id` of its flow; no tables.
+
+        Equal captures and settings give equal flow ids, so that a second reader can find the
+        packets of flows that a first one made tables of. A block is valid until the next one.
+        """
+        for pair in self._metered():
+            yield pair
+            if self._meter.pending >= CHUNK_FLOWS or self._meter.pending_heads >= CHUNK_HEADS:
+                self._meter.take()
+
+    def _metered(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
+        for block in self._stream:
+            batch = self._decoder.decode(block)
+            self._meter.add(batch)
+            yield block, batch
 
     def read_all(self) -> FlowTable:
         """Return every flow as one table; for captures that are known to be small."""

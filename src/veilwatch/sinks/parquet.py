@@ -1,4 +1,4 @@
-"""Flow tables as files: Parquet, CSV or JSON lines, batch by batch.
+"""Flow tables as files: Parquet, CSV, JSON lines or conn.log, batch by batch.
 
 CSV and JSON lines hold the values as they are. A server name may begin with `=`: import CSV
 into a spreadsheet as text.
@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from veilwatch.errors import OutputError
 from veilwatch.files import output_error, replacing
+from veilwatch.sinks.encoder import Encoder
+from veilwatch.sinks.zeek import ConnJson, ConnLog
 
 ROW_GROUP: Final = 32_768
 """Rows gathered before a Parquet row group is written: small groups make large files, large
@@ -27,24 +29,7 @@ groups cost memory (a flow takes about 2 KiB)."""
 STDOUT: Final = Path("-")
 
 
-class _Encoder:
-    """How rows become bytes of one file form."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-
-    def write(self, frame: pl.DataFrame) -> None:
-        """Append rows."""
-        raise NotImplementedError
-
-    def finish(self) -> None:
-        """Write what the form needs at its end."""
-
-    def abandon(self) -> None:
-        """Let go of the stream, which is about to be thrown away."""
-
-
-class _Parquet(_Encoder):
+class _Parquet(Encoder):
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream)
         self._writer: Any = None
@@ -78,7 +63,7 @@ class _Parquet(_Encoder):
                 self._writer.close()
 
 
-class _Csv(_Encoder):
+class _Csv(Encoder):
     _header = True
 
     def write(self, frame: pl.DataFrame) -> None:
@@ -94,17 +79,19 @@ class _Csv(_Encoder):
         self._header = False
 
 
-class _JsonLines(_Encoder):
+class _JsonLines(Encoder):
     def write(self, frame: pl.DataFrame) -> None:
         self._stream.write(frame.write_ndjson().encode())
 
 
-ENCODERS: Final[dict[str, type[_Encoder]]] = {
+ENCODERS: Final[dict[str, type[Encoder]]] = {
     ".parquet": _Parquet,
     ".csv": _Csv,
     ".jsonl": _JsonLines,
+    ".log": ConnLog,
+    ".log.json": ConnJson,
 }
-"""File forms by suffix."""
+"""File forms by the end of the name; the last two are Zeek's conn.log."""
 
 
 class FlowWriter:
@@ -118,7 +105,7 @@ class FlowWriter:
     path
         File to write; its suffix chooses the form. `-` writes to standard output.
     suffix
-        Form for standard output, ".csv" or ".jsonl"; for files the path's own.
+        Form for standard output, any but ".parquet"; for files the path's own.
 
     Raises
     ------
@@ -134,7 +121,7 @@ class FlowWriter:
 
     def __init__(self, path: Path, *, suffix: str = ".csv") -> None:
         self._to_stdout = path == STDOUT
-        suffix = suffix if self._to_stdout else path.suffix.lower()
+        suffix = suffix if self._to_stdout else _suffix(path)
         known = [name for name in ENCODERS if not (self._to_stdout and name == ".parquet")]
         if suffix not in known:
             raise OutputError(
@@ -177,6 +164,13 @@ def write_flows(path: Path, frame: pl.DataFrame, *, suffix: str = ".csv") -> Non
     """Write one flow table to `path`; see `FlowWriter` for parameters and errors."""
     with FlowWriter(path, suffix=suffix) as writer:
         writer.write(frame)
+
+
+def _suffix(path: Path) -> str:
+    """Return the longest end of a name that is known, else its suffix."""
+    name = path.name.lower()
+    known = [suffix for suffix in ENCODERS if name.endswith(suffix) and name != suffix]
+    return max(known, key=len, default=path.suffix.lower())
 
 
 @contextmanager
