@@ -35,6 +35,7 @@ from tests.handshake.streams import datagram_head, head
 from veilwatch.handshake import EMPTY, read_heads
 from veilwatch.handshake.quic_frames import MAX_CRYPTO, MAX_FRAMES, CryptoStream, crypto_frames
 from veilwatch.handshake.quic_hello import read_quic
+from veilwatch.handshake.tls import MAX_BARE_MESSAGES, bare_messages
 from veilwatch.schema.flows import MAX_DATAGRAMS
 
 ACK = b"\x02" + integer(70_000) + integer(5) + integer(2) + integer(1) + integer(7) * 4
@@ -348,8 +349,10 @@ def test_a_frame_far_away_takes_no_memory() -> None:
 
 
 def test_no_more_frames_than_the_bound_are_read() -> None:
-    assert list(crypto_frames(PING * (MAX_FRAMES - 1) + crypto(0, b"x"))) == [(0, b"x")]
-    assert list(crypto_frames(PING * MAX_FRAMES + crypto(0, b"x"))) == []
+    frames = b"".join(crypto(k, b"x") for k in range(MAX_FRAMES + 5))
+    assert len(list(crypto_frames(frames))) == MAX_FRAMES
+    filling = (PING + PADDING) * MAX_FRAMES
+    assert list(crypto_frames(filling + crypto(0, b"x"))) == [(0, b"x")]
 
 
 def test_what_came_first_stays() -> None:
@@ -371,6 +374,12 @@ def test_the_stream_is_what_a_dictionary_holds(pieces: list[tuple[int, bytes]]) 
             seen.setdefault(at, byte)
     whole = next(at for at in range(100) if at not in seen)
     assert stream.whole() == bytes(seen[at] for at in range(whole))
+
+
+def test_a_stream_of_empty_messages_is_not_read_to_its_end() -> None:
+    assert len(bare_messages(bytes(8192))) == MAX_BARE_MESSAGES + 1
+    found = facts([initial(crypto(0, bytes(1100)), pad=1200)])
+    assert found["quic_initial_opened"] is False
 
 
 def test_other_messages_give_no_client() -> None:

@@ -154,7 +154,10 @@ def varint(data: bytes, offset: int) -> tuple[int, int]:
     """
     if offset >= len(data):
         return 0, -1
-    size = 1 << (data[offset] >> 6)
+    first = data[offset]
+    if first < 0x40:  # nearly all of them
+        return first, offset + 1
+    size = 1 << (first >> 6)
     after = offset + size
     if after > len(data):
         return 0, -1

@@ -15,11 +15,13 @@ from veilwatch.schema.flows import HEAD_BYTES
 MAX_CRYPTO: Final = HEAD_BYTES
 """Most stream bytes put together: no more than this was kept of the packets themselves."""
 
-MAX_FRAMES: Final = 256
-"""Frames read of one packet: those who scatter a ClientHello on purpose write some fifty."""
+MAX_FRAMES: Final = 128
+"""Frames read of one packet, a run of PADDING and PING counting as one: clients that scatter their
+ClientHello on purpose write about 30."""
 
-_PADDING: Final = 0x00
-_PING: Final = 0x01
+_FILLING: Final = b"\x00\x01"
+"""PADDING and PING, which are a type and nothing else."""
+
 _ACK: Final = 0x02
 _ACK_ECN: Final = 0x03
 _CRYPTO: Final = (0x06, 0x08)
@@ -89,13 +91,13 @@ def crypto_frames(frames: bytes) -> Iterator[tuple[int, bytes]]:
                 return
             yield position, frames[offset : offset + size]
             offset += size
-        elif kind == _PADDING:
-            offset = end - len(frames[offset:].lstrip(b"\x00"))
+        elif kind in _FILLING:
+            offset = end - len(frames[offset:].lstrip(_FILLING))
         elif kind in (_ACK, _ACK_ECN):
             offset = _behind_ack(frames, offset, ecn=kind == _ACK_ECN)
             if offset < 0:
                 return
-        elif kind != _PING:
+        else:
             return
 
 

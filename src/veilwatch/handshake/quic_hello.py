@@ -25,6 +25,9 @@ from veilwatch.handshake.tls import (
     is_retry_request,
 )
 
+MAX_INITIALS: Final = 8
+"""Initial packets of one side that keys are tried on: two in each datagram that is kept."""
+
 MAX_KEYS: Final = 4
 """Pairs of version and connection id that keys of one side are derived from: of the client's first
 Initial, after a Retry, after a Version Negotiation, and in the version that the server chose."""
@@ -124,7 +127,7 @@ def _client_flight(packets: list[LongPacket]) -> list[Message]:
     """Open a client's Initial packets until its ClientHello is whole."""
     side = _Side()
     flight: list[Message] = []
-    for packet in _sent(packets, INITIAL):
+    for packet in _sent(packets, INITIAL)[:MAX_INITIALS]:
         messages = side.take(packet, [packet.dcid])
         if not messages or messages[0].kind != CLIENT_HELLO:
             continue
@@ -143,7 +146,7 @@ def _server_flight(packets: list[LongPacket], ids: list[bytes]) -> list[Message]
     """
     side = _Side(server=True)
     flight: list[Message] = []
-    for packet in packets:
+    for packet in packets[:MAX_INITIALS]:
         flight = side.take(packet, ids) or flight
         if any(m.kind == SERVER_HELLO and m.whole and not is_retry_request(m) for m in flight):
             break

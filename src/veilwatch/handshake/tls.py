@@ -31,6 +31,10 @@ SIGNATURE_ALGORITHMS: Final = 13
 ALPN: Final = 16
 SUPPORTED_VERSIONS: Final = 43
 
+MAX_BARE_MESSAGES: Final = 8
+"""Handshake messages read of a stream without records: before encryption each side says at most
+two, and a stream of empty messages would otherwise be split anew with each packet."""
+
 MAX_RECORD: Final = 16384 + 2048
 """Longest record that any version allows (RFC 5246, section 6.2.3); more is not TLS."""
 
@@ -146,7 +150,8 @@ def handshake_messages(stream: bytes) -> Iterator[Message]:
             break
         offset += 5
         if content == HANDSHAKE:
-            messages, pending = _split(pending + stream[offset : offset + length])
+            pending += stream[offset : offset + length]
+            messages, pending = _split(pending, len(pending))
             for message in messages:
                 retry = message.kind == SERVER_HELLO and is_retry_request(message)
                 yield message
@@ -160,11 +165,11 @@ def handshake_messages(stream: bytes) -> Iterator[Message]:
 
 
 def bare_messages(stream: bytes) -> list[Message]:
-    """Return the handshake messages of a stream without records, the last one perhaps cut.
+    """Return the first handshake messages of a stream without records, the last one perhaps cut.
 
     So QUIC carries them in its CRYPTO frames (RFC 9001, section 4.1.3).
     """
-    messages, rest = _split(stream)
+    messages, rest = _split(stream, MAX_BARE_MESSAGES)
     return messages + _cut(rest)
 
 
@@ -266,11 +271,11 @@ def read_chain(message: Message) -> Chain | None:
     return Chain(length, tuple(certificates), message.whole and offset == end)
 
 
-def _split(data: bytes) -> tuple[list[Message], bytes]:
-    """Return the whole messages that `data` begins with and the bytes behind them."""
+def _split(data: bytes, most: int) -> tuple[list[Message], bytes]:
+    """Return the whole messages that `data` begins with, at most `most`, and what is behind."""
     messages: list[Message] = []
     start = 0
-    while start + 4 <= len(data):
+    while start + 4 <= len(data) and len(messages) < most:
         size = int.from_bytes(data[start + 1 : start + 4], "big")
         stop = start + 4 + size
         if stop > len(data):
