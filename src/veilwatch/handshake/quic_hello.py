@@ -97,12 +97,10 @@ def read_quic(first: list[bytes], second: list[bytes]) -> QuicHandshake | None:
     if not found.version and not retries:
         return None
     found.retry = bool(retries)
-    for packet in (*answers, *_sent(theirs, HANDSHAKE), *retries):
-        found.scid = packet.scid
-        break
-    for packet in _sent(theirs, VERSION_NEGOTIATION):
-        found.versions = packet.versions
-        break
+    chosen = [*answers, *_sent(theirs, HANDSHAKE), *retries]
+    found.scid = chosen[0].scid if chosen else b""
+    negotiations = _sent(theirs, VERSION_NEGOTIATION)
+    found.versions = negotiations[0].versions if negotiations else ()
     if answers:
         found.server_version = answers[0].version
         ids = [packet.scid for packet in retries] + [packet.dcid for packet in initials]
