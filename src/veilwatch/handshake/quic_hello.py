@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -151,13 +150,32 @@ def _server_flight(packets: list[LongPacket], ids: list[bytes]) -> list[Message]
     return flight
 
 
+class _Attempt:
+    """Keys that may be a side's, and the stream of the packets that they have opened."""
+
+    __slots__ = ("_keys", "_stream", "fits")
+
+    def __init__(self, keys: InitialKeys) -> None:
+        self._keys = keys
+        self._stream = CryptoStream()
+        self.fits = False
+
+    def take(self, packet: LongPacket) -> list[Message] | None:
+        """Open a packet and return the stream's messages up to now, None if it does not open."""
+        frames = self._keys.open(packet)
+        if frames is None:
+            return None
+        self.fits = True
+        self._stream.add(frames)
+        return bare_messages(self._stream.whole())
+
+
 class _Side:
     """The Initial packets of one side, under each of the keys that may fit."""
 
     def __init__(self, *, server: bool = False) -> None:
         self._server = server
-        self._tried: dict[tuple[int, bytes], list[tuple[InitialKeys, CryptoStream]]] = {}
-        self._fitting: list[tuple[InitialKeys, CryptoStream]] = []
+        self._attempts: dict[tuple[int, bytes], list[_Attempt]] = {}
 
     def take(self, packet: LongPacket, ids: list[bytes]) -> list[Message]:
         """Open a packet with keys from one of `ids` and return the messages up to now.
@@ -168,27 +186,27 @@ class _Side:
         """
         if not packet.whole:
             return []
-        for pair in self._candidates(packet.version, ids):
-            keys, stream = pair
-            frames = keys.open(packet)
-            if frames is not None:
-                if pair not in self._fitting:
-                    self._fitting.insert(0, pair)
-                stream.add(frames)
-                return bare_messages(stream.whole())
+        fitting = [each for some in self._attempts.values() for each in some if each.fits]
+        for attempt in fitting:
+            messages = attempt.take(packet)
+            if messages is not None:
+                return messages
+        for dcid in ids:
+            for attempt in self._derived(packet.version, dcid):
+                messages = None if attempt in fitting else attempt.take(packet)
+                if messages is not None:
+                    return messages
         return []
 
-    def _candidates(
-        self, version: int, ids: list[bytes]
-    ) -> Iterator[tuple[InitialKeys, CryptoStream]]:
-        yield from tuple(self._fitting)
-        for dcid in ids:
-            name = version, dcid
-            if name not in self._tried:
-                if len(self._tried) == MAX_KEYS:
-                    continue
-                self._tried[name] = [
-                    (InitialKeys(version, salt, dcid, server=self._server), CryptoStream())
-                    for salt in salts(version)
-                ]
-            yield from (pair for pair in self._tried[name] if pair not in self._fitting)
+    def _derived(self, version: int, dcid: bytes) -> list[_Attempt]:
+        """Return the attempts with keys of a version and connection id, within the bound."""
+        attempts = self._attempts.get((version, dcid))
+        if attempts is None:
+            if len(self._attempts) == MAX_KEYS:
+                return []
+            attempts = [
+                _Attempt(InitialKeys(version, salt, dcid, server=self._server))
+                for salt in salts(version)
+            ]
+            self._attempts[version, dcid] = attempts
+        return attempts
