@@ -96,7 +96,7 @@ def handshake(row: Row) -> dict[str, float]:
     ciphers, extensions = row["tls_ciphers"], row["tls_extensions"]
     of_client = {
         "tls_client_version": row["tls_client_version"],
-        "tls_record_version": row["tls_record_version"],
+        "tls_record_version": row["tls_record_version"] or NAN,  # 0 in QUIC
         "tls_client_hello_bytes": row["tls_client_hello_bytes"],
         "tls_session_id_bytes": row["tls_session_id_bytes"],
         "tls_ciphers": len(ciphers),

@@ -59,6 +59,18 @@ def test_shortcuts_are_off_by_default() -> None:
         assert not [n for n in default.names if word in n.split("_")], word
 
 
+def test_no_feature_reads_what_only_identifies() -> None:
+    """Addresses, identifiers and fingerprints name a flow or a host; they say nothing of others."""
+    identifiers = {
+        *("flow_id", "parent_id", "source", "first_number", "src_ip", "dst_ip"),
+        *("outer_src_ip", "outer_dst_ip", "fwd_teid", "bwd_teid", "fwd_vlan", "bwd_vlan"),
+        *("quic_dcid", "quic_scid", "ja3", "ja3s", "ja4"),
+    }
+    for item in FEATURE_SETS.values():
+        for feature in item.features:
+            assert not identifiers & set(feature.expression.meta.root_names()), feature.spec.name
+
+
 def test_a_service_has_a_column_if_and_only_if_it_can_occur() -> None:
     columns = {n.removeprefix("service_") for n in feature_schema().names if "service_" in n}
     assert columns == {name or "unknown" for name in SERVICES}

@@ -20,6 +20,7 @@ from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     GAP_EDGES_NS,
     HEAD_BYTES,
+    MAX_DATAGRAMS,
     PREFIX_BYTES,
     SEQUENCE_DTYPE,
     SIZE_EDGES,
@@ -114,6 +115,25 @@ class Head:
 
 
 @dataclass
+class Datagrams:
+    """Datagrams in the order in which they came, as far as there is room."""
+
+    kept: list[bytes] = field(default_factory=list)
+
+    def put(self, payload: bytes) -> None:
+        room = HEAD_BYTES - len(self.stream()) - 2
+        if room > 0 and len(self.kept) < MAX_DATAGRAMS:
+            self.kept.append(payload[:room])
+
+    def extend(self, position: int, payload: bytes) -> None:
+        if self.kept and position == len(self.kept[-1]):
+            self.kept[-1] += payload[: HEAD_BYTES - len(self.stream())]
+
+    def stream(self) -> bytes:
+        return b"".join(len(payload).to_bytes(2, "big") + payload for payload in self.kept)
+
+
+@dataclass
 class Connection:
     """What outlives the record when the active timeout cuts a flow."""
 
@@ -137,7 +157,7 @@ class Connection:
     marks: list[Packet | None] = field(default_factory=lambda: [None, None])
     next_seq: list[int | None] = field(default_factory=lambda: [None, None])
     prefix: list[bytes] = field(default_factory=lambda: [b"", b""])
-    heads: list[Head | None] = field(default_factory=lambda: [None, None])
+    heads: list[Head | Datagrams | None] = field(default_factory=lambda: [None, None])
     head_done: bool = False
 
     def show(self, direction: int, packet: Packet) -> None:
@@ -407,8 +427,10 @@ class Oracle:
             ages = self.closing if flow in self.closing else self.open
             ages.move_to_end(flow)
         head = connection.heads[direction]
-        if position > 0 and head and expected.packet.protocol == TCP:
+        if position > 0 and isinstance(head, Head):
             head.put(sequence, packet.payload)
+        elif position > 0 and head is not None:
+            head.extend(position, packet.payload)
 
     def _is_over(self, flow: Flow, now: int) -> bool:
         limit = self.config.linger_s if flow in self.closing else self.config.idle_timeout_s
@@ -531,23 +553,26 @@ class Oracle:
         if connection.head_done or packet.payload_length == 0:
             return
         payloads = [sum(p.payload_length > 0 for p in flow.sent(d)) for d in (0, 1)]
-        head = connection.heads[direction]
         sequence = packet.tcp_seq + bool(packet.tcp_flags & SYN)
-        if head is not None:
-            if packet.protocol == TCP:
-                head.put(sequence, packet.payload)
-        elif payloads[direction] <= START_WITHIN and begins(packet):
+        head = connection.heads[direction]
+        if head is None and payloads[direction] <= START_WITHIN and begins(packet, connection):
             if len(self.collecting) == self.config.max_heads:
                 owner = self.collecting[0][0]
                 self._hand_on(owner)
                 self.heads_cut += 1
                 if owner is flow:
                     return
-            head = connection.heads[direction] = Head(sequence % 2**32)
-            head.put(sequence, packet.payload)
+            head = Head(sequence % 2**32) if packet.protocol == TCP else Datagrams()
+            connection.heads[direction] = head
             self.collecting.append((flow, direction))
-        answered = packet.protocol == UDP and None not in connection.heads
-        if answered or sum(payloads) >= READY_AFTER:
+            taken = True
+        else:
+            taken = packet.protocol == TCP or (not is_dns(packet) and continues(packet))
+        if isinstance(head, Head):
+            head.put(sequence, packet.payload)
+        elif head is not None and taken:
+            head.put(packet.payload)
+        if is_answered(packet, direction, connection) or sum(payloads) >= READY_AFTER:
             self._hand_on(flow)
 
     def _hand_on(self, flow: Flow) -> None:
@@ -599,8 +624,8 @@ def is_reuse(connection: Connection, packet: Packet) -> bool:
     return bool(connection.state & (ENDED | TcpState.SYN_ACK))
 
 
-def begins(packet: Packet) -> bool:
-    """Whether a payload may begin a handshake."""
+def begins(packet: Packet, connection: Connection) -> bool:
+    """Whether a payload may begin a handshake, or answer one."""
     seen = packet.payload
     if packet.protocol == TCP:
         if len(seen) < 3 or seen[0] != 22 or seen[1] != 3 or seen[2] > 4:
@@ -608,11 +633,44 @@ def begins(packet: Packet) -> bool:
         return len(seen) < 6 or seen[5] in (1, 2)
     if packet.protocol != UDP:
         return False
-    if {packet.src_port, packet.dst_port} & DNS_PORTS:
+    if is_dns(packet):
         return len(seen) >= 12
+    if connection.heads != [None, None]:
+        return is_long(packet)
     if len(seen) < 20 or packet.payload_length < 200:
         return False
     return seen[0] >= 0xC0 or (bool(seen[0] & 8) and seen[9:10] == b"Q")
+
+
+def is_dns(packet: Packet) -> bool:
+    return bool({packet.src_port, packet.dst_port} & DNS_PORTS)
+
+
+def is_long(packet: Packet) -> bool:
+    """Whether a datagram begins with a QUIC long header."""
+    return len(packet.payload) >= 7 and packet.payload[0] >= 0x80
+
+
+def continues(packet: Packet) -> bool:
+    """Whether a later datagram of a direction is kept: no small ones, but for Retry."""
+    if packet.payload_length >= 90:
+        return is_long(packet)
+    return is_long(packet) and packet.payload[0] & 0x30 == 0x30
+
+
+def is_answered(packet: Packet, direction: int, connection: Connection) -> bool:
+    """Whether both sides of a UDP exchange have said all that a head is kept for."""
+    if packet.protocol != UDP:
+        return False
+    first, second = connection.heads
+    if is_dns(packet):
+        return first is not None and second is not None
+    if connection.heads[direction] is None:
+        return False
+    if packet.payload and packet.payload[0] < 0x80:
+        return True
+    full = [isinstance(h, Datagrams) and len(h.kept) == MAX_DATAGRAMS for h in (first, second)]
+    return all(full)
 
 
 def bin_counts(values: Iterable[int], edges: tuple[int, ...]) -> list[int]:

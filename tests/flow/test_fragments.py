@@ -61,6 +61,19 @@ def test_a_handshake_in_fragments_is_put_together() -> None:
         assert streams == (HELLO, b"")
 
 
+def test_a_datagram_in_fragments_is_put_together_in_order() -> None:
+    query = bytes(range(60))
+    udp = {"protocol": 17, "dst_port": 53, "payload_offset": 8}
+    lengths = {"payload_length": len(query)}
+    packets = [
+        first(query[:16], OUTER, **udp, **lengths),
+        later(query[16:40], 24, protocol=17),
+        later(query[48:], 56, protocol=17),  # the one before is missing
+    ]
+    _, ((*_, streams),) = run(packets)
+    assert streams[0] == (40).to_bytes(2, "big") + query[:40]
+
+
 def test_what_overlaps_changes_nothing_that_was_seen() -> None:
     packets = [
         first(HELLO[:40], OUTER, payload_length=len(HELLO)),

@@ -13,7 +13,7 @@ from tests.flow.oracle import Packet
 from tests.flow.streams import SECOND, assert_same, batch, meter, packet, reply
 from veilwatch.flow import FlowMeter, MeterConfig
 from veilwatch.flow.heads import READY_AFTER_PACKETS, START_WITHIN_PACKETS
-from veilwatch.schema.flows import HEAD_BYTES
+from veilwatch.schema.flows import HEAD_BYTES, MAX_DATAGRAMS
 
 SYN, RST, ACK = 2, 4, 16
 CONFIG = MeterConfig()
@@ -164,7 +164,7 @@ def test_an_answered_datagram_gives_its_buffers_back_at_once() -> None:
         assert flow_meter.pending_heads == port
     assert (flow_meter.heads_cut, flow_meter.live) == (0, 199)
     _, heads = flow_meter.take()
-    assert [heads.stream(0, d) for d in (0, 1)] == [question, answer]
+    assert [heads.datagrams(0, d) for d in (0, 1)] == [[question], [answer]]
 
 
 def test_a_new_handshake_takes_the_buffer_of_the_oldest() -> None:
@@ -203,10 +203,105 @@ def test_a_connection_hands_its_head_on_once() -> None:
 )
 def test_which_datagrams_are_kept(payload: bytes, ports: tuple[int, int], kept: bool) -> None:
     ends = {"src_port": ports[0], "dst_port": ports[1], "protocol": 17, "tcp_flags": 0}
-    packets = [packet(payload, **ends), packet(payload[:-1] + b"!", **ends)]
+    packets = [packet(payload, **ends), packet(b"\1\2", **ends)]
     assert_same(packets, CONFIG)
     heads = meter(packets, CONFIG)[1]
-    assert [streams for *_, streams in heads] == ([(payload, b"")] if kept else [])
+    assert [streams for *_, streams in heads] == ([(framed(payload), b"")] if kept else [])
+
+
+LONG = [bytes([0xC0 + k]) + bytes((k + i) % 256 for i in range(1199)) for k in range(12)]
+SHORT = b"\x41" + bytes(60)
+PORTS = {"src_port": 5000, "dst_port": 443, "protocol": 17, "tcp_flags": 0}
+
+
+def framed(*datagrams: bytes) -> bytes:
+    return b"".join(len(datagram).to_bytes(2, "big") + datagram for datagram in datagrams)
+
+
+def quic(*turns: tuple[str, bytes]) -> list[Packet]:
+    """Packets of a QUIC flow: 'c' from the client, 's' from the server."""
+    return [
+        {"c": packet, "s": reply}[side](payload, ts_ns=k, **PORTS)
+        for k, (side, payload) in enumerate(turns)
+    ]
+
+
+def kept(packets: list[Packet]) -> tuple[list[bytes], list[bytes]]:
+    """The datagrams of a flow's head, which the oracle confirms."""
+    assert_same(packets, CONFIG)
+    flow_meter = FlowMeter()
+    flow_meter.add(batch(packets))
+    flow_meter.finish()
+    _, heads = flow_meter.take()
+    assert len(heads.rows) == 1
+    return heads.datagrams(0, 0), heads.datagrams(0, 1)
+
+
+def waiting(packets: list[Packet]) -> int:
+    """Heads that are complete before the flow ends."""
+    flow_meter = FlowMeter()
+    flow_meter.add(batch(packets))
+    return flow_meter.pending_heads
+
+
+def test_a_quic_handshake_is_kept_datagram_by_datagram() -> None:
+    turns = [("c", LONG[0]), ("c", LONG[1]), ("s", LONG[2]), ("s", LONG[3]), ("c", LONG[4])]
+    assert kept(quic(*turns)) == ([LONG[0], LONG[1], LONG[4]], [LONG[2], LONG[3]])
+    assert waiting(quic(*turns)) == 0
+
+
+@pytest.mark.parametrize("side", ["c", "s"])
+def test_a_short_header_ends_a_quic_handshake(side: str) -> None:
+    turns = [("c", LONG[0]), ("s", LONG[1]), (side, SHORT), ("c", LONG[2])]
+    assert kept(quic(*turns)) == ([LONG[0]], [LONG[1]])
+    assert waiting(quic(*turns)) == 1
+
+
+def test_a_short_header_from_a_side_that_said_nothing_yet_does_not() -> None:
+    """Datagrams overtake each other: the server's first may come after its second."""
+    turns = [("c", LONG[0]), ("s", SHORT), ("s", LONG[1])]
+    assert kept(quic(*turns)) == ([LONG[0]], [LONG[1]])
+
+
+def test_no_more_datagrams_than_the_bound_are_kept() -> None:
+    turns = [("c", datagram) for datagram in LONG[:6]] + [("s", datagram) for datagram in LONG[6:]]
+    assert kept(quic(*turns)) == (LONG[:MAX_DATAGRAMS], LONG[6 : 6 + MAX_DATAGRAMS])
+    assert waiting(quic(*turns[: 6 + MAX_DATAGRAMS - 1])) == 0
+    assert waiting(quic(*turns[: 6 + MAX_DATAGRAMS])) == 1
+
+
+def test_small_answers_to_a_client_are_kept() -> None:
+    """Version Negotiation, its other bits at random, and Retry are far below 200 bytes."""
+    negotiation, retry = b"\x8a" + bytes(30), b"\xf0\0\0\0\1" + bytes(60)
+    turns = [("c", LONG[0]), ("s", negotiation), ("c", LONG[1]), ("s", retry), ("s", b"\xc0" * 6)]
+    assert kept(quic(*turns)) == ([LONG[0], LONG[1]], [negotiation, retry])
+
+
+def test_later_acknowledgements_take_no_place() -> None:
+    acknowledgement = b"\xc1" + bytes(50)
+    turns = [("c", LONG[0]), ("s", acknowledgement), ("s", acknowledgement), ("c", acknowledgement)]
+    turns += [("s", datagram) for datagram in LONG[4:8]]
+    assert kept(quic(*turns)) == ([LONG[0]], [acknowledgement, *LONG[4:7]])
+
+
+def test_a_head_without_room_cuts_the_last_datagram() -> None:
+    large = [bytes([0xC0]) * 5000 for _ in range(3)]
+    assert kept(quic(*[("c", datagram) for datagram in large])) == (
+        [large[0], large[1][: HEAD_BYTES - 5004]],
+        [],
+    )
+    assert kept(quic(("c", b"\xc0" * 9000))) == ([b"\xc0" * (HEAD_BYTES - 2)], [])
+
+
+def test_a_capture_of_headers_only_keeps_no_datagram() -> None:
+    packets = quic(("c", LONG[0])) + [packet(b"", payload_length=1200, ts_ns=9, **PORTS)] * 2
+    assert kept(packets) == ([LONG[0]], [])
+
+
+def test_a_gquic_hello_is_handed_on_at_once() -> None:
+    """Only its first datagram says anything, and none has a long header."""
+    greeting = b"\x0d" + bytes(8) + b"Q043" + bytes(1000)
+    assert kept(quic(("c", greeting), ("c", greeting))) == ([greeting], [])
 
 
 @st.composite

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.flow.oracle import Packet
@@ -127,6 +127,7 @@ def test_columns_are_the_contract() -> None:
             assert frame.schema[column.name].base_type() == pl.Array, column.name
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=PREFIX_BYTES), max_size=5))
 def test_prefix_measures_equal_naive_ones(contents: list[bytes]) -> None:
     prefix = np.full((len(contents), PREFIX_BYTES), 0xEE, np.uint8)
@@ -150,6 +151,7 @@ def test_prefix_measures_equal_naive_ones(contents: list[bytes]) -> None:
 IPV6 = st.integers(2**48, 2**128 - 1).map(IPv6Address).filter(lambda a: a.ipv4_mapped is None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(IPV6, st.ip_addresses(v=4)), max_size=20))
 def test_addresses_are_written_as_the_standard_library_does(
     addresses: list[IPv4Address | IPv6Address],

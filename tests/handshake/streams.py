@@ -26,6 +26,7 @@ from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     HEAD_BYTES,
     HEAD_DTYPE,
+    MAX_DATAGRAMS,
     PREFIX_BYTES,
     HeadBatch,
 )
@@ -57,6 +58,7 @@ class PlainFlow:
     prefix: list[bytes] = field(default_factory=lambda: [b"", b""])
     base: list[int | None] = field(default_factory=lambda: [None, None])
     pieces: list[list[tuple[int, bytes]]] = field(default_factory=lambda: [[], []])
+    datagrams: list[list[bytes]] = field(default_factory=lambda: [[], []])
 
     def add(self, packet: Packet) -> None:
         if not packet.length:
@@ -68,8 +70,8 @@ class PlainFlow:
         if len(self.prefix[side]) < PREFIX_BYTES:
             self.prefix[side] = (self.prefix[side] + packet.payload)[:PREFIX_BYTES]
         if self.protocol == 17:
-            if self.data_packets[side] == 1 and self._wants_datagram(packet.payload):
-                self.base[side], self.pieces[side] = 0, [(0, packet.payload)]
+            if self._wants_datagram(side, packet.payload):
+                self.datagrams[side].append(packet.payload)
             return
         if self.base[side] is None:
             if self.data_packets[side] > SEARCHED_PACKETS or not _greets(packet.payload):
@@ -77,12 +79,17 @@ class PlainFlow:
             self.base[side] = packet.seq
         self.pieces[side].append((packet.seq, packet.payload))
 
-    def _wants_datagram(self, payload: bytes) -> bool:
-        ports = (self.source[1], self.destination[1])
-        return any(port in DNS_PORTS for port in ports) or initial_version(payload) != 0
+    def _wants_datagram(self, side: int, payload: bytes) -> bool:
+        if self.source[1] in DNS_PORTS or self.destination[1] in DNS_PORTS:
+            return self.data_packets[side] == 1
+        if self.datagrams == [[], []]:
+            return self.data_packets[side] == 1 and initial_version(payload) != 0
+        return payload[:1] >= b"\x80" and len(self.datagrams[side]) < MAX_DATAGRAMS
 
     def stream(self, side: int) -> bytes:
         """Contiguous bytes from the head's start; what came first stays."""
+        if self.protocol == 17:
+            return b"".join(len(d).to_bytes(2, "big") + d for d in self.datagrams[side])
         base = self.base[side]
         if base is None:
             return b""
@@ -183,7 +190,7 @@ def make_heads(flows: list[PlainFlow]) -> HeadBatch:
     rows = [
         (i, flow.stream(0), flow.stream(1), flow)
         for i, flow in enumerate(flows)
-        if flow.base != [None, None]
+        if flow.base != [None, None] or flow.datagrams != [[], []]
     ]
     table = np.zeros(len(rows), HEAD_DTYPE)
     data = bytearray()
@@ -213,8 +220,17 @@ def make_records(flows: list[PlainFlow]) -> npt.NDArray[np.void]:
 
 
 def head(first: bytes, second: bytes = b"", protocol: int = 6, port: int = 443) -> HeadBatch:
-    """A batch with one head."""
+    """A batch with one head; over UDP each side is one datagram."""
+    if protocol == 17:
+        return datagram_head([first], [second] if second else [], port)
     flow = PlainFlow(protocol, ("192.0.2.1", 40000), ("198.51.100.2", port), 1)
     for side, stream in enumerate((first, second)):
         flow.base[side], flow.pieces[side] = 0, [(0, stream)]
+    return make_heads([flow])
+
+
+def datagram_head(first: list[bytes], second: list[bytes], port: int = 443) -> HeadBatch:
+    """A batch with one head of a UDP flow."""
+    flow = PlainFlow(17, ("192.0.2.1", 40000), ("198.51.100.2", port), 1)
+    flow.datagrams = [first, second]
     return make_heads([flow])

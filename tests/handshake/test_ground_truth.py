@@ -61,7 +61,7 @@ def test_tls_agrees_with_tshark(corpus_path: Path) -> None:
     with gzip.open(table, "rt", encoding="utf-8") as stream:
         for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
             if row["tcp.srcport"] and row["capture"].startswith(("benign/", "malicious/")):
-                rows[row["capture"]].append(row)  # without TCP: QUIC, which is not decrypted
+                rows[row["capture"]].append(row)  # QUIC: see test_quic_tshark.py
     agreed: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for name in sampled(set(rows), corpus_path):
@@ -168,6 +168,32 @@ def test_ja4_agrees_with_its_authors(corpus_path: Path) -> None:
     assert agreed == 148
 
 
+QUIC_JA4 = re.compile(
+    r"transport: udp\n  src: (\S+)\n  dst: (\S+)\n  src_port: (\d+)\n  dst_port: (\d+)\n"
+    r"  tls_server_name: (\S+)\n  ja4: (\S+)"
+)
+
+
+def test_ja4_of_quic_agrees_with_its_authors(corpus_path: Path) -> None:
+    with (corpus_path / "ground_truth" / "INDEX.csv").open() as stream:
+        index = [row for row in csv.DictReader(stream) if "/ja4/rust__" in row["file"]]
+    agreed = 0
+    for entry in index:
+        expected = QUIC_JA4.findall((corpus_path / entry["file"]).read_text())
+        if not expected:
+            continue
+        capture = flows_of(corpus_path / entry["capture"])
+        facts = facts_of(capture)
+        found = {
+            (*capture.flows[i].source, *capture.flows[i].destination): (row["tls_sni"], row["ja4"])
+            for i, row in facts.items()
+        }
+        for source, destination, sport, dport, name, fingerprint in expected:
+            assert found[source, int(sport), destination, int(dport)] == (name, fingerprint)
+            agreed += 1
+    assert agreed == 51
+
+
 def test_dns_agrees_with_scapy(corpus_path: Path) -> None:
     captures = [
         "benign/PcapPlusPlus/DnsPackets-dc52f6.pcap.gz",
@@ -181,7 +207,7 @@ def test_dns_agrees_with_scapy(corpus_path: Path) -> None:
             flow = capture.flows[flow_id]
             if flow.protocol != 17 or not {flow.source[1], flow.destination[1]} & set(DNS_PORTS):
                 continue
-            sides = [DNS(flow.stream(side)) if flow.stream(side) else None for side in (0, 1)]
+            sides = [DNS(side[0]) if side else None for side in flow.datagrams]
             asked = next((message for message in sides if message and not message.qr), None)
             told = next((message for message in sides if message and message.qr), None)
             if asked and told and asked.id != told.id:

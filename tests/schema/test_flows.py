@@ -13,6 +13,7 @@ from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     GAP_EDGES_NS,
     HEAD_DTYPE,
+    MAX_DATAGRAMS,
     SIZE_EDGES,
     FlowTable,
     HeadBatch,
@@ -73,6 +74,24 @@ def test_streams_of_a_head() -> None:
     heads = HeadBatch(np.frombuffer(b"abcdefghi", np.uint8), rows)
     streams = [[heads.stream(row, direction) for direction in (0, 1)] for row in (0, 1)]
     assert streams == [[b"ab", b"cde"], [b"", b"fghi"]]
+
+
+@pytest.mark.parametrize(
+    ("stream", "datagrams"),
+    [
+        (b"", []),
+        (b"\0\1a\0\2bc", [b"a", b"bc"]),
+        (b"\0\0\0\1a", [b"", b"a"]),
+        (b"\0\1a\0\5bc", [b"a", b"bc"]),  # a head is never cut, but a reader must survive it
+        (b"\0\1a\0", [b"a"]),
+        (b"\0\1a" * 9, [b"a"] * MAX_DATAGRAMS),
+    ],
+)
+def test_datagrams_of_a_head(stream: bytes, datagrams: list[bytes]) -> None:
+    rows = np.zeros(1, HEAD_DTYPE)
+    rows["length"] = [[len(stream), 0]]
+    heads = HeadBatch(np.frombuffer(stream, np.uint8), rows)
+    assert (heads.datagrams(0, 0), heads.datagrams(0, 1)) == (datagrams, [])
 
 
 def test_a_feature_schema_is_known_by_its_columns() -> None:

@@ -94,7 +94,8 @@ HANDSHAKE_FEATURES: Final[tuple[Feature, ...]] = (
     ),
     feature(
         "tls_record_version",
-        _is_client(pl.col("tls_record_version")),
+        # QUIC carries TLS without records.
+        _is_client(pl.when(pl.col("tls_record_version") > 0).then(pl.col("tls_record_version"))),
         "",
         "Version in the client's first record",
     ),

@@ -264,7 +264,7 @@ _PLACE = [
 
 STATISTICS: Final = FeatureSet(
     "statistics",
-    1,
+    2,
     "Sizes, times, bursts, flags and first bytes of the whole flow, and its handshake",
     (
         *_flow_features(),

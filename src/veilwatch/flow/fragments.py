@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from veilwatch.flow.heads import place_at
+from veilwatch.flow.heads import place_rest
 from veilwatch.flow.index import touch
 from veilwatch.flow.state import FRAGMENTS, FRAGMENTS_OF_FLOWS, ORPHANS, State
 from veilwatch.flow.update import SYN, update_fragment
@@ -67,4 +67,4 @@ def follow(state: State, buffer: Any, packet: Any) -> Any:
         update_fragment(flow, state.sequences[slot], direction, packet, end)
         touch(state.slots, state.ends, slot, state.slots[slot].list)
     if position > 0:
-        place_at(state, slot, direction, buffer, packet, np.int64(row.tcp_seq) + position)
+        place_rest(state, slot, direction, buffer, packet, position, np.int64(row.tcp_seq))

@@ -1,8 +1,8 @@
 """Keeping the first stream bytes of flows that begin like a handshake.
 
 A TCP stream is kept from its first TLS handshake record on (the start may lie behind a proxy or
-STARTTLS dialogue), placed by sequence number; of UDP the first datagram of each direction is kept
-when it is DNS or QUIC. A byte that was seen is never overwritten by another copy of it.
+STARTTLS dialogue), placed by sequence number; of UDP the datagrams are kept that `datagrams` wants,
+one behind another. A byte that was seen is never overwritten by another copy of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from veilwatch.flow.datagrams import (
+    UDP,
+    extend_datagram,
+    is_answered,
+    keep_datagram,
+    wants_datagram,
+)
 from veilwatch.flow.index import append, unlink
 from veilwatch.flow.state import (
     COLLECTING,
@@ -32,8 +39,6 @@ READY_AFTER_PACKETS: Final = 32
 """A head is handed on after this many payload packets of the flow: a handshake is over by then,
 and its buffer is wanted elsewhere."""
 
-UDP: Final = 17
-
 
 @inline_kernel
 def begins_tls(buffer: Any, offset: Any, captured: Any) -> Any:
@@ -43,24 +48,6 @@ def begins_tls(buffer: Any, offset: Any, captured: Any) -> Any:
     if buffer[offset] != 0x16 or buffer[offset + 1] != 0x03 or buffer[offset + 2] > 4:
         return False
     return captured < 6 or buffer[offset + 5] == 1 or buffer[offset + 5] == 2
-
-
-@inline_kernel
-def is_dns_port(port: Any) -> Any:
-    """Whether `port` belongs to DNS, mDNS or LLMNR."""
-    return port in (53, 5353, 5355)
-
-
-@inline_kernel
-def begins_datagram(buffer: Any, packet: Any) -> Any:
-    """Whether a datagram is worth keeping: DNS by port, or QUIC (RFC 9000 cl. 17.2) by its look."""
-    if is_dns_port(packet.src_port) or is_dns_port(packet.dst_port):
-        return packet.payload_captured >= 12
-    if packet.payload_captured < 20 or packet.payload_length < 200:
-        return False
-    first = buffer[packet.payload_offset]
-    # gQUIC up to Q043 sets the version flag (0x01) and not the long-header bit.
-    return first & 0xC0 == 0xC0 or (first & 0x08 != 0 and buffer[packet.payload_offset + 9] == 0x51)
 
 
 @inline_kernel
@@ -93,65 +80,91 @@ def place(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> 
 @inline_kernel
 def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a payload packet continues a head or begins one."""
-    if row.head[direction] != NIL:
-        return packet.protocol == TCP
-    if flow.payload_packets[direction] > START_WITHIN_PACKETS:
+    if row.head[direction] == NIL and flow.payload_packets[direction] > START_WITHIN_PACKETS:
         return False
-    if packet.protocol == TCP:
-        return begins_tls(buffer, packet.payload_offset, np.int64(packet.payload_captured))
-    return packet.protocol == UDP and begins_datagram(buffer, packet)
+    if packet.protocol == UDP:
+        return wants_datagram(row, direction, buffer, packet)
+    if packet.protocol != TCP:
+        return False
+    if row.head[direction] != NIL:
+        return True
+    return begins_tls(buffer, packet.payload_offset, np.int64(packet.payload_captured))
+
+
+@inline_kernel
+def begin(state: State, slot: Any, direction: Any, sequence: Any) -> Any:
+    """Give a direction a buffer of the pool, whose first byte has the number `sequence`.
+
+    When all are in use, the flow that has had one for longest hands its head on as it is: a new
+    handshake is worth more than the end of an old one. False if that was this very flow.
+    """
+    if state.counters[HEADS_FREE] == 0:
+        owner = state.pool[state.ends[COLLECTING, 0]].owner
+        hand_on(state, owner)
+        state.counters[HEADS_CUT] += 1
+        if owner == slot:
+            return False
+    state.counters[HEADS_FREE] -= 1
+    which = state.pool_free[state.counters[HEADS_FREE]]
+    state.slots[slot].head[direction] = which
+    head = state.pool[which]
+    head.base = sequence & 0xFFFFFFFF
+    head.length = 0
+    head.reach = 0
+    head.owner = slot
+    if head.holed:
+        head.known[:] = 0
+        head.holed = 0
+    append(state.pool, state.ends, which, COLLECTING)
+    return True
 
 
 @inline_kernel
 def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any) -> Any:
-    """Keep the bytes of a packet that is `wanted`, in a buffer of the pool.
-
-    When all are in use, the flow that has had one for longest hands its head on as it is: a new
-    handshake is worth more than the end of an old one.
-    """
+    """Keep the bytes of a packet that is `wanted`."""
     row = state.slots[slot]
     # A SYN takes the sequence number before its payload (RFC 9293 cl. 3.4, RFC 7413).
     sequence = np.int64(packet.tcp_seq) + (1 if packet.tcp_flags & SYN else 0)
-    if row.head[direction] == NIL:
-        if state.counters[HEADS_FREE] == 0:
-            owner = state.pool[state.ends[COLLECTING, 0]].owner
-            hand_on(state, owner)
-            state.counters[HEADS_CUT] += 1
-            if owner == slot:
-                return
-        state.counters[HEADS_FREE] -= 1
-        which = state.pool_free[state.counters[HEADS_FREE]]
-        row.head[direction] = which
-        head = state.pool[which]
-        head.base = sequence & 0xFFFFFFFF
-        head.length = 0
-        head.reach = 0
-        head.owner = slot
-        if head.holed:
-            head.known[:] = 0
-            head.holed = 0
-        append(state.pool, state.ends, which, COLLECTING)
+    if row.head[direction] == NIL and not begin(state, slot, direction, sequence):
+        return
     head = state.pool[row.head[direction]]
-    position = seq_distance(sequence, head.base)
-    place(head, buffer, packet.payload_offset, np.int64(packet.payload_captured), position)
-
-
-@inline_kernel
-def place_at(
-    state: State, slot: Any, direction: Any, buffer: Any, packet: Any, sequence: Any
-) -> Any:
-    """Put the bytes of a later fragment of a TCP segment into a head that is being collected."""
-    which = state.slots[slot].head[direction]
-    if which != NIL and state.flows[slot].protocol == TCP:
-        head = state.pool[which]
+    captured = np.int64(packet.payload_captured)
+    if packet.protocol == UDP:
+        keep_datagram(head, buffer, packet.payload_offset, captured)
+    else:
         position = seq_distance(sequence, head.base)
-        place(head, buffer, packet.payload_offset, np.int64(packet.payload_captured), position)
+        place(head, buffer, packet.payload_offset, captured, position)
 
 
 @inline_kernel
-def is_ready(row: Any, flow: Any) -> Any:
-    """Whether nothing more is expected of a flow's heads."""
-    if flow.protocol == UDP and row.head[0] != NIL and row.head[1] != NIL:
+def place_rest(
+    state: State, slot: Any, direction: Any, buffer: Any, packet: Any, position: Any, sequence: Any
+) -> Any:
+    """Put the bytes of a later fragment into a head that is being collected.
+
+    Parameters
+    ----------
+    position
+        Where they lie in the payload of the segment or datagram that the first fragment began.
+    sequence
+        Sequence number of that payload's first byte.
+    """
+    which = state.slots[slot].head[direction]
+    if which == NIL:
+        return
+    head = state.pool[which]
+    captured = np.int64(packet.payload_captured)
+    if state.flows[slot].protocol == UDP:
+        extend_datagram(head, buffer, packet.payload_offset, captured, position)
+    else:
+        position += seq_distance(sequence, head.base)
+        place(head, buffer, packet.payload_offset, captured, position)
+
+
+@inline_kernel
+def is_ready(pool: Any, row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
+    """Whether nothing more is expected of a flow's heads after `packet`."""
+    if packet.protocol == UDP and is_answered(pool, row, direction, buffer, packet):
         return True
     return flow.payload_packets[0] + flow.payload_packets[1] >= READY_AFTER_PACKETS
 

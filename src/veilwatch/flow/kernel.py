@@ -336,7 +336,8 @@ def meter_block(
         when all were.
     """
     flows, slots, buckets, ends = state.flows, state.slots, state.buckets, state.ends
-    sequences, counters, partners = state.sequences, state.counters, state.partners
+    sequences, counters = state.sequences, state.counters
+    partners, pool = state.partners, state.pool
     most_flows = len(state.out_flows)
     most_heads = len(state.out_heads) - MAX_HEADS_PER_PACKET
     controlled = len(sessions) > 0
@@ -404,7 +405,7 @@ def meter_block(
         if packet.payload_length > 0 and row.head_done == 0:
             if packet.payload_captured > 0 and wanted(row, flow, direction, buffer, packet):
                 collect(state, slot, direction, buffer, packet)
-            if is_ready(row, flow):
+            if is_ready(pool, row, flow, direction, buffer, packet):
                 hand_on(state, slot)
         touch(slots, ends, slot, CLOSING if is_closed(flow) else OPEN)
     return len(packets)

@@ -10,8 +10,8 @@ import pyarrow as pa
 from veilwatch.handshake.certificate import read_certificate
 from veilwatch.handshake.dns import DNS_PORTS, DnsMessage, read_dns
 from veilwatch.handshake.ja3 import ja3, ja3s
-from veilwatch.handshake.ja4 import ja4
-from veilwatch.handshake.quic import initial_version
+from veilwatch.handshake.ja4 import QUIC, TCP, ja4
+from veilwatch.handshake.quic_hello import read_quic
 from veilwatch.handshake.text import escape
 from veilwatch.handshake.tls import (
     CERTIFICATE,
@@ -29,7 +29,10 @@ from veilwatch.schema.flows import HANDSHAKE_COLUMNS, Column, HeadBatch
 _TCP: Final = 6
 _UDP: Final = 17
 
-_NULLABLE: Final = {"cert_self_signed", "cert_not_before_s", "cert_not_after_s", "cert_matches_sni"}
+_NULLABLE: Final = {
+    *("cert_self_signed", "cert_not_before_s", "cert_not_after_s", "cert_matches_sni"),
+    *("quic_retry", "quic_initial_opened"),
+}
 _NUMBERS: Final = {"dns_response_code": -1}
 
 FACT_COLUMNS: Final = [column for column in HANDSHAKE_COLUMNS if column.name != "service"]
@@ -47,6 +50,7 @@ def _empty(name: str, dtype: Any) -> Any:
 _ARROW_LISTS: Final[dict[Any, Any]] = {
     pl.List(pl.UInt8): pa.list_(pa.uint8()),
     pl.List(pl.UInt16): pa.list_(pa.uint16()),
+    pl.List(pl.UInt32): pa.list_(pa.uint32()),
     pl.List(pl.String): pa.list_(pa.string()),
 }
 
@@ -76,15 +80,16 @@ def read_heads(heads: HeadBatch) -> pl.DataFrame:
     protocols = rows["protocol"].tolist()
     source_ports, destination_ports = rows["src_port"].tolist(), rows["dst_port"].tolist()
     for row, protocol in enumerate(protocols):
-        streams = heads.stream(row, 0), heads.stream(row, 1)
         if protocol == _TCP:
-            facts = _tls_facts(*streams)
+            facts = _tls_facts(heads.stream(row, 0), heads.stream(row, 1))
         elif protocol != _UDP:
             continue
-        elif source_ports[row] in DNS_PORTS or destination_ports[row] in DNS_PORTS:
-            facts = _dns_facts(*streams)
         else:
-            facts = {"quic_version": initial_version(streams[0]) or initial_version(streams[1])}
+            sides = heads.datagrams(row, 0), heads.datagrams(row, 1)
+            if source_ports[row] in DNS_PORTS or destination_ports[row] in DNS_PORTS:
+                facts = _dns_facts(*sides)
+            else:
+                facts = _quic_facts(*sides)
         for name, value in facts.items():
             columns[name][row] = value
     series = [pl.Series("flow_id", rows["flow_id"], dtype=pl.Int64)]
@@ -117,7 +122,8 @@ def _tls_facts(*streams: bytes) -> Facts:
     flights = [list(handshake_messages(stream)) for stream in streams]
     for stream, flight in zip(streams, flights, strict=True):
         if flight and flight[0].kind == CLIENT_HELLO:
-            facts = _client_facts(stream, flight[0])
+            record_version = int.from_bytes(stream[1:3], "big")
+            facts = _client_facts(flight[0], TCP) | {"tls_record_version": record_version}
             break
     for flight in flights:
         if flight and flight[0].kind == SERVER_HELLO:
@@ -126,11 +132,29 @@ def _tls_facts(*streams: bytes) -> Facts:
     return facts
 
 
-def _client_facts(stream: bytes, message: Message) -> Facts:
+def _quic_facts(first: list[bytes], second: list[bytes]) -> Facts:
+    quic = read_quic(first, second)
+    if quic is None:
+        return {}
+    facts: Facts = {
+        "quic_version": quic.version,
+        "quic_server_version": quic.server_version,
+        "quic_dcid": quic.dcid.hex(),
+        "quic_scid": quic.scid.hex(),
+        "quic_retry": quic.retry,
+        "quic_versions": quic.versions,
+        "quic_token_bytes": min(quic.token_bytes, 0xFFFF),
+        "quic_initial_opened": quic.opened,
+    }
+    if quic.client:
+        facts |= _client_facts(quic.client[0], QUIC)
+    return facts | _server_facts(quic.server, facts.get("tls_sni", ""))
+
+
+def _client_facts(message: Message, transport: str) -> Facts:
     hello = read_client_hello(message)
     return {
         "tls_client_version": hello.version,
-        "tls_record_version": int.from_bytes(stream[1:3], "big"),
         "tls_client_hello_bytes": min(hello.length, 0xFFFF),
         "tls_session_id_bytes": hello.session_id_bytes,
         "tls_sni": escape(hello.server_name),
@@ -142,7 +166,7 @@ def _client_facts(stream: bytes, message: Message) -> Facts:
         "tls_signature_algorithms": hello.signature_algorithms,
         "tls_supported_versions": hello.supported_versions,
         "ja3": ja3(hello),
-        "ja4": ja4(hello),
+        "ja4": ja4(hello, transport),
     }
 
 
@@ -197,8 +221,9 @@ def _certificate_facts(message: Message, server_name: str) -> Facts:
     return facts
 
 
-def _dns_facts(*streams: bytes) -> Facts:
-    messages = [message for stream in streams if (message := read_dns(stream)) is not None]
+def _dns_facts(*sides: list[bytes]) -> Facts:
+    datagrams = [datagram for side in sides for datagram in side[:1]]
+    messages = [message for datagram in datagrams if (message := read_dns(datagram)) is not None]
     question = next((message for message in messages if not message.response), None)
     answer = next((message for message in messages if message.response), None)
     if answer is not None and question is not None and answer.identifier != question.identifier:

@@ -31,6 +31,10 @@ SIGNATURE_ALGORITHMS: Final = 13
 ALPN: Final = 16
 SUPPORTED_VERSIONS: Final = 43
 
+MAX_BARE_MESSAGES: Final = 8
+"""Handshake messages read of a stream without records: before encryption each side says at most
+two, and a stream of empty messages would otherwise be split anew with each packet."""
+
 MAX_RECORD: Final = 16384 + 2048
 """Longest record that any version allows (RFC 5246, section 6.2.3); more is not TLS."""
 
@@ -147,25 +151,31 @@ def handshake_messages(stream: bytes) -> Iterator[Message]:
         offset += 5
         if content == HANDSHAKE:
             pending += stream[offset : offset + length]
-            start = 0
-            while start + 4 <= len(pending):
-                size = int.from_bytes(pending[start + 1 : start + 4], "big")
-                stop = start + 4 + size
-                if stop > len(pending):
-                    break
-                message = Message(pending[start], size, pending[start + 4 : stop])
-                retry = message.kind == SERVER_HELLO and _is_retry(message.body)
+            messages, pending = _split(pending, len(pending))
+            for message in messages:
+                retry = message.kind == SERVER_HELLO and is_retry_request(message)
                 yield message
-                start = stop
-            pending = pending[start:]
         elif content == CHANGE_CIPHER_SPEC:
             if not retry:  # after a HelloRetryRequest the real ServerHello follows in clear
                 break
         elif content != ALERT:
             break
         offset += length
-    if len(pending) >= 4:
-        yield Message(pending[0], int.from_bytes(pending[1:4], "big"), pending[4:])
+    yield from _cut(pending)
+
+
+def bare_messages(stream: bytes) -> list[Message]:
+    """Return the first handshake messages of a stream without records, the last one perhaps cut.
+
+    So QUIC carries them in its CRYPTO frames (RFC 9001, section 4.1.3).
+    """
+    messages, rest = _split(stream, MAX_BARE_MESSAGES)
+    return messages + _cut(rest)
+
+
+def is_retry_request(message: Message) -> bool:
+    """Tell whether a ServerHello is a HelloRetryRequest."""
+    return message.body[2:34] == HELLO_RETRY_RANDOM
 
 
 def read_client_hello(message: Message) -> ClientHello:
@@ -226,7 +236,7 @@ def read_server_hello(message: Message) -> ServerHello | None:
     if offset > len(body):
         return None
     cipher = _U16.unpack_from(body, cipher_at)[0]
-    hello = ServerHello(message.length, version, _is_retry(body), cipher)
+    hello = ServerHello(message.length, version, is_retry_request(message), cipher)
     if offset == len(body):
         return hello
     extensions, whole = _extensions(body, offset)
@@ -261,8 +271,25 @@ def read_chain(message: Message) -> Chain | None:
     return Chain(length, tuple(certificates), message.whole and offset == end)
 
 
-def _is_retry(body: bytes) -> bool:
-    return body[2:34] == HELLO_RETRY_RANDOM
+def _split(data: bytes, most: int) -> tuple[list[Message], bytes]:
+    """Return the whole messages that `data` begins with, at most `most`, and what is behind."""
+    messages: list[Message] = []
+    start = 0
+    while start + 4 <= len(data) and len(messages) < most:
+        size = int.from_bytes(data[start + 1 : start + 4], "big")
+        stop = start + 4 + size
+        if stop > len(data):
+            break
+        messages.append(Message(data[start], size, data[start + 4 : stop]))
+        start = stop
+    return messages, data[start:]
+
+
+def _cut(rest: bytes) -> list[Message]:
+    """Return the message of which only the beginning is there, if its length is."""
+    if len(rest) < 4:
+        return []
+    return [Message(rest[0], int.from_bytes(rest[1:4], "big"), rest[4:])]
 
 
 def _u16_list(raw: bytes) -> tuple[int, ...]:

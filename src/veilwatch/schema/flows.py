@@ -34,6 +34,10 @@ HEAD_BYTES: Final = 8192
 """Most stream bytes of a handshake kept per direction: a ClientHello with a post-quantum key
 share takes 1.8 KB, a TLS 1.2 server's flight with three certificates 4–6 KB."""
 
+MAX_DATAGRAMS: Final = 4
+"""Most datagrams of a QUIC handshake kept per direction: a ClientHello with a post-quantum key
+share takes two, and after a Retry or Version Negotiation the client sends it again."""
+
 
 class EndReason(IntEnum):
     """Why the meter let go of a flow."""
@@ -187,7 +191,9 @@ class HeadBatch:
         uint8 array that `rows["start"]` points into.
     rows
         Array of `HEAD_DTYPE`. For TCP the bytes are reassembled by sequence number and begin
-        at the first TLS handshake record; for UDP they are the first datagram of each direction.
+        at the first TLS handshake record. For UDP they are whole datagrams, the first of DNS or
+        the first `MAX_DATAGRAMS` with a long header of QUIC, each behind its length in two bytes,
+        big-endian; the last one is shorter than on the wire where the head was full.
     """
 
     data: npt.NDArray[np.uint8]
@@ -197,6 +203,17 @@ class HeadBatch:
         """Return the bytes of one direction of one flow."""
         start = int(self.rows["start"][row, direction])
         return self.data[start : start + int(self.rows["length"][row, direction])].tobytes()
+
+    def datagrams(self, row: int, direction: int) -> list[bytes]:
+        """Return the datagrams of one direction of one UDP flow, at most `MAX_DATAGRAMS`."""
+        stream = self.stream(row, direction)
+        found: list[bytes] = []
+        offset = 0
+        while len(found) < MAX_DATAGRAMS and offset + 2 < len(stream):
+            end = offset + 2 + int.from_bytes(stream[offset : offset + 2], "big")
+            found.append(stream[offset + 2 : end])
+            offset = end
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +376,7 @@ HANDSHAKE_COLUMNS: Final = [
     ),
     Column("tls_version", pl.UInt16, "", "Version the server chose, 0 unknown"),
     Column("tls_client_version", pl.UInt16, "", "Highest version the client offered, 0 unknown"),
-    Column("tls_record_version", pl.UInt16, "", "Version in the client's first record header"),
+    Column("tls_record_version", pl.UInt16, "", "Version in the client's first record, 0 in QUIC"),
     Column("tls_client_hello_bytes", pl.UInt16, "bytes", "Length of the ClientHello, 0 none"),
     Column("tls_server_hello_bytes", pl.UInt16, "bytes", "Length of the ServerHello, 0 none"),
     Column("tls_session_id_bytes", pl.UInt8, "bytes", "Length of the client's session id"),
@@ -389,7 +406,20 @@ HANDSHAKE_COLUMNS: Final = [
     Column("cert_key", pl.String, "", "Leaf's key: rsa, ec, ed25519, …, '' unknown"),
     Column("cert_key_bits", pl.UInt16, "bit", "Size of the leaf's key, 0 unknown"),
     Column("cert_matches_sni", pl.Boolean, "", "A name of the leaf covers the SNI, null unknown"),
-    Column("quic_version", pl.UInt32, "", "QUIC version of the client's Initial, 0 none"),
+    Column("quic_version", pl.UInt32, "", "QUIC version of the client's first Initial, 0 none"),
+    Column("quic_server_version", pl.UInt32, "", "QUIC version of the server's Initial, 0 none"),
+    Column("quic_dcid", pl.String, "", "Connection id the client's first Initial went to, hex"),
+    Column("quic_scid", pl.String, "", "Connection id that the server chose, hex, '' none"),
+    Column("quic_retry", pl.Boolean, "", "The server sent a Retry, null without QUIC"),
+    Column("quic_versions", pl.List(pl.UInt32), "", "Offered by Version Negotiation, with GREASE"),
+    Column("quic_token_bytes", pl.UInt16, "bytes", "Token in the client's first Initial"),
+    Column(
+        "quic_initial_opened",
+        pl.Boolean,
+        "",
+        "The client's Initial packets, decrypted with the keys that their version makes public, "
+        "gave a whole ClientHello; null without QUIC",
+    ),
     Column("dns_query", pl.String, "", "First name asked for, '' none"),
     Column("dns_query_type", pl.UInt16, "", "Type of that question, 0 none"),
     Column("dns_response_code", pl.Int8, "", "RCODE of the answer, -1 unanswered"),
