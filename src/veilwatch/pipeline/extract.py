@@ -16,6 +16,7 @@ from veilwatch.handshake import fill_facts, read_heads, recognise_services
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable
+from veilwatch.subscriber import Directory, KeyRing
 
 CHUNK_FLOWS: Final = 16_384
 """Finished flows gathered before they become a table: about 16 MiB of records."""
@@ -35,11 +36,15 @@ class FlowReader:
         How flows are cut.
     gtp_ports
         UDP ports at which GTP-U is looked for beside 2152.
+    subscriber_keys
+        Makes pseudonyms of subscribers; None draws a key that lasts one run.
 
     Attributes
     ----------
     captures
         What was read so far.
+    directory
+        Sessions and subscribers seen so far.
 
     Examples
     --------
@@ -54,11 +59,14 @@ class FlowReader:
         *,
         config: MeterConfig = MeterConfig(),  # noqa: B008 (frozen)
         gtp_ports: Sequence[int] = (),
+        subscriber_keys: KeyRing | None = None,
         progress: Progress = SILENT,
     ) -> None:
         self._stream = open_captures(inputs, progress=progress)
         self._decoder = Decoder(gtp_ports)
         self._meter = FlowMeter(config)
+        self._progress = progress
+        self.directory = Directory(subscriber_keys)
         self._facts: list[pl.DataFrame] = []
 
     @property
@@ -90,7 +98,9 @@ class FlowReader:
     def __iter__(self) -> Iterator[FlowTable]:
         meter = self._meter
         for block in self._stream:
-            meter.add(self._decoder.decode(block))
+            batch = self._decoder.decode(block)
+            self.directory.observe(batch)
+            meter.add(batch)
             if meter.pending_heads >= CHUNK_HEADS:
                 self._facts.append(read_heads(meter.take_heads()))
             if meter.pending >= CHUNK_FLOWS:
@@ -99,6 +109,8 @@ class FlowReader:
             if meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
         yield from self._tables()
+        if self.directory.note:
+            self._progress.note(self.directory.note)
 
     def read_all(self) -> FlowTable:
         """Return every flow as one table; for captures that are known to be small."""
@@ -122,4 +134,4 @@ class FlowReader:
         # The facts of a connection that the active timeout cut are wanted again by its next record.
         over = frame.filter(pl.col("end_reason") != int(EndReason.ACTIVE))
         self._facts = [facts.join(over, left_on="flow_id", right_on="parent_id", how="anti")]
-        return FlowTable(fill_facts(frame)).check()
+        return FlowTable(self.directory.annotate(fill_facts(frame))).check()
