@@ -63,6 +63,9 @@ _PROCEDURES: Final = {
 }
 _RESPONSES: Final = {10: 9, 51: 50, 53: 52, 55: 54}
 
+ASSOCIATION_SETUP: Final = frozenset((5, 6))
+"""Types by which a node says that it begins anew."""
+
 LOCAL: Final = 0
 """Kind of a leg: F-TEID of a PDR."""
 PEER: Final = 1
@@ -230,6 +233,8 @@ def _take_far(message: Message, group: bytes, values: ValueReader) -> None:
                 elif inner.kind == 84:
                     header = values.outer_header(inner.value) or header
     leg = Leg(number, PEER)
+    if role:
+        message.roles[leg] = role  # later updates leave the destination out
     if header is not None and header.name and header.addresses:
         teid = header.name
         ends = tuple(End(address, teid) for address in header.addresses)

@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 from veilwatch.subscriber import gtpv1, gtpv2, pfcp
 from veilwatch.subscriber.dialogue import Dialogues
 from veilwatch.subscriber.messages import End, Message, Procedure, Protocol, Tunnel
-from veilwatch.subscriber.store import Context, Store
+from veilwatch.subscriber.store import MAX_ROLES, Context, Store
 
 MAX_NODES: Final = 65_536
 """Most nodes whose restart counter is kept; the one heard of longest ago is forgotten."""
+
+
+@dataclass(slots=True)
+class _Recovery:
+    """What a node says of its last restart.
+
+    A restart is believed when the node sets up its association anew, or repeats the new value
+    in another message: there are SMFs that write the present time into every Heartbeat Request.
+    """
+
+    value: int
+    told: int | None = None  # a newer value, said once
+    sequence: int = 0
+    since_ns: int = 0
+
+    def restarted(self, message: Message, value: int, ts_ns: int) -> int | None:
+        """Return since when the node is a new one; None if it is not, or not yet for sure."""
+        if message.protocol is Protocol.PFCP:
+            newer = value > self.value
+            sure = message.kind in pfcp.ASSOCIATION_SETUP
+        else:
+            newer = 0 < (value - self.value) % 256 < 128
+            sure = False
+        if not newer:
+            if value == self.value:
+                self.told = None
+            return None
+        if self.told != value:
+            self.told, self.sequence, self.since_ns = value, message.sequence, ts_ns
+        elif self.sequence != message.sequence:
+            sure = True
+        if not sure:
+            return None
+        self.value, self.told = value, None
+        return self.since_ns
 
 
 class Procedures:
@@ -33,7 +69,7 @@ class Procedures:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._dialogues = Dialogues()
-        self._recoveries: OrderedDict[tuple[Protocol, int], int] = OrderedDict()
+        self._recoveries: OrderedDict[tuple[Protocol, int], _Recovery] = OrderedDict()
         self.counts: Counter[str] = Counter()
 
     @property
@@ -43,10 +79,8 @@ class Procedures:
 
     def take(self, message: Message, src: int, dst: int, ts_ns: int) -> None:
         """Apply one message that `src` sent to `dst`."""
-        if message.recovery is not None and self._is_restarted(message, src):
-            self.counts["restarts"] += 1
-            for context in self._store.contexts_of_node(message.protocol, src):
-                self._store.end(context, ts_ns, "restart")
+        if message.recovery is not None:
+            self._watch_restart(message, message.recovery, src, ts_ns)
         if message.procedure is Procedure.OTHER:
             return
         if message.request:
@@ -60,22 +94,22 @@ class Procedures:
         else:
             self.counts["refused by their receiver"] += 1
 
-    def _is_restarted(self, message: Message, node: int) -> bool:
+    def _watch_restart(self, message: Message, value: int, node: int, ts_ns: int) -> None:
         """Compare restart counters (TS 23.007 cl. 18, 19A); a step back is a late message."""
-        key, new = (message.protocol, node), message.recovery or 0
-        old = self._recoveries.get(key)
-        if old is None or new == old:
-            restarted = False
-        elif message.protocol is Protocol.PFCP:
-            restarted = new > old
-        else:
-            restarted = (new - old) % 256 < 128
-        if old is None or restarted:
-            self._recoveries[key] = new
+        key = (message.protocol, node)
+        known = self._recoveries.get(key)
+        if known is None:
+            known = self._recoveries[key] = _Recovery(value)
         self._recoveries.move_to_end(key)
         if len(self._recoveries) > MAX_NODES:
             self._recoveries.popitem(last=False)
-        return restarted
+        since = known.restarted(message, value, ts_ns)
+        if since is None:
+            return
+        self.counts["restarts"] += 1
+        for context in self._store.contexts_of_node(message.protocol, node):
+            if context.created_ns < since:
+                self._store.end(context, since, "restart")
 
     def _apply(
         self, request: Message, response: Message, asker: int, asked: int, ts_ns: int
@@ -120,6 +154,7 @@ class Procedures:
         store.identify(context, request.token, request.linked, ts_ns)
         store.learn(context, request, ts_ns)
         store.learn(context, response, ts_ns)
+        context.roles.update(request.roles)
         store.set_tunnels(context, _joined(context, request, response, asker), ts_ns)
         if request.linked:
             context.bearers.add(request.linked)
@@ -139,6 +174,8 @@ class Procedures:
             store.name(context, name, ts_ns)
         store.learn(context, request, ts_ns)
         store.learn(context, response, ts_ns)
+        if len(context.roles) < MAX_ROLES:
+            context.roles.update(request.roles)
         tunnels = _joined(context, request, response, asker)
         if shared:
             own = context.bearers | {context.linked}

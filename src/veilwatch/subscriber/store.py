@@ -42,6 +42,10 @@ MAX_KEYS: Final = 8
 """Most names (address and TEID or SEID) of one context: two nodes with two addresses each, which
 are also known as the packets show them."""
 
+MAX_ROLES: Final = 512
+"""Legs whose role a context remembers beyond their F-TEIDs: a PDR, a FAR and a traffic endpoint
+for each direction of eleven bearers are 66."""
+
 MAX_ADDRESSES: Final = 8
 """Most addresses of one session: one IPv4 and one IPv6 prefix, more after an anchor's change."""
 
@@ -79,10 +83,12 @@ class Context:
     requester: int
     responder: int
     record: Record
+    created_ns: int
     linked: int = 0
     token: bytes = b""
     keys: list[End] = field(default_factory=list)
     legs: dict[Leg, tuple[str, tuple[End, ...]]] = field(default_factory=dict)
+    roles: dict[Leg, str] = field(default_factory=dict)
     bearers: set[int] = field(default_factory=set)
 
     @property
@@ -212,7 +218,7 @@ class Store:
         self._next += 1
         self._running[record.number] = record
         record.protocols.add(protocol)
-        context = Context(protocol, requester, responder, record)
+        context = Context(protocol, requester, responder, record, ts_ns)
         record.contexts.add(context)
         for node in {requester, responder}:
             self._by_node.setdefault((protocol, node), set()).add(context)
@@ -260,8 +266,8 @@ class Store:
         """Give legs their F-TEIDs from now on; one changed access side is one handover."""
         changed = False
         for leg, role, ends in tunnels:
-            old_role, old = context.legs.get(leg, (role, ()))
-            role = role or old_role
+            old_role, old = context.legs.get(leg, ("", ()))
+            role = role or old_role or context.roles.get(leg, "")
             if role == ACCESS and old and ends:
                 own = context.record
                 changed |= any(self._owner(end) is not own for end in ends)
