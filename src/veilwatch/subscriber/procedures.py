@@ -123,7 +123,7 @@ class Procedures:
                 if asker in (context.requester, context.responder):
                     store.end(context, ts_ns, "association")
             return
-        contexts = self._chosen(request, response, asked)
+        contexts = self._chosen(request, response, asker, asked)
         if not contexts:
             self.counts["about unknown sessions"] += 1
         for context in contexts:
@@ -143,9 +143,10 @@ class Procedures:
         names = _names(response, asked)
         for name in names:
             for old in store.contexts(protocol, name.address, name.teid):
-                # The name may be shared by the PDN connections of one subscriber only.
-                if old.linked == request.linked or (
-                    old.token and request.token and old.token != request.token
+                # Towards one node, only PDN connections of one subscriber share a name.
+                if {asker, asked} == {old.requester, old.responder} and (
+                    old.linked == request.linked
+                    or (old.token and request.token and old.token != request.token)
                 ):
                     store.end(old, ts_ns, "replaced")
         context = store.create(protocol, asker, asked, ts_ns)
@@ -182,9 +183,14 @@ class Procedures:
             tunnels = [tunnel for tunnel in tunnels if tunnel.leg.bearer in own]
         store.set_tunnels(context, tunnels, ts_ns)
 
-    def _chosen(self, request: Message, response: Message, asked: int) -> list[Context]:
-        """Return the contexts that a request is about, of those that share its TEID or SEID."""
-        found = self._store.contexts(request.protocol, asked, request.context)
+    def _chosen(self, request: Message, response: Message, asker: int, asked: int) -> list[Context]:
+        """Return the contexts that a request is about, of those that share its TEID or SEID.
+
+        Some nodes give one TEID out twice, on two interfaces: the asker decides, unless it is
+        new (an MME that took over a subscriber).
+        """
+        known = self._store.contexts(request.protocol, asked, request.context)
+        found = [c for c in known if asker in (c.requester, c.responder)] or known
         if len(found) <= 1 or request.procedure is Procedure.RELEASE_ACCESS:
             return found
         linked = [context for context in found if context.linked == request.linked]

@@ -236,11 +236,12 @@ def _digits(value: bytes) -> bytes:
 
 @lru_cache(maxsize=CACHED)
 def _name(value: bytes) -> str:
-    """Some UPFs and SMFs write a network instance as text, others as labels."""
-    text = ""
-    if value and value[0] < 0x20:
-        labels = _parse(_library().nas.APN, value)
-        text = labels.decode()
+    """Read labels where their lengths fill the value: some nodes write plain text instead."""
+    position = 0
+    while position < len(value):
+        position += 1 + value[position]
+    if position == len(value):
+        text: str = _parse(_library().nas.APN, value).decode()
     else:
         text = value.decode("ascii")
     if len(text) > MAX_NAME or not text.isprintable():
