@@ -28,10 +28,10 @@ MAX_PAIRS: Final = 65_536
 """Most pairs of tunnel end points whose core side is learned: more than a core network has."""
 
 LEAST_VOTES: Final = 3
-CLEAR_MAJORITY: Final = 10
-"""The core side of a pair is known if at least three flows tell of it and ten times as many for
-as against: one F-TEID that two sessions used one after the other, each with the same single
-server, makes that server look like the UE."""
+CLEAR_MAJORITY: Final = 4
+"""The core side of a pair is known if at least three flows tell of it, four times as many for as
+against: an F-TEID that two sessions used one after the other, each with the same single server,
+makes that server look like the UE. Who votes with the minority is not believed either."""
 
 _NONE: Final[frozenset[int]] = frozenset()
 
@@ -128,10 +128,8 @@ class Learner:
         ue = self._told_by_container(flow) or self._told_by_common_end(flow)
         if ue is None:
             return
-        core, access = flow.outer_dst, flow.outer_src
-        if ue != ue_key(flow.src):
-            core, access = access, core
-        pair = (min(core, access), max(core, access))
+        core = flow.outer_dst if ue == ue_key(flow.src) else flow.outer_src
+        pair, _, _ = self._poll(flow)
         votes = self._votes.setdefault(pair, [0, 0])
         votes[core == pair[1]] += 1
         self._votes.move_to_end(pair)
@@ -164,25 +162,29 @@ class Learner:
         return None
 
     def _ue(self, flow: TunnelledFlow) -> int | None:
-        return (
-            self._told_by_container(flow)
-            or self._told_by_end_points(flow)
-            or self._told_by_common_end(flow)
-        )
+        """Return the key of the UE's address, None unknown."""
+        told = self._told_by_container(flow)
+        if told is not None:
+            return told
+        pair, low, high = self._poll(flow)
+        core = pair[high > low]
+        by_end_points = ue_key(flow.src if flow.outer_dst == core else flow.dst)
+        if max(low, high) >= max(LEAST_VOTES, CLEAR_MAJORITY * min(low, high)):
+            return by_end_points
+        told = self._told_by_common_end(flow)
+        return told if low == high or told == by_end_points else None
+
+    def _poll(self, flow: TunnelledFlow) -> tuple[tuple[int, int], int, int]:
+        """Return a flow's pair of end points, and the votes for the lower and the higher one."""
+        pair = (min(flow.outer_src, flow.outer_dst), max(flow.outer_src, flow.outer_dst))
+        low, high = self._votes.get(pair, (0, 0))
+        return pair, low, high
 
     @staticmethod
     def _told_by_container(flow: TunnelledFlow) -> int | None:
         if not flow.direction:
             return None
         return ue_key(flow.src if flow.direction == "uplink" else flow.dst)
-
-    def _told_by_end_points(self, flow: TunnelledFlow) -> int | None:
-        pair = (min(flow.outer_src, flow.outer_dst), max(flow.outer_src, flow.outer_dst))
-        low, high = self._votes.get(pair, (0, 0))
-        if max(low, high) < max(LEAST_VOTES, CLEAR_MAJORITY * min(low, high)):
-            return None
-        core = pair[high > low]
-        return ue_key(flow.src if flow.outer_dst == core else flow.dst)
 
     def _told_by_common_end(self, flow: TunnelledFlow) -> int | None:
         version = flow.src >> 32 == 0xFFFF

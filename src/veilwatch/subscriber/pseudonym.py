@@ -129,7 +129,7 @@ def read_key_file(path: Path) -> bytes:
         raise VeilwatchError(
             f"the subscriber key cannot be read: {error.strerror}", where=path
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise VeilwatchError("the subscriber key is not a regular file", where=path)
@@ -139,7 +139,9 @@ def read_key_file(path: Path) -> bytes:
                 where=path,
                 hint="chmod 600 it, or make a new one if others may have read it",
             )
-        key = file.read(MAX_KEY_BYTES + 1)
+        key = os.read(descriptor, MAX_KEY_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if not KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
         raise VeilwatchError(
             f"a subscriber key has {KEY_BYTES} to {MAX_KEY_BYTES} bytes",
