@@ -62,8 +62,8 @@ def test_a_create_session_request() -> None:
             gtp_v2.IE_ULI(
                 TAI_Present=1,
                 ECGI_Present=1,
-                TAI=gtp_v2.ULI_TAI(MCC="466f", MNC="29", TAC=7),
-                ECGI=gtp_v2.ULI_ECGI(MCC="466f", MNC="29", ECI=1000),
+                TAI=gtp_v2.ULI_TAI(MCC="466f", MNC="92", TAC=7),
+                ECGI=gtp_v2.ULI_ECGI(MCC="466f", MNC="92", ECI=1000),
             ),
         ]
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -41,8 +42,9 @@ def address_number(text: str) -> int:
     """Return an address as 128 bits, IPv4 as ::ffff:a.b.c.d; 0 for ''."""
     if not text:
         return 0
-    address = ip_address(text)
-    return MAPPED | int(address) if address.version == 4 else int(address)
+    if ":" in text:
+        return int.from_bytes(socket.inet_pton(socket.AF_INET6, text), "big")
+    return MAPPED | int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big")
 
 
 def address_text(number: int) -> str:
