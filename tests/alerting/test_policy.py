@@ -35,27 +35,31 @@ def test_severity_compares_odds(score: float, threshold: float, expected: int) -
 
 
 def small() -> tuple[ScoreFrame, CaptureReport]:
-    flows = factory.flow_frame(
-        5,
-        flow_id=[11, 12, 13, 14, 15],
-        source=[0, 0, 1, 1, 0],
-        first_ns=[5, 4, 3, 2, 1],
-        last_ns=[50, 40, 30, 20, 10],
-        src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2", "fd00::1"],
-        dst_ip=["203.0.113.1"] * 4 + ["fd00::2"],
-        protocol=[6, 17, 6, 6, 58],
-        tls_sni=["a.example", "", "", "", ""],
-        dns_query=["", "b.example", "", "", ""],
-        service=["tls", "dns", "tls", "", ""],
-        gtp_depth=[1, 0, 1, 0, 0],
-        fwd_teid=[0xFFFFFFFF, 0, 7, 0, 0],
-        fwd_qfi=[255, 255, 5, 255, 255],
-        bwd_qfi=[9, 255, 6, 255, 255],
-        outer_src_ip=["192.0.2.1", "", "192.0.2.1", "", ""],
-        outer_dst_ip=["192.0.2.2", "", "192.0.2.2", "", ""],
-    ).with_columns(
-        score=pl.Series([0.7, 0.9, 0.8, 0.2, 0.95], dtype=pl.Float32),
-        alert=pl.Series([True, True, True, False, False]),
+    flows = (
+        factory.flow_frame(
+            5,
+            flow_id=[11, 12, 13, 14, 15],
+            source=[0, 0, 1, 1, 0],
+            first_ns=[5, 4, 3, 2, 1],
+            last_ns=[50, 40, 30, 20, 10],
+            src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2", "fd00::1"],
+            dst_ip=["203.0.113.1"] * 4 + ["fd00::2"],
+            protocol=[6, 17, 6, 6, 58],
+            tls_sni=["a.example", "", "", "", ""],
+            dns_query=["", "b.example", "", "", ""],
+            service=["tls", "dns", "tls", "", ""],
+            gtp_depth=[1, 0, 1, 0, 0],
+            fwd_teid=[0xFFFFFFFF, 0, 7, 0, 0],
+            fwd_qfi=[255, 255, 5, 255, 255],
+            bwd_qfi=[9, 255, 6, 255, 255],
+            outer_src_ip=["192.0.2.1", "", "192.0.2.1", "", ""],
+            outer_dst_ip=["192.0.2.2", "", "192.0.2.2", "", ""],
+        )
+        .drop("subscriber")
+        .with_columns(
+            score=pl.Series([0.7, 0.9, 0.8, 0.2, 0.95], dtype=pl.Float32),
+            alert=pl.Series([True, True, True, False, False]),
+        )
     )
     hosts = pl.DataFrame(
         {

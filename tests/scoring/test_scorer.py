@@ -86,9 +86,11 @@ def test_hosts(model: Model, table: FlowTable) -> None:
     seen = set()
     for row in hosts.to_dicts():
         mine = scores.flows.filter(
-            (pl.col("src_ip") == row["host"]) & (pl.col("source") == row["source"])
+            (pl.col("src_ip") == row["host"])
+            & (pl.col("source") == row["source"])
+            & (pl.col("subscriber") == row["subscriber"])
         )
-        seen.add((row["host"], row["source"]))
+        seen.add((row["host"], row["subscriber"], row["source"]))
         assert row["flows"] == mine.height
         assert row["alerts"] == mine["alert"].sum()
         assert row["first_ns"] == mine["first_ns"].min()
@@ -97,7 +99,7 @@ def test_hosts(model: Model, table: FlowTable) -> None:
         wanted = group_scores(flows, np.zeros(len(flows), int), 1, upper_share=share)[0]
         assert row["score"] == pytest.approx(wanted, rel=1e-6)
         assert row["alert"] == (wanted >= model.manifest.thresholds.group)
-    assert seen == set(zip(table.frame["src_ip"], table.frame["source"], strict=True))
+    assert seen == set(table.frame.select("src_ip", "subscriber", "source").iter_rows())
 
 
 def test_the_columns_that_others_need_are_kept(model: Model, table: FlowTable) -> None:
@@ -115,7 +117,9 @@ def test_every_alert_is_explained_and_the_worst_flow_of_an_alerted_host(
     assert set(scores.flows.filter("alert")["flow_id"]) <= explained
     for host in scores.hosts.filter("alert").to_dicts():
         mine = scores.flows.filter(
-            (pl.col("src_ip") == host["host"]) & (pl.col("source") == host["source"])
+            (pl.col("src_ip") == host["host"])
+            & (pl.col("source") == host["source"])
+            & (pl.col("subscriber") == host["subscriber"])
         )
         worst = mine.sort("score", descending=True)["flow_id"][0]
         assert worst in explained
@@ -145,8 +149,12 @@ def test_explanations_are_bounded_and_spread_over_hosts(
     assert scores.flows["alert"].all()
     assert len(scores.reasons) == 5
     hosts = scores.flows.filter(pl.col("flow_id").is_in(list(scores.reasons)))
-    assert hosts.select("src_ip", "source").n_unique() == 5
-    best = scores.flows.group_by("src_ip", "source").agg(pl.col("score").max()).sort("score")
+    assert hosts.select("src_ip", "subscriber", "source").n_unique() == 5
+    best = (
+        scores.flows.group_by("src_ip", "subscriber", "source")
+        .agg(pl.col("score").max())
+        .sort("score")
+    )
     assert sorted(hosts["score"]) == sorted(best["score"].tail(5))
 
 

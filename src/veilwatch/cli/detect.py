@@ -15,9 +15,13 @@ from veilwatch.cli.options import (
     IdleTimeout,
     MaxFlows,
     ModelFolder,
+    SubscriberKeyFile,
+    SubscriberRotation,
+    key_ring,
 )
 from veilwatch.cli.terminal import Quiet, console, working
 from veilwatch.flow import MeterConfig
+from veilwatch.subscriber import Rotation
 
 
 def command(
@@ -28,6 +32,8 @@ def command(
     active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
     max_flows: MaxFlows = DEFAULTS.max_flows,
     gtp_port: GtpPorts = None,
+    subscriber_key_file: SubscriberKeyFile = None,
+    subscriber_rotation: SubscriberRotation = Rotation.NONE,
     json_summary: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON instead of tables.")
     ] = False,
@@ -48,7 +54,13 @@ def command(
     )
     with working(quiet) as progress:
         detection = run_detection(
-            captures, trained, out, config=config, gtp_ports=gtp_port or (), progress=progress
+            captures,
+            trained,
+            out,
+            config=config,
+            gtp_ports=gtp_port or (),
+            subscriber_keys=key_ring(subscriber_key_file, subscriber_rotation),
+            progress=progress,
         )
     if json_summary:
         typer.echo(detection.outputs["summary"].read_text(), nl=False)

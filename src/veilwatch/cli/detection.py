@@ -25,6 +25,7 @@ from veilwatch.schema.scores import ScoreFrame
 from veilwatch.scoring import FlowScorer
 from veilwatch.sinks.eve import write_alerts
 from veilwatch.sinks.parquet import FlowWriter
+from veilwatch.subscriber import KeyRing
 
 EVE: Final = "eve.json"
 FLOWS: Final = "flows.parquet"
@@ -52,6 +53,7 @@ def run_detection(
     *,
     config: MeterConfig,
     gtp_ports: Sequence[int] = (),
+    subscriber_keys: KeyRing | None = None,
     progress: Progress,
 ) -> Detection:
     """Score captures and write alerts, flows with scores, report and summary into `out`."""
@@ -64,7 +66,13 @@ def run_detection(
     }
     scorer = FlowScorer(model)
     with (
-        FlowReader(captures, config=config, gtp_ports=gtp_ports, progress=progress) as reader,
+        FlowReader(
+            captures,
+            config=config,
+            gtp_ports=gtp_ports,
+            subscriber_keys=subscriber_keys,
+            progress=progress,
+        ) as reader,
         FlowWriter(outputs["flows"]) as writer,
     ):
         for table in reader:

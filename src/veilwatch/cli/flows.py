@@ -7,11 +7,22 @@ from typing import Annotated
 
 import typer
 
-from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
+from veilwatch.cli.options import (
+    DEFAULTS,
+    ActiveTimeout,
+    Captures,
+    GtpPorts,
+    IdleTimeout,
+    MaxFlows,
+    SubscriberKeyFile,
+    SubscriberRotation,
+    key_ring,
+)
 from veilwatch.cli.terminal import Quiet, errors, working
 from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import FlowReader
 from veilwatch.sinks.parquet import FlowWriter
+from veilwatch.subscriber import Rotation
 
 
 def command(
@@ -30,6 +41,8 @@ def command(
     active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
     max_flows: MaxFlows = DEFAULTS.max_flows,
     gtp_port: GtpPorts = None,
+    subscriber_key_file: SubscriberKeyFile = None,
+    subscriber_rotation: SubscriberRotation = Rotation.NONE,
     quiet: Quiet = False,
 ) -> None:
     """Write one row for each flow. Columns: docs/flows.md; forms: docs/export.md.
@@ -42,7 +55,13 @@ def command(
     count = 0
     with (
         working(quiet) as progress,
-        FlowReader(captures, config=config, gtp_ports=gtp_port or (), progress=progress) as reader,
+        FlowReader(
+            captures,
+            config=config,
+            gtp_ports=gtp_port or (),
+            subscriber_keys=key_ring(subscriber_key_file, subscriber_rotation),
+            progress=progress,
+        ) as reader,
         FlowWriter(output) as writer,
     ):
         for table in reader:

@@ -13,12 +13,20 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.options import Captures, GtpPorts
+from veilwatch.cli.options import (
+    Captures,
+    GtpPorts,
+    SubscriberKeyFile,
+    SubscriberRotation,
+    key_ring,
+)
+from veilwatch.cli.sessions import print_sessions, session_report
 from veilwatch.cli.terminal import Quiet, console, working
 from veilwatch.pipeline import FlowReader
 from veilwatch.report.names import visible
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import Status
+from veilwatch.subscriber import Rotation
 
 SHOWN_TUNNELS: Final = 20
 """Pairs of tunnel end points shown on the console."""
@@ -33,10 +41,14 @@ SHOWN_FILES: Final = 200
 def command(
     captures: Captures,
     gtp_port: GtpPorts = None,
+    subscriber_key_file: SubscriberKeyFile = None,
+    subscriber_rotation: SubscriberRotation = Rotation.NONE,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show files, the balance of packets, tunnels and services; every packet is accounted for.
+    """Show files, the balance of packets, services, tunnels and the sessions of subscribers.
+
+    Every packet is accounted for.
 
     Example: `veilwatch inspect n3.pcapng`
     """
@@ -45,7 +57,12 @@ def command(
     flows = inside = 0
     with (
         working(quiet or as_json) as progress,
-        FlowReader(captures, gtp_ports=gtp_port or (), progress=progress) as reader,
+        FlowReader(
+            captures,
+            gtp_ports=gtp_port or (),
+            subscriber_keys=key_ring(subscriber_key_file, subscriber_rotation),
+            progress=progress,
+        ) as reader,
     ):
         for table in reader:
             flows += len(table)
@@ -67,11 +84,13 @@ def command(
         "tunnels": [
             {"end_points": list(pair), "flows": count} for pair, count in tunnels.most_common()
         ],
+        **session_report(reader.directory),
     }
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
         _print(result, reader.captures.files)
+        print_sessions(reader.directory)
 
 
 def _tunnel_pairs(frame: pl.DataFrame) -> dict[tuple[str, str], int]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from veilwatch.flow import MeterConfig
+from veilwatch.subscriber import KeyRing, Rotation, read_key_file
 
 Captures = Annotated[
     list[str],
@@ -51,5 +52,30 @@ GtpPorts = Annotated[
         show_default=False,
     ),
 ]
+
+SubscriberKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--subscriber-key-file",
+        metavar="FILE",
+        help="Secret key of pseudonyms, at least 32 bytes, readable by its owner only. "
+        "Without one, pseudonyms last one run.",
+        show_default=False,
+    ),
+]
+
+SubscriberRotation = Annotated[
+    Rotation,
+    typer.Option(
+        "--subscriber-rotation",
+        help="How often pseudonyms of subscribers change, in packet time (UTC).",
+    ),
+]
+
+
+def key_ring(file: Path | None, rotation: Rotation) -> KeyRing:
+    """Return what makes the pseudonyms that these options ask for."""
+    return KeyRing(None if file is None else read_key_file(file), rotation)
+
 
 DEFAULTS = MeterConfig()

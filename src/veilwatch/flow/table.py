@@ -46,6 +46,8 @@ def measure_table(batch: FlowBatch) -> pl.DataFrame:
             tunnelled, pl.repeat("", len(outer), eager=True)
         )
     columns["gtp_direction"] = _gtp_direction(records)
+    for name in ("subscriber", "subscriber_by", "apn", "location"):  # known to the directory
+        columns[name] = pl.repeat("", len(records), eager=True)
     columns["pause_mean"] = _mean(records["pause_sum"], records["pauses"])
     columns["pause_std"] = _deviation(
         records["pause_sum"], records["pause_sumsq"], records["pauses"], least=2

@@ -17,6 +17,7 @@ from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable
 from veilwatch.schema.packets import PacketBatch, RawBlock
+from veilwatch.subscriber import Directory, KeyRing
 
 CHUNK_FLOWS: Final = 16_384
 """Finished flows gathered before they become a table: about 16 MiB of records."""
@@ -36,11 +37,15 @@ class FlowReader:
         How flows are cut.
     gtp_ports
         UDP ports at which GTP-U is looked for beside 2152.
+    subscriber_keys
+        Makes pseudonyms of subscribers; None draws a key that lasts one run.
 
     Attributes
     ----------
     captures
         What was read so far.
+    directory
+        Sessions and subscribers seen so far.
 
     Examples
     --------
@@ -55,11 +60,15 @@ class FlowReader:
         *,
         config: MeterConfig = MeterConfig(),  # noqa: B008 (frozen)
         gtp_ports: Sequence[int] = (),
+        subscriber_keys: KeyRing | None = None,
         progress: Progress = SILENT,
     ) -> None:
         self._stream = open_captures(inputs, progress=progress)
         self._decoder = Decoder(gtp_ports)
         self._meter = FlowMeter(config)
+        self._progress = progress
+        self.directory = Directory(subscriber_keys)
+        self._bound = self._bindings = self._unbound = 0
         self._facts: list[pl.DataFrame] = []
 
     @property
@@ -99,6 +108,8 @@ class FlowReader:
             if meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
         yield from self._tables()
+        if self.directory.note:
+            self._progress.note(self.directory.note)
 
     def packets(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
         """Yield every block with its packets, each with the `flow_id` of its flow; no tables.
@@ -114,8 +125,21 @@ class FlowReader:
     def _metered(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
         for block in self._stream:
             batch = self._decoder.decode(block)
+            self.directory.observe(batch)
+            self._bind(len(batch))
             self._meter.add(batch)
             yield block, batch
+
+    def _bind(self, packets: int) -> None:
+        """Tell the meter which tunnels belong to which session, as often as that costs little.
+
+        Until then a flow has no session, and gets it with a later packet or by `annotate`.
+        """
+        self._unbound += packets
+        if self._bound != self.directory.version and self._unbound >= self._bindings:
+            tunnels = self.directory.bindings()
+            self._meter.bind(tunnels)
+            self._bound, self._bindings, self._unbound = self.directory.version, len(tunnels), 0
 
     def read_all(self) -> FlowTable:
         """Return every flow as one table; for captures that are known to be small."""
@@ -139,4 +163,4 @@ class FlowReader:
         # The facts of a connection that the active timeout cut are wanted again by its next record.
         over = frame.filter(pl.col("end_reason") != int(EndReason.ACTIVE))
         self._facts = [facts.join(over, left_on="flow_id", right_on="parent_id", how="anti")]
-        return FlowTable(fill_facts(frame)).check()
+        return FlowTable(self.directory.annotate(fill_facts(frame))).check()

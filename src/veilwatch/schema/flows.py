@@ -292,6 +292,15 @@ IDENTITY_COLUMNS: Final = [
     Column("session", pl.Int64, "", "Session by control traffic, 0 unknown"),
     Column("tcp_state", pl.UInt8, "", "Bits of TcpState seen"),
     Column("end_reason", pl.UInt8, "", "An EndReason"),
+    Column("subscriber", pl.String, "", "Pseudonym of the mobile subscriber, '' unknown"),
+    Column(
+        "subscriber_by",
+        pl.String,
+        "",
+        "How the subscriber is known: 'control' by GTP-C or PFCP, 'learned' by its tunnels, ''",
+    ),
+    Column("apn", pl.String, "", "Access point or data network name of the session, '' unknown"),
+    Column("location", pl.String, "", "Cell or area of the subscriber, '' unknown"),
 ]
 
 MEASURE_COLUMNS: Final = [

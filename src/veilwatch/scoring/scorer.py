@@ -18,8 +18,8 @@ EXPLAINED_PER_TABLE: Final = 256
 """Most flows of one table that are explained, the best-scored of each host first: an exact
 explanation costs as much as scoring hundreds of flows."""
 
-HOST: Final = ("src_ip", "source")
-"""A host is the initiator's address within one input."""
+HOST: Final = ("src_ip", "subscriber", "source")
+"""A host is the initiator's address within one input; two subscribers with one address are two."""
 
 KEPT_COLUMNS: Final = (
     *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
@@ -28,7 +28,7 @@ KEPT_COLUMNS: Final = (
     *("fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes"),
     *("fwd_payload_bytes", "bwd_payload_bytes", "tls_sni", "tls_version", "tls_alpn"),
     *("tls_server_alpn", "ja3", "ja3s", "ja4", "cert_subject", "cert_issuer", "quic_version"),
-    *("dns_query", "score", "alert"),
+    *("dns_query", "subscriber", "score", "alert"),
 )
 """Columns that alerts and the report need; the rest of a table is given back to the caller and
 not kept, so that a long capture costs about 250 bytes a flow here."""
@@ -118,7 +118,7 @@ def _hosts(flows: pl.DataFrame, threshold: float, upper_share: float) -> pl.Data
     )
     return hosts.select(
         pl.col("src_ip").alias("host"),
-        pl.lit("").alias("subscriber"),
+        "subscriber",
         "source",
         "flows",
         "alerts",
