@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core.caching import NullCache
 
 SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "pipeline")
 """Rooms whose sources take part in the hash: every kernel, every dtype and all that shapes a flow
@@ -25,7 +26,7 @@ def source_hash() -> str:
     root = Path(__file__).parent
     digest = hashlib.sha256(platform.python_version().encode())
     for room in SOURCE_ROOMS:
-        for path in sorted((root / room).glob("*.py")):
+        for path in sorted((root / room).rglob("*.py")):
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -63,11 +64,23 @@ _CACHE = _prepare_cache()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_kernels: list[Any] = []
+
 
 def kernel(function: F) -> F:
     """Compile `function` in nopython mode with bounds checks, without the GIL, cached."""
     compiled: F = numba.njit(boundscheck=True, nogil=True, cache=_CACHE)(function)
+    _kernels.append(compiled)
     return compiled
+
+
+def leave_cache() -> None:
+    """Compile what is not loaded yet in memory from now on.
+
+    For a process that becomes another user, who may not read our cache.
+    """
+    for compiled in _kernels:
+        compiled._cache = NullCache()
 
 
 def inline_kernel(function: F) -> F:

@@ -13,9 +13,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.options import Captures, GtpPorts
+from veilwatch.cli import live
+from veilwatch.cli.options import DEFAULTS, CapturesOrInterface, GtpPorts
 from veilwatch.cli.terminal import Quiet, console, working
-from veilwatch.pipeline import FlowReader
 from veilwatch.report.names import visible
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import Status
@@ -31,7 +31,13 @@ SHOWN_FILES: Final = 200
 
 
 def command(
-    captures: Captures,
+    captures: CapturesOrInterface = None,
+    interface: live.Interface = None,
+    duration: live.Duration = None,
+    ring_mb: live.RingMb = live.DEFAULTS.ring_mb,
+    snaplen: live.Snaplen = live.DEFAULTS.snaplen,
+    workers: live.Workers = 1,
+    user: live.User = None,
     gtp_port: GtpPorts = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
@@ -40,12 +46,16 @@ def command(
 
     Example: `veilwatch inspect n3.pcapng`
     """
+    options = live.LiveOptions(interface, duration, ring_mb, snaplen, workers, user)
+    options.check(captures)
     services: Counter[str] = Counter()
     tunnels: Counter[tuple[str, str]] = Counter()
     flows = inside = 0
     with (
         working(quiet or as_json) as progress,
-        FlowReader(captures, gtp_ports=gtp_port or (), progress=progress) as reader,
+        live.open_reader(
+            captures, options, config=DEFAULTS, gtp_ports=gtp_port or (), progress=progress
+        ) as reader,
     ):
         for table in reader:
             flows += len(table)
@@ -62,7 +72,7 @@ def command(
         "balance": reader.balance,
         "flows": flows,
         "flows_in_tunnels": inside,
-        "evicted_flows": reader.meter.evicted,
+        "evicted_flows": reader.evicted,
         "services": dict(services.most_common()),
         "tunnels": [
             {"end_points": list(pair), "flows": count} for pair, count in tunnels.most_common()
@@ -101,6 +111,11 @@ def _print(result: dict[str, Any], files: list[FileReport]) -> None:
     console.print(table)
     if len(files) > SHOWN_FILES:
         console.print(f"… and {len(files) - SHOWN_FILES} more files")
+
+    for report in files:
+        if report.live is not None:
+            for line in (live.summary(report), *report.live.warnings):
+                console.print(Text(visible(line)))
 
     balance = Table("packets", "what became of them", title="Balance", title_justify="left")
     statuses = {status.name for status in Status}

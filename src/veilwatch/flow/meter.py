@@ -19,6 +19,7 @@ from veilwatch.flow.state import (
     HEADS_CUT,
     HEADS_OUT,
     LIVE,
+    NEXT_ID,
     OUT,
     as_bytes,
     grown,
@@ -100,6 +101,13 @@ class MeterConfig:
 class FlowMeter:
     """Turn decoded packets into flows.
 
+    Parameters
+    ----------
+    config
+        How flows are cut.
+    first_id
+        `flow_id` of the first flow; the others count on from it.
+
     Examples
     --------
     >>> meter = FlowMeter()
@@ -107,7 +115,7 @@ class FlowMeter:
     0
     """
 
-    def __init__(self, config: MeterConfig = MeterConfig()) -> None:
+    def __init__(self, config: MeterConfig = MeterConfig(), *, first_id: int = 1) -> None:
         self.config = config
         self._timeouts = kernel.Timeouts(
             idle=int(config.idle_timeout_s * SECOND_NS),
@@ -116,6 +124,7 @@ class FlowMeter:
         )
         capacity = min(FIRST_CAPACITY, config.max_flows)
         self._state = new_state(capacity, config.max_heads, config.sequence_length)
+        self._state.counters[NEXT_ID] = first_id
         self._seed = np.uint64(int.from_bytes(os.urandom(8), "little"))
         self._flows: list[FlowBatch] = []
         self._heads: list[HeadBatch] = []
@@ -157,6 +166,17 @@ class FlowMeter:
             )
             if begin < len(batch):
                 self._drain()
+
+    def advance(self, now_ns: int) -> None:
+        """End flows that have been silent for too long at a time that no packet tells.
+
+        Parameters
+        ----------
+        now_ns
+            Time up to which every packet has been added, ns since the epoch.
+        """
+        while not kernel.advance(self._state, now_ns, self._timeouts):
+            self._drain()
 
     def finish(self) -> None:
         """End every live flow: the input is over."""

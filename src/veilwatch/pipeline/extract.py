@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from veilwatch.capture import open_captures
+from veilwatch.capture import BlockStream, open_captures
 from veilwatch.decode import Decoder
 from veilwatch.flow import FlowMeter, MeterConfig, measure_table
 from veilwatch.handshake import fill_facts, read_heads, recognise_services
@@ -24,17 +24,25 @@ CHUNK_HEADS: Final = 1024
 """Heads gathered before they are parsed: at most 16 MiB of stream bytes."""
 
 
+HAND_OUT_NS: Final = 5_000_000_000
+"""A live capture hands out the flows that have ended at least this often, so that what scores
+them need not wait for a whole chunk."""
+
+
 class FlowReader:
     """Iterate over the flow tables of captures.
 
     Parameters
     ----------
     inputs
-        Files, globs, folders or "-", as `veilwatch.capture.open_captures` takes them.
+        Files, globs, folders or "-", as `veilwatch.capture.open_captures` takes them; or a
+        stream that is open already, a live capture, which is closed with the reader.
     config
         How flows are cut.
     gtp_ports
         UDP ports at which GTP-U is looked for beside 2152.
+    first_flow_id
+        `flow_id` of the first flow; the others count on from it.
 
     Attributes
     ----------
@@ -50,15 +58,18 @@ class FlowReader:
 
     def __init__(
         self,
-        inputs: Sequence[str | Path],
+        inputs: Sequence[str | Path] | BlockStream,
         *,
         config: MeterConfig = MeterConfig(),  # noqa: B008 (frozen)
         gtp_ports: Sequence[int] = (),
+        first_flow_id: int = 1,
         progress: Progress = SILENT,
     ) -> None:
-        self._stream = open_captures(inputs, progress=progress)
+        self._stream: BlockStream = (
+            open_captures(inputs, progress=progress) if isinstance(inputs, Sequence) else inputs
+        )
         self._decoder = Decoder(gtp_ports)
-        self._meter = FlowMeter(config)
+        self._meter = FlowMeter(config, first_id=first_flow_id)
         self._facts: list[pl.DataFrame] = []
 
     @property
@@ -76,6 +87,11 @@ class FlowReader:
         """The meter, for its counters."""
         return self._meter
 
+    @property
+    def evicted(self) -> int:
+        """Flows that ended because the table was full."""
+        return self._meter.evicted
+
     def __enter__(self) -> FlowReader:
         return self
 
@@ -89,12 +105,17 @@ class FlowReader:
 
     def __iter__(self) -> Iterator[FlowTable]:
         meter = self._meter
+        handed_out_ns = 0
         for block in self._stream:
             meter.add(self._decoder.decode(block))
+            if block.now_ns:
+                meter.advance(block.now_ns)
             if meter.pending_heads >= CHUNK_HEADS:
                 self._facts.append(read_heads(meter.take_heads()))
-            if meter.pending >= CHUNK_FLOWS:
+            due = block.now_ns and meter.pending and abs(block.now_ns - handed_out_ns) > HAND_OUT_NS
+            if due or meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
+                handed_out_ns = block.now_ns
         while not meter.finish_some():
             if meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
