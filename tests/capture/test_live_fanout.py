@@ -13,7 +13,7 @@ from scapy.packet import Raw
 
 from tests.capture.bpf_machine import run_bpf
 from tests.capture.subscribers import MAC, WRAPPINGS, frames
-from tests.netns import Wire, wire  # noqa: F401
+from tests.netns import Wire
 from veilwatch.capture import PcapWriter
 from veilwatch.capture.live import LiveCapture, bpf, open_taps
 from veilwatch.capture.live.fanout import MAX_EXTENSIONS, balance_program
@@ -137,7 +137,7 @@ def test_the_assembler_refuses_what_the_kernel_would() -> None:
 
 
 def test_the_kernel_puts_each_packet_where_the_oracle_does(
-    wire: Wire,  # noqa: F811
+    wire: Wire,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -35,7 +35,10 @@ _FRAME: Final = bytes(12) + struct.pack(
 
 def is_warm() -> bool:
     """Whether the kernels of this version have been compiled and kept."""
-    return (kernel_cache() / _MARKER).is_file()
+    try:
+        return (kernel_cache() / _MARKER).is_file()
+    except PermissionError:  # another user's cache, which is not used
+        return False
 
 
 def warm(progress: Progress = SILENT) -> None:

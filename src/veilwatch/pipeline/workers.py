@@ -40,7 +40,8 @@ END_S: Final = 10.0
 """How long a worker may take to end after its report before it is killed."""
 
 # First byte of a message of a worker.
-_READY: Final = b"A"
+_READY: Final = b"A"  # also the parent's answer: begin
+_LISTENING: Final = b"L"
 _TABLE: Final = b"T"
 _NOTE: Final = b"N"
 _ERROR: Final = b"E"
@@ -172,13 +173,17 @@ class ParallelReader:
     def __iter__(self) -> Iterator[FlowTable]:
         for pipe in self._pipes:
             pipe.send_bytes(_READY)
-        self._progress.start(f"Listening on {self._interface}", self._duration_s)
+        deaf = len(self._pipes)
         at_work: dict[object, int] = {pipe: number for number, pipe in enumerate(self._pipes)}
         while at_work:
             for answering in wait([self._pipes[number] for number in at_work.values()]):
                 number = at_work[answering]
                 kind, body = self._receive(number)
-                if kind == _TABLE:
+                if kind == _LISTENING:
+                    deaf -= 1
+                    if deaf == 0:
+                        self._progress.start(f"Listening on {self._interface}", self._duration_s)
+                elif kind == _TABLE:
                     yield FlowTable(pl.read_ipc_stream(io.BytesIO(body))).check()
                 elif kind == _REPORT:
                     self._add(number, json.loads(body))
@@ -215,20 +220,22 @@ class ParallelReader:
         self.evicted += found["evicted"]
 
 
-class _Notes:
-    """Pass notes on to the parent; the first worker speaks for all of what all of them see."""
+class _Messages:
+    """Pass on to the parent what a capture says; the first worker notes what all of them see."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Connection, number: int) -> None:
         self._pipe = pipe
+        self._number = number
 
     def start(self, task: str, total: float | None = None) -> None:
-        """Say nothing: the parent has said it."""
+        self._pipe.send_bytes(_LISTENING)
 
     def advance(self, amount: float = 1.0) -> None:
         """Say nothing."""
 
     def note(self, message: str) -> None:
-        self._pipe.send_bytes(_NOTE + message.encode())
+        if self._number == 0:
+            self._pipe.send_bytes(_NOTE + message.encode())
 
 
 def _work(job: _Job, pipe: Connection) -> None:
@@ -241,7 +248,7 @@ def _work(job: _Job, pipe: Connection) -> None:
             name=job.name,
             source=job.number,
             duration_s=job.duration_s,
-            progress=_Notes(pipe) if job.number == 0 else SILENT,
+            progress=_Messages(pipe, job.number),
         )
         signal.signal(signal.SIGTERM, lambda *_: capture.stop())
         pipe.send_bytes(_READY)
