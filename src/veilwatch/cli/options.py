@@ -21,7 +21,7 @@ Captures = Annotated[
 CapturesOrInterface = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CAPTURE…]",
+        metavar="CAPTURE…",
         help=f"{_CAPTURES} None of them where -i names a network interface.",
         show_default=False,
     ),

@@ -127,8 +127,9 @@ class LiveCapture:
         self._progress.start(f"Listening on {self._file.name}", self._duration_s)
         began = looked = time.monotonic()
         while not self._stopping and not self._file.fault:
+            asked_ns = time.time_ns()
             block = self._next()
-            yield self._wait() if block is None else block
+            yield self._wait(asked_ns) if block is None else block
             now = time.monotonic()
             if self._duration_s is not None and now - began >= self._duration_s:
                 break
@@ -159,15 +160,20 @@ class LiveCapture:
         self._file.bytes += int(block.records["captured"].sum())
         return RawBlock(block.buffer, block.records, now_ns=int(block.records["ts_ns"][-1]))
 
-    def _wait(self) -> RawBlock:
-        """Wait until packets come, `RETIRE_MS` at most; return an empty block with the time."""
-        now = time.time_ns()
+    def _wait(self, asked_ns: int) -> RawBlock:
+        """Wait until packets come, `RETIRE_MS` at most; return an empty block with the time.
+
+        Parameters
+        ----------
+        asked_ns
+            When we found that there are none, ns since the epoch.
+        """
         for _, event in self._poll.poll(RETIRE_MS):
             if event & select.POLLERR and self._tap.socket.getsockopt(
                 socket.SOL_SOCKET, socket.SO_ERROR
             ):
                 self._lose()
-        return RawBlock(np.empty(0, np.uint8), np.empty(0, RECORD_DTYPE), now_ns=now - LAG_NS)
+        return RawBlock(np.empty(0, np.uint8), np.empty(0, RECORD_DTYPE), now_ns=asked_ns - LAG_NS)
 
     def _drain(self) -> Iterator[RawBlock]:
         """Take nothing more from the interface and hand out what has arrived."""

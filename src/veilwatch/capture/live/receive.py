@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from veilwatch.capture.live.link import ETHERNET, link_type
+from veilwatch.capture.live.link import ETHERNET, UNKNOWN, link_type
 from veilwatch.capture.live.options import (
     MAC_BYTES,
     PACKET_AUXDATA,
@@ -28,6 +28,7 @@ _BUFFER_BYTES: Final = 1024 * 1024
 _SO_RCVBUFFORCE: Final = 33
 _ANCILLARY_BYTES: Final = 256
 _AUXDATA: Final = struct.Struct("@IIIHHHH")
+_TAG: Final = struct.Struct(">HH")
 _TIME: Final = struct.Struct("@qq")
 _NS: Final = 1_000_000_000
 _DOT1Q: Final = 0x8100
@@ -60,6 +61,7 @@ class Receiver:
         self._records["source"] = source
         self._number = 0
         self._error: OSError | None = None
+        self._hardware, self._link = -1, UNKNOWN
         descriptor.setblocking(False)
         descriptor.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         size = buffer_mb * 1024 * 1024
@@ -78,44 +80,58 @@ class Receiver:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-        view = self._buffer.data
-        count = at = 0
-        while count < BLOCK_RECORDS and at + self._room <= len(self._buffer):
+        # Plain lists, turned into columns at the end: writing to a record takes as long as a call.
+        times: list[int] = []
+        offsets: list[int] = []
+        captures: list[int] = []
+        lengths: list[int] = []
+        links: list[int] = []
+        view, room = self._buffer.data, self._room
+        at, last = 0, len(view) - room
+        while len(times) < BLOCK_RECORDS and at <= last:
             frame = at + VLAN_BYTES
             try:
                 captured, ancillary, _, address = self._socket.recvmsg_into(
-                    [view[frame : at + self._room]], _ANCILLARY_BYTES
+                    [view[frame : at + room]], _ANCILLARY_BYTES
                 )
             except BlockingIOError:
                 break
             except OSError as error:
                 self._error = error
                 break
-            record = self._records[count]
-            length = captured
-            link = link_type(address[3])
+            length, ts_ns, link = captured, 0, self._link_of(address[3])
             for level, kind, data in ancillary:
-                if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
-                    seconds, nanoseconds = _TIME.unpack_from(data)
-                    record["ts_ns"] = seconds * _NS + nanoseconds
-                elif level == SOL_PACKET and kind == PACKET_AUXDATA:
+                if level == SOL_PACKET and kind == PACKET_AUXDATA:
                     status, length, _, _, _, tag, tpid = _AUXDATA.unpack_from(data)
                     if status & VLAN_VALID and link == ETHERNET and captured >= MAC_BYTES:
                         tpid = tpid if status & TPID_VALID else _DOT1Q
                         view[at : at + MAC_BYTES] = view[frame : frame + MAC_BYTES]
-                        view[at + MAC_BYTES : frame + MAC_BYTES] = struct.pack(">HH", tpid, tag)
+                        view[at + MAC_BYTES : frame + MAC_BYTES] = _TAG.pack(tpid, tag)
                         frame, captured, length = at, captured + VLAN_BYTES, length + VLAN_BYTES
-            count += 1
-            record["offset"] = frame
-            record["number"] = self._number + count
-            record["captured"] = captured
-            record["length"] = length
-            record["link"] = link
+                elif level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+                    seconds, nanoseconds = _TIME.unpack_from(data)
+                    ts_ns = seconds * _NS + nanoseconds
+            times.append(ts_ns)
+            offsets.append(frame)
+            captures.append(captured)
+            lengths.append(length)
+            links.append(link)
             at = frame + captured
-        if count:
-            self._number += count
-            return RawBlock(self._buffer, self._records[:count])
-        return None if self._error is None else self.next()
+        count = len(times)
+        if not count:
+            return None if self._error is None else self.next()
+        records = self._records[:count]
+        records["ts_ns"], records["offset"] = times, offsets
+        records["captured"], records["length"], records["link"] = captures, lengths, links
+        records["number"] = np.arange(self._number + 1, self._number + count + 1)
+        self._number += count
+        return RawBlock(self._buffer, records)
+
+    def _link_of(self, hardware: int) -> int:
+        """Return the link type; hardly ever another one than before."""
+        if hardware != self._hardware:
+            self._hardware, self._link = hardware, int(link_type(hardware))
+        return self._link
 
     def statistics(self) -> tuple[int, int, int]:
         """Return packets seen, dropped among them, and 0 freezes, since last asked."""
