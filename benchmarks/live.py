@@ -87,7 +87,8 @@ class Wire:
     def __init__(self) -> None:
         self.name = f"veilwatch-benchmark-{os.getpid()}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
-        self.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+        switch = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
+        self.run("sh", "-c", f"[ ! -e {switch} ] || echo 1 > {switch}")
         self.run("ip", "link", "add", NEAR, "type", "veth", "peer", "name", FAR)
         for interface in (NEAR, FAR):
             self.run("ip", "link", "set", interface, "mtu", "9000", "up")

@@ -61,11 +61,16 @@ class Wire:
         """Return how many packets `far` has sent."""
         return int(self.run("cat", f"/sys/class/net/{self.far}/statistics/tx_packets"))
 
+    def silence(self, interface: str) -> None:
+        """Keep an interface from configuring IPv6, which would send on it."""
+        switch = f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"
+        self.run("sh", "-c", f"[ ! -e {switch} ] || echo 1 > {switch}")
+
     def connect(self) -> None:
         """Make the pair, silent by itself: no addresses, no IPv6, and up."""
         self.run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far)
         for interface in (self.near, self.far):
-            self.run("sysctl", "-qw", f"net.ipv6.conf.{interface}.disable_ipv6=1")
+            self.silence(interface)
             self.run("ip", "link", "set", interface, "mtu", "9000", "up")
 
     @contextmanager
@@ -94,7 +99,7 @@ def wire() -> Iterator[Wire]:
         pytest.skip(f"no network namespace can be made: {made.stderr.strip()}")
     try:
         there = Wire(name)
-        there.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+        there.silence("default")
         there.connect()
         yield there
     finally:
