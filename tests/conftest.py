@@ -9,6 +9,8 @@ import pytest
 from scapy.config import conf
 from scapy.layers import l2
 
+from tests.netns import wire  # noqa: F401 - a fixture
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Building an Ethernet frame, Scapy asks the network for the MAC address of its destination (ARP).

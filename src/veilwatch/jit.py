@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core.caching import NullCache
 
 SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "pipeline", "hashing.py")
 """Rooms and files whose sources take part in the hash: every kernel, every dtype and all that
@@ -64,11 +65,23 @@ _CACHE = _prepare_cache()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_kernels: list[Any] = []
+
 
 def kernel(function: F) -> F:
     """Compile `function` in nopython mode with bounds checks, without the GIL, cached."""
     compiled: F = numba.njit(boundscheck=True, nogil=True, cache=_CACHE)(function)
+    _kernels.append(compiled)
     return compiled
+
+
+def leave_cache() -> None:
+    """Compile what is not loaded yet in memory from now on.
+
+    For a process that becomes another user, who may not read our cache.
+    """
+    for compiled in _kernels:
+        compiled._cache = NullCache()
 
 
 def inline_kernel(function: F) -> F:

@@ -28,7 +28,7 @@ def test_folder_is_searched_for_captures_by_content(tmp_path: Path) -> None:
     below = tmp_path / "deep" / "er"
     below.mkdir(parents=True)
     (tmp_path / "b.dat").write_bytes(CAPTURE)
-    (tmp_path / "a").write_bytes(gzip.compress(CAPTURE))
+    (tmp_path / "a").write_bytes(gzip.compress(CAPTURE, mtime=0))
     (below / "c.pcapng").write_bytes(build.section())
     (tmp_path / "notes.pcap").write_text("not a capture")
     (tmp_path / "text.pcap").write_bytes(b"\n\r\r\nline ends of a text")
@@ -61,9 +61,9 @@ def test_name_with_pattern_characters_is_a_name_first(tmp_path: Path) -> None:
         (b"hello, world, this is text", "not a capture"),
         (b"snoop\0\0\0\0\0\0\2\0\0\0\4", "not a pcap capture but a snoop capture"),
         (b"GMBU\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "not a pcap capture but a Network Monitor 2 capture"),
-        (gzip.compress(gzip.compress(CAPTURE)), "gzip within compressed data"),
-        (gzip.compress(b"text in gzip"), "not a capture"),
-        (gzip.compress(CAPTURE)[:11], "gzip data cut after 11 bytes"),
+        (gzip.compress(gzip.compress(CAPTURE, mtime=0)), "gzip within compressed data"),
+        (gzip.compress(b"text in gzip", mtime=0), "not a capture"),
+        (gzip.compress(CAPTURE, mtime=0)[:11], "gzip data cut after 11 bytes"),
         (b"\x1f\x8bnonsense that is no gzip", "gzip data damaged"),
         (b"\x28\xb5\x2f\xfdnonsense that is no zstd", "zstd data damaged"),
     ],

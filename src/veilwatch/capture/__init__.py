@@ -1,12 +1,13 @@
-"""From files and pipes to blocks of raw packets, and back. See docs/architecture.md."""
+"""From files, pipes and interfaces to blocks of raw packets, and back. See docs/architecture.md."""
 
 from veilwatch.capture.blocks import Direction, Interface
 from veilwatch.capture.rotate import RotatingWriter, Rotation
 from veilwatch.capture.source import can_reopen
-from veilwatch.capture.stream import CaptureStream, open_captures
+from veilwatch.capture.stream import BlockStream, CaptureStream, open_captures
 from veilwatch.capture.writer import CaptureWriter, PcapngWriter, PcapWriter
 
 __all__ = [
+    "BlockStream",
     "CaptureStream",
     "CaptureWriter",
     "Direction",

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 from veilwatch.capture.clock import MIN_TIME_NS
 from veilwatch.capture.inputs import Input, find_inputs
@@ -20,6 +20,18 @@ from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport
 from veilwatch.schema.packets import RawBlock
+
+
+class BlockStream(Protocol):
+    """What files and network interfaces have in common."""
+
+    report: CaptureReport
+
+    def __iter__(self) -> Iterator[RawBlock]: ...
+
+    def close(self) -> None:
+        """Let go of all inputs; harmless when done twice."""
+
 
 READERS: Final = {PCAP: read_pcap, PCAPNG: read_pcapng}
 

@@ -1,4 +1,4 @@
-"""`veilwatch flows`: captures to a flow table."""
+"""`veilwatch flows`: captures, or an interface, to a flow table."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from veilwatch.cli import live
 from veilwatch.cli.options import (
     DEFAULTS,
     ActiveTimeout,
-    Captures,
+    CapturesOrInterface,
     GtpPorts,
     IdleTimeout,
     MaxFlows,
@@ -20,13 +21,11 @@ from veilwatch.cli.options import (
 )
 from veilwatch.cli.terminal import Quiet, errors, working
 from veilwatch.flow import MeterConfig
-from veilwatch.pipeline import FlowReader
 from veilwatch.sinks.parquet import FlowWriter
 from veilwatch.subscriber import Rotation
 
 
 def command(
-    captures: Captures,
     output: Annotated[
         Path,
         typer.Option(
@@ -37,6 +36,13 @@ def command(
             "- writes CSV to standard output.",
         ),
     ],
+    captures: CapturesOrInterface = None,
+    interface: live.Interface = None,
+    duration: live.Duration = None,
+    ring_mb: live.RingMb = live.DEFAULTS.ring_mb,
+    snaplen: live.Snaplen = live.DEFAULTS.snaplen,
+    workers: live.Workers = 1,
+    user: live.User = None,
     idle_timeout: IdleTimeout = DEFAULTS.idle_timeout_s,
     active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
     max_flows: MaxFlows = DEFAULTS.max_flows,
@@ -49,14 +55,17 @@ def command(
 
     Example: `veilwatch flows n3.pcapng -o flows.parquet`
     """
+    options = live.LiveOptions(interface, duration, ring_mb, snaplen, workers, user)
+    options.check(captures)
     config = MeterConfig(
         idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
     )
     count = 0
     with (
         working(quiet) as progress,
-        FlowReader(
+        live.open_reader(
             captures,
+            options,
             config=config,
             gtp_ports=gtp_port or (),
             subscriber_keys=key_ring(subscriber_key_file, subscriber_rotation),
@@ -70,6 +79,9 @@ def command(
     if not quiet:
         for report in reader.captures.faults:
             errors.print(f"{report.name}: {report.fault}", style="yellow", markup=False)
+        for report in reader.captures.files:
+            if report.live is not None:
+                errors.print(live.summary(report), markup=False)
         errors.print(
             f"{count:,} flows from {reader.captures.packets:,} packets in {output}", markup=False
         )

@@ -13,16 +13,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from veilwatch.cli import live, sessions
 from veilwatch.cli.options import (
-    Captures,
+    DEFAULTS,
+    CapturesOrInterface,
     GtpPorts,
     SubscriberKeyFile,
     SubscriberRotation,
     key_ring,
 )
-from veilwatch.cli.sessions import print_sessions, session_report
 from veilwatch.cli.terminal import Quiet, console, working
-from veilwatch.pipeline import FlowReader
 from veilwatch.report.names import visible
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import Status
@@ -39,7 +39,13 @@ SHOWN_FILES: Final = 200
 
 
 def command(
-    captures: Captures,
+    captures: CapturesOrInterface = None,
+    interface: live.Interface = None,
+    duration: live.Duration = None,
+    ring_mb: live.RingMb = live.DEFAULTS.ring_mb,
+    snaplen: live.Snaplen = live.DEFAULTS.snaplen,
+    workers: live.Workers = 1,
+    user: live.User = None,
     gtp_port: GtpPorts = None,
     subscriber_key_file: SubscriberKeyFile = None,
     subscriber_rotation: SubscriberRotation = Rotation.NONE,
@@ -52,13 +58,17 @@ def command(
 
     Example: `veilwatch inspect n3.pcapng`
     """
+    options = live.LiveOptions(interface, duration, ring_mb, snaplen, workers, user)
+    options.check(captures)
     services: Counter[str] = Counter()
     tunnels: Counter[tuple[str, str]] = Counter()
     flows = inside = 0
     with (
         working(quiet or as_json) as progress,
-        FlowReader(
+        live.open_reader(
             captures,
+            options,
+            config=DEFAULTS,
             gtp_ports=gtp_port or (),
             subscriber_keys=key_ring(subscriber_key_file, subscriber_rotation),
             progress=progress,
@@ -79,18 +89,18 @@ def command(
         "balance": reader.balance,
         "flows": flows,
         "flows_in_tunnels": inside,
-        "evicted_flows": reader.meter.evicted,
+        **reader.metering,
         "services": dict(services.most_common()),
         "tunnels": [
             {"end_points": list(pair), "flows": count} for pair, count in tunnels.most_common()
         ],
-        **session_report(reader.directory),
+        **sessions.as_json(reader.subscribers),
     }
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
         _print(result, reader.captures.files)
-        print_sessions(reader.directory)
+        sessions.print_sessions(reader.subscribers)
 
 
 def _tunnel_pairs(frame: pl.DataFrame) -> dict[tuple[str, str], int]:
@@ -120,6 +130,11 @@ def _print(result: dict[str, Any], files: list[FileReport]) -> None:
     console.print(table)
     if len(files) > SHOWN_FILES:
         console.print(f"… and {len(files) - SHOWN_FILES} more files")
+
+    for report in files:
+        if report.live is not None:
+            for line in (live.summary(report), *report.live.warnings):
+                console.print(Text(visible(line)))
 
     balance = Table("packets", "what became of them", title="Balance", title_justify="left")
     statuses = {status.name for status in Status}

@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from veilwatch import __version__
-from veilwatch.cli import corpus, demo, detect, doctor, evaluate, flows, inspect, split, train
+from veilwatch.cli import (
+    corpus,
+    demo,
+    detect,
+    doctor,
+    evaluate,
+    flows,
+    inspect,
+    record,
+    split,
+    train,
+)
 from veilwatch.errors import EXIT_BAD_INPUT, VeilwatchError
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -24,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for verb in (demo, inspect, flows, split, train, evaluate, detect, doctor):
+for verb in (demo, inspect, flows, record, split, train, evaluate, detect, doctor):
     app.command(name=verb.__name__.rpartition(".")[2])(verb.command)
 app.add_typer(corpus.app, name="corpus")
 

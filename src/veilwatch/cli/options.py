@@ -10,12 +10,20 @@ import typer
 from veilwatch.flow import MeterConfig
 from veilwatch.subscriber import KeyRing, Rotation, read_key_file
 
+_CAPTURES = (
+    "Capture files (pcap, pcapng, also gzip or zstd), globs, folders, or - for standard input. "
+    "Several are read as one, in time order."
+)
+
 Captures = Annotated[
-    list[str],
+    list[str], typer.Argument(metavar="CAPTURE…", help=_CAPTURES, show_default=False)
+]
+
+CapturesOrInterface = Annotated[
+    list[str] | None,
     typer.Argument(
         metavar="CAPTURE…",
-        help="Capture files (pcap, pcapng, also gzip or zstd), globs, folders, or - for standard "
-        "input. Several are read as one, in time order.",
+        help=f"{_CAPTURES} None of them where -i names a network interface.",
         show_default=False,
     ),
 ]

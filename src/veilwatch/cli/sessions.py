@@ -11,8 +11,7 @@ from rich.text import Text
 
 from veilwatch.cli.terminal import console
 from veilwatch.report.names import visible
-from veilwatch.schema.sessions import Session, TunnelEnd
-from veilwatch.subscriber import Directory
+from veilwatch.schema.sessions import Session, SubscriberReport, TunnelEnd
 
 SHOWN_SESSIONS: Final = 50
 """Sessions shown on the console, those with most flows first."""
@@ -24,20 +23,20 @@ SHOWN_PAIRS: Final = 10
 """Pairs of tunnel end points shown whose flows have no subscriber."""
 
 
-def session_report(directory: Directory) -> dict[str, Any]:
+def as_json(report: SubscriberReport) -> dict[str, Any]:
     """Return sessions and counters as `--json` prints them."""
     return {
-        "sessions": [asdict(session) for session in directory.sessions()],
-        "control": {**directory.counters, "note": directory.note},
+        "sessions": [asdict(session) for session in report.sessions],
+        "control": {**report.counters, "note": report.note},
     }
 
 
-def print_sessions(directory: Directory) -> None:
+def print_sessions(report: SubscriberReport) -> None:
     """Print sessions, what control traffic was read and what could not be attributed."""
-    sessions = sorted(directory.sessions(), key=lambda s: (-s.flows, s.created_ns, s.number))
+    sessions = sorted(report.sessions, key=lambda s: (-s.flows, s.created_ns, s.number))
     if sessions:
         _print_table(sessions)
-    counters = directory.counters
+    counters = report.counters
     _print_counts("Control messages", counters["messages"])
     _print_counts("Of control traffic not read or not applied", counters["refused"])
     flows = counters["flows"]
@@ -49,8 +48,8 @@ def print_sessions(directory: Directory) -> None:
     for item in counters["unattributed"][:SHOWN_PAIRS]:
         pair = " ↔ ".join(item["end_points"])
         console.print(Text(f"  {pair}: {item['flows']:,} flows without subscriber"))
-    if directory.note:
-        console.print(Text(directory.note, style="yellow"))
+    if report.note:
+        console.print(Text(report.note, style="yellow"))
 
 
 def _print_table(sessions: list[Session]) -> None:

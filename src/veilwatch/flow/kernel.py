@@ -424,3 +424,9 @@ def flush(state: State) -> bool:
         if not has_room(state):
             return False
         end(state, slot, _CLOSED if state.slots[slot].list == CLOSING else _END)
+
+
+@kernel
+def advance(state: State, now: Any, timeouts: Any) -> Any:
+    """End flows that are over by a time that no packet tells; False when an output is full."""
+    return expire(state, now, timeouts)

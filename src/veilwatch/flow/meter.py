@@ -22,6 +22,7 @@ from veilwatch.flow.state import (
     HEADS_CUT,
     HEADS_OUT,
     LIVE,
+    NEXT_ID,
     OUT,
     as_bytes,
     grown,
@@ -106,6 +107,13 @@ class MeterConfig:
 class FlowMeter:
     """Turn decoded packets into flows.
 
+    Parameters
+    ----------
+    config
+        How flows are cut.
+    first_id
+        `flow_id` of the first flow; the others count on from it.
+
     Examples
     --------
     >>> meter = FlowMeter()
@@ -113,7 +121,7 @@ class FlowMeter:
     0
     """
 
-    def __init__(self, config: MeterConfig = MeterConfig()) -> None:
+    def __init__(self, config: MeterConfig = MeterConfig(), *, first_id: int = 1) -> None:
         self.config = config
         self._timeouts = kernel.Timeouts(
             idle=int(config.idle_timeout_s * SECOND_NS),
@@ -122,6 +130,7 @@ class FlowMeter:
         )
         capacity = min(FIRST_CAPACITY, config.max_flows)
         self._state = new_state(capacity, config.max_heads, config.sequence_length)
+        self._state.counters[NEXT_ID] = first_id
         self._seed = np.uint64(secrets.randbits(64))
         self._sessions = _NO_SESSIONS
         self._flows: list[FlowBatch] = []
@@ -148,6 +157,17 @@ class FlowMeter:
     def evicted(self) -> int:
         """Flows that ended because the table was full."""
         return int(self._state.counters[EVICTED])
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What became of packets and flows out of the ordinary, for people."""
+        return {
+            "evicted_flows": self.evicted,
+            "copies_of_packets": self.duplicates,
+            "later_fragments": self.fragments,
+            "ambiguous_packets": self.ambiguous,
+            "handshakes_cut": self.heads_cut,
+        }
 
     @property
     def duplicates(self) -> int:
@@ -195,6 +215,17 @@ class FlowMeter:
             Array of `veilwatch.schema.sessions.SESSION_DTYPE`: every F-TEID that is valid now.
         """
         self._sessions = session_table(tunnels, self._seed) if len(tunnels) else _NO_SESSIONS
+
+    def advance(self, now_ns: int) -> None:
+        """End flows that have been silent for too long at a time that no packet tells.
+
+        Parameters
+        ----------
+        now_ns
+            Time up to which every packet has been added, ns since the epoch.
+        """
+        while not kernel.advance(self._state, now_ns, self._timeouts):
+            self._drain()
 
     def finish(self) -> None:
         """End every live flow: the input is over."""

@@ -5,16 +5,19 @@ from veilwatch.pipeline.groupfiles import Format
 from veilwatch.pipeline.grouping import GroupBy
 from veilwatch.pipeline.selection import Selection
 from veilwatch.pipeline.split import SplitConfig, SplitResult, split
-from veilwatch.pipeline.warm import is_warm, warm
+from veilwatch.pipeline.warm import is_warm, settle, warm
+from veilwatch.pipeline.workers import ParallelReader
 
 __all__ = [
     "FlowReader",
     "Format",
     "GroupBy",
+    "ParallelReader",
     "Selection",
     "SplitConfig",
     "SplitResult",
     "is_warm",
+    "settle",
     "split",
     "warm",
 ]

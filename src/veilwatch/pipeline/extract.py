@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from veilwatch.capture import open_captures
+from veilwatch.capture import BlockStream, open_captures
 from veilwatch.decode import Decoder
 from veilwatch.flow import FlowMeter, MeterConfig, measure_table
 from veilwatch.handshake import fill_facts, read_heads, recognise_services
@@ -17,6 +17,7 @@ from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable
 from veilwatch.schema.packets import PacketBatch, RawBlock
+from veilwatch.schema.sessions import SubscriberReport
 from veilwatch.subscriber import Directory, KeyRing
 
 CHUNK_FLOWS: Final = 16_384
@@ -26,17 +27,25 @@ CHUNK_HEADS: Final = 1024
 """Heads gathered before they are parsed: at most 16 MiB of stream bytes."""
 
 
+HAND_OUT_NS: Final = 5_000_000_000
+"""A live capture hands out the flows that have ended at least this often, so that what scores
+them need not wait for a whole chunk."""
+
+
 class FlowReader:
     """Iterate over the flow tables of captures.
 
     Parameters
     ----------
     inputs
-        Files, globs, folders or "-", as `veilwatch.capture.open_captures` takes them.
+        Files, globs, folders or "-", as `veilwatch.capture.open_captures` takes them; or a
+        stream that is open already, a live capture, which is closed with the reader.
     config
         How flows are cut.
     gtp_ports
         UDP ports at which GTP-U is looked for beside 2152.
+    first_flow_id
+        `flow_id` of the first flow; the others count on from it.
     subscriber_keys
         Makes pseudonyms of subscribers; None draws a key that lasts one run.
 
@@ -44,7 +53,11 @@ class FlowReader:
     ----------
     captures
         What was read so far.
-    directory
+    balance
+        What became of every packet read; see `veilwatch.decode.Decoder.balance`.
+    metering
+        What the meter counted beside flows; see `veilwatch.flow.FlowMeter.counters`.
+    subscribers
         Sessions and subscribers seen so far.
 
     Examples
@@ -56,18 +69,21 @@ class FlowReader:
 
     def __init__(
         self,
-        inputs: Sequence[str | Path],
+        inputs: Sequence[str | Path] | BlockStream,
         *,
         config: MeterConfig = MeterConfig(),  # noqa: B008 (frozen)
         gtp_ports: Sequence[int] = (),
+        first_flow_id: int = 1,
         subscriber_keys: KeyRing | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        self._stream = open_captures(inputs, progress=progress)
+        self._stream: BlockStream = (
+            open_captures(inputs, progress=progress) if isinstance(inputs, Sequence) else inputs
+        )
         self._decoder = Decoder(gtp_ports)
-        self._meter = FlowMeter(config)
+        self._meter = FlowMeter(config, first_id=first_flow_id)
         self._progress = progress
-        self.directory = Directory(subscriber_keys)
+        self._directory = Directory(subscriber_keys)
         self._bound = self._bindings = self._unbound = 0
         self._facts: list[pl.DataFrame] = []
 
@@ -83,8 +99,18 @@ class FlowReader:
 
     @property
     def meter(self) -> FlowMeter:
-        """The meter, for its counters."""
+        """The meter, for those who look closer."""
         return self._meter
+
+    @property
+    def metering(self) -> dict[str, int]:
+        """What the meter counted beside flows; see `veilwatch.flow.FlowMeter.counters`."""
+        return self._meter.counters
+
+    @property
+    def subscribers(self) -> SubscriberReport:
+        """Sessions and subscribers seen so far."""
+        return self._directory.report()
 
     def __enter__(self) -> FlowReader:
         return self
@@ -99,17 +125,22 @@ class FlowReader:
 
     def __iter__(self) -> Iterator[FlowTable]:
         meter = self._meter
-        for _ in self._metered():
+        handed_out_ns = 0
+        for block, _ in self._metered():
+            if block.now_ns:
+                meter.advance(block.now_ns)
             if meter.pending_heads >= CHUNK_HEADS:
                 self._facts.append(read_heads(meter.take_heads()))
-            if meter.pending >= CHUNK_FLOWS:
+            due = block.now_ns and meter.pending and abs(block.now_ns - handed_out_ns) > HAND_OUT_NS
+            if due or meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
+                handed_out_ns = block.now_ns
         while not meter.finish_some():
             if meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
         yield from self._tables()
-        if self.directory.note:
-            self._progress.note(self.directory.note)
+        if self._directory.note:
+            self._progress.note(self._directory.note)
 
     def packets(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
         """Yield every block with its packets, each with the `flow_id` of its flow; no tables.
@@ -125,7 +156,7 @@ class FlowReader:
     def _metered(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
         for block in self._stream:
             batch = self._decoder.decode(block)
-            self.directory.observe(batch)
+            self._directory.observe(batch)
             self._bind(len(batch))
             self._meter.add(batch)
             yield block, batch
@@ -136,10 +167,10 @@ class FlowReader:
         Until then a flow has no session, and gets it with a later packet or by `annotate`.
         """
         self._unbound += packets
-        if self._bound != self.directory.version and self._unbound >= self._bindings:
-            tunnels = self.directory.bindings()
+        if self._bound != self._directory.version and self._unbound >= self._bindings:
+            tunnels = self._directory.bindings()
             self._meter.bind(tunnels)
-            self._bound, self._bindings, self._unbound = self.directory.version, len(tunnels), 0
+            self._bound, self._bindings, self._unbound = self._directory.version, len(tunnels), 0
 
     def read_all(self) -> FlowTable:
         """Return every flow as one table; for captures that are known to be small."""
@@ -163,4 +194,4 @@ class FlowReader:
         # The facts of a connection that the active timeout cut are wanted again by its next record.
         over = frame.filter(pl.col("end_reason") != int(EndReason.ACTIVE))
         self._facts = [facts.join(over, left_on="flow_id", right_on="parent_id", how="anti")]
-        return FlowTable(self.directory.annotate(fill_facts(frame))).check()
+        return FlowTable(self._directory.annotate(fill_facts(frame))).check()

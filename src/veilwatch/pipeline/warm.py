@@ -12,10 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from veilwatch.capture import PcapngWriter, PcapWriter
-from veilwatch.jit import kernel_cache
+from veilwatch.capture.live.privileges import drop_privileges
+from veilwatch.capture.live.ring import load_kernel
+from veilwatch.flow import FlowMeter
+from veilwatch.flow.meter import FIRST_CAPACITY
+from veilwatch.jit import kernel_cache, leave_cache
 from veilwatch.pipeline.extract import FlowReader
 from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.packets import PACKET_DTYPE, PacketBatch
 
 _MARKER: Final = "ready"
 
@@ -28,17 +35,28 @@ _FRAME: Final = bytes(12) + struct.pack(
 
 def is_warm() -> bool:
     """Whether the kernels of this version have been compiled and kept."""
-    return (kernel_cache() / _MARKER).is_file()
+    try:
+        return (kernel_cache() / _MARKER).is_file()
+    except PermissionError:  # another user's cache, which is not used
+        return False
 
 
 def warm(progress: Progress = SILENT) -> None:
-    """Compile every kernel now, if that has not been done.
-
-    Runs two tiny captures, one of each format, through the whole pipeline.
-    """
+    """Compile every kernel now, if that has not been done."""
     if is_warm():
         return
     progress.start("compiling kernels (first run of this version only, about a minute)")
+    load_kernels()
+    # Without a cache to keep them in, the next process compiles again; nothing else is lost.
+    with suppress(OSError):
+        (kernel_cache() / _MARKER).touch()
+
+
+def load_kernels() -> None:
+    """Have every kernel in this process, from the cache or compiled.
+
+    Runs two tiny captures, one of each format, through the whole pipeline.
+    """
     with tempfile.TemporaryDirectory(prefix="veilwatch-") as folder:
         pcap, pcapng = Path(folder) / "a.pcap", Path(folder) / "b.pcapng"
         with PcapWriter(pcap) as old, PcapngWriter(pcapng) as new:
@@ -47,6 +65,20 @@ def warm(progress: Progress = SILENT) -> None:
         for path in (pcap, pcapng):
             with FlowReader([path]) as reader:
                 reader.read_all()
-    # Without a cache to keep them in, the next process compiles again; nothing else is lost.
-    with suppress(OSError):
-        (kernel_cache() / _MARKER).touch()
+    load_kernel()
+    meter = FlowMeter()
+    # As many packets as make the table grow; all of them are of one flow.
+    packets = np.zeros(FIRST_CAPACITY + 1, PACKET_DTYPE)
+    meter.add(PacketBatch(np.zeros(0, np.uint8), packets))
+    meter.advance(0)
+
+
+def settle(user: str | None) -> str:
+    """Give up privileges before the first packet is looked at; see `drop_privileges`.
+
+    The kernels are loaded first: another user cannot read the cache that they come from.
+    """
+    if user is not None:
+        load_kernels()
+        leave_cache()
+    return drop_privileges(user)

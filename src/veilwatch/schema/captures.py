@@ -13,6 +13,37 @@ MAX_COMMENT_CHARS: Final = 1000
 
 
 @dataclass(slots=True)
+class LiveReport:
+    """How a live capture went.
+
+    Attributes
+    ----------
+    received
+        Packets that the kernel kept for us.
+    dropped
+        Packets that it lost because we did not read fast enough.
+    freezes
+        How often it found its ring full.
+    ring_bytes
+        Size of the ring, 0 where packets were fetched one by one.
+    snaplen
+        Most bytes captured of a packet.
+    interruptions
+        How often the interface went away.
+    warnings
+        What keeps the interface from showing packets as they were on the wire.
+    """
+
+    received: int = 0
+    dropped: int = 0
+    freezes: int = 0
+    ring_bytes: int = 0
+    snaplen: int = 0
+    interruptions: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class FileReport:
     """One input and how far it could be read.
 
@@ -21,7 +52,7 @@ class FileReport:
     name
         Path as the user gave it, `-` for standard input.
     format
-        "pcap", "pcapng", …, with "+gzip" or "+zstd" where compressed; "" while unknown.
+        "pcap", "pcapng", …, with "+gzip" or "+zstd" where compressed; "live"; "" while unknown.
     packets
         Records read.
     bytes
@@ -38,6 +69,8 @@ class FileReport:
     fault
         Why reading stopped before the end ("cut inside the record at offset 1234 …"),
         empty when the file was read whole.
+    live
+        How the capture went, of a network interface only.
     """
 
     name: str
@@ -50,6 +83,7 @@ class FileReport:
     skipped_blocks: int = 0
     comments: list[str] = field(default_factory=list)
     fault: str = ""
+    live: LiveReport | None = None
 
 
 @dataclass(slots=True)

@@ -52,10 +52,14 @@ class RawBlock:
         is asked for: readers reuse their buffers.
     records
         Array of `RECORD_DTYPE`, at most `BLOCK_RECORDS` long, in the order they were read.
+    now_ns
+        Of a live capture the time up to which every packet has been handed out, ns since the
+        epoch: flows may end by it where no packet comes. 0 where only packets tell the time.
     """
 
     buffer: npt.NDArray[np.uint8]
     records: npt.NDArray[np.void]
+    now_ns: int = 0
 
     def __len__(self) -> int:
         return len(self.records)

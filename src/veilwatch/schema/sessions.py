@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -87,3 +87,23 @@ class Session:
     end_reason: str
     handovers: int
     flows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberReport:
+    """What became known of subscribers.
+
+    Attributes
+    ----------
+    sessions
+        Those known from control traffic, then the learned ones.
+    counters
+        Control messages by type, what was refused by reason, flows by how they were attributed,
+        end points whose flows were not; see `veilwatch.subscriber.Directory.counters`.
+    note
+        What stood in the way, on one line; empty if nothing did.
+    """
+
+    sessions: tuple[Session, ...]
+    counters: dict[str, Any]
+    note: str

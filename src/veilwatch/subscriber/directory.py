@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from veilwatch.schema.packets import PacketBatch
-from veilwatch.schema.sessions import Session, TunnelEnd
+from veilwatch.schema.sessions import Session, SubscriberReport, TunnelEnd
 from veilwatch.subscriber.attribute import CONTROL, LEARNED, Attributor, address_text, ue_text
 from veilwatch.subscriber.control import MessageReader, control_rows, datagram
 from veilwatch.subscriber.identity import Identifier
@@ -113,6 +113,10 @@ class Directory:
         """Return the sessions known from control traffic, then the learned ones."""
         known = [self._session(record) for record in self._store.records()]
         return known + [self._learned(learned) for learned in self._learner.learned()]
+
+    def report(self) -> SubscriberReport:
+        """Return all of this for people."""
+        return SubscriberReport(tuple(self.sessions()), self.counters, self.note)
 
     @property
     def counters(self) -> dict[str, Any]:

@@ -89,9 +89,14 @@ class KeyRing:
         if len(master) < KEY_BYTES:
             raise ValueError(f"a key of {len(master)} bytes is shorter than {KEY_BYTES}")
         self.rotation = rotation
+        self._given = master
         self._master = hmac.digest(b"veilwatch subscriber", master, "sha256")  # HKDF-Extract
         self._tokens = self._derive(b"token")
         self._shown = lru_cache(maxsize=CACHED)(self._show)
+
+    def __reduce__(self) -> tuple[type[KeyRing], tuple[bytes, Rotation]]:
+        """Let worker processes make the same pseudonyms."""
+        return KeyRing, (self._given, self.rotation)
 
     def token(self, kind: str, value: bytes) -> bytes:
         """Hash an identity; equal for equal identities of one kind in all periods."""

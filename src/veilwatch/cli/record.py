@@ -1,0 +1,69 @@
+"""`veilwatch record`: a network interface to a capture file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from veilwatch.capture import PcapngWriter
+from veilwatch.capture.live import LiveSettings, open_live
+from veilwatch.cli.live import (
+    DEFAULTS,
+    Duration,
+    RingMb,
+    Snaplen,
+    User,
+    drop,
+    stopped_by_signals,
+    summary,
+)
+from veilwatch.cli.terminal import Quiet, errors, working
+from veilwatch.errors import OutputError
+from veilwatch.schema.packets import RawBlock
+
+SUFFIX: Final = ".pcapng"
+
+
+def command(
+    interface: Annotated[
+        str, typer.Option("--interface", "-i", metavar="IF", help="Network interface to record.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.pcapng", help="Where to write.")
+    ],
+    duration: Duration = None,
+    ring_mb: RingMb = DEFAULTS.ring_mb,
+    snaplen: Snaplen = DEFAULTS.snaplen,
+    user: User = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write what an interface receives, until Ctrl-C or SIGTERM; nothing is sent on it.
+
+    Example: `veilwatch record -i eth1 -o n3.pcapng --duration 60`
+    """
+    if output.suffix.lower() != SUFFIX:
+        raise OutputError("recordings are pcapng", where=output, hint=f"name a {SUFFIX} file")
+    settings = LiveSettings(ring_mb=ring_mb, snaplen=snaplen)
+    with (
+        working(quiet) as progress,
+        open_live(interface, settings, duration_s=duration, progress=progress) as capture,
+    ):
+        drop(user, progress)
+        (report,) = capture.report.files
+        with (
+            PcapngWriter(output, link=report.interfaces[0], interface_name=interface) as writer,
+            stopped_by_signals(capture.stop),
+        ):
+            for block in capture:
+                _write(writer, block)
+    if not quiet:
+        errors.print(summary(report), markup=False)
+        errors.print(f"{report.packets:,} packets in {output}", markup=False)
+
+
+def _write(writer: PcapngWriter, block: RawBlock) -> None:
+    columns = (block.records[name].tolist() for name in ("ts_ns", "offset", "captured", "length"))
+    for ts_ns, offset, captured, length in zip(*columns, strict=True):
+        writer.write(ts_ns, block.buffer[offset : offset + captured].tobytes(), length)

@@ -1,0 +1,26 @@
+"""The cache of compiled kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from veilwatch import jit
+
+
+def test_the_hash_covers_every_file_of_the_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("flow/a.py", "capture/live/ring.py", "cli/verb.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text("before")
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    seen = {jit.source_hash()}
+    for name in ("flow/a.py", "capture/live/ring.py"):
+        (tmp_path / name).write_text("after")
+        seen.add(jit.source_hash())
+    assert len(seen) == 3
+    (tmp_path / "cli/verb.py").write_text("after")
+    assert jit.source_hash() in seen
