@@ -30,8 +30,9 @@ def frames(wrapping: str, subscriber: int, port: int = 2152) -> tuple[bytes, byt
     else:
         address = f"10.45.{subscriber >> 8}.{subscriber & 255}"
         up, down = IP(src=address, dst="198.51.100.7"), IP(src="198.51.100.7", dst=address)
-    up /= UDP(sport=40_000, dport=9999) / Raw(subscriber.to_bytes(4, "big"))
-    down /= UDP(sport=9999, dport=40_000) / Raw(subscriber.to_bytes(4, "big"))
+    own = 40_000 + WRAPPINGS.index(wrapping)  # what is seen in two wrappings is a copy
+    up /= UDP(sport=own, dport=9999) / Raw(subscriber.to_bytes(4, "big"))
+    down /= UDP(sport=9999, dport=own) / Raw(subscriber.to_bytes(4, "big"))
     return (
         bytes(_wrap(wrapping, up, uplink=True, port=port)),
         bytes(_wrap(wrapping, down, uplink=False, port=port)),

@@ -61,7 +61,7 @@ def test_name_with_pattern_characters_is_a_name_first(tmp_path: Path) -> None:
         (b"hello, world, this is text", "not a capture"),
         (b"snoop\0\0\0\0\0\0\2\0\0\0\4", "not a pcap capture but a snoop capture"),
         (b"GMBU\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "not a pcap capture but a Network Monitor 2 capture"),
-        (gzip.compress(gzip.compress(CAPTURE, mtime=0)), "gzip within compressed data"),
+        (gzip.compress(gzip.compress(CAPTURE, mtime=0), mtime=0), "gzip within compressed data"),
         (gzip.compress(b"text in gzip", mtime=0), "not a capture"),
         (gzip.compress(CAPTURE, mtime=0)[:11], "gzip data cut after 11 bytes"),
         (b"\x1f\x8bnonsense that is no gzip", "gzip data damaged"),

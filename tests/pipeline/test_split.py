@@ -68,8 +68,6 @@ def capture(tmp_path: Path) -> Path:
 def test_every_packet_is_in_exactly_one_file(
     capture: Path, tmp_path: Path, by: GroupBy, form: Format
 ) -> None:
-    if by is GroupBy.SUBSCRIBER:
-        pytest.skip("needs a flow table that knows subscribers")
     result = run(capture, tmp_path / "out", by=by, form=form)
     paths = captures(tmp_path / "out")
     assert Counter(rows(*paths)) == Counter(rows(capture))

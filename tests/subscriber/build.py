@@ -246,7 +246,8 @@ def flows(*rows: dict[str, object]) -> pl.DataFrame:
         values = [row.get(column.name, empty) for row in rows]
         columns.append(pl.Series(column.name, values, column.dtype))
     if any("session" in row for row in rows):
-        columns.append(pl.Series("session", [row.get("session", 0) for row in rows], pl.Int64))
+        numbers = pl.Series("session", [row.get("session", 0) for row in rows], pl.Int64)
+        columns = [column for column in columns if column.name != "session"] + [numbers]
     return pl.DataFrame(columns)
 
 

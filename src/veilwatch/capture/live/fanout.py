@@ -177,6 +177,10 @@ def balance_program(gtp_ports: Sequence[int] = (), *, seed: int) -> bytes:
     _hash(p, _PAIR_V4, _OPTIONAL_END, seed)
     p.label("done")
     p.op(LD_MEM, _RESULT)
+    # The kernel divides by the number of sockets: its remainder needs the high bits, which all
+    # bits of both addresses reach.
+    p.op(MUL_K, _MULTIPLIER)
+    p.op(RSH_K, 16)
     p.op(RET_A)
     return p.assemble()
 
