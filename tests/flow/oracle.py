@@ -207,7 +207,7 @@ class Memory:
     copied: bool = False
 
     def is_copy(self, packet: Packet) -> bool:
-        apart = abs(packet.ts_ns - self.packet.ts_ns)
+        apart = abs(packet.ts_ns // 1000 - self.packet.ts_ns // 1000) * 1000
         if packet.content != self.packet.content or apart > WINDOW:
             return False
         one, other = self.packet, packet
@@ -333,11 +333,13 @@ class Oracle:
     def _kinship(self, flow: Flow, packet: Packet) -> int:
         connection, direction = flow.connection, flow.direction(packet)
         session = self._session(packet)
-        if session and connection.session:
-            return 5 if session == connection.session else 0
         known, back = connection.tunnels[direction], connection.tunnels[1 - direction]
+        if session and connection.session and session != connection.session:
+            return 0
         if known == packet.tunnel:
             return 5
+        if session and connection.session:
+            return 4
         if self._continues(flow, direction, packet):
             return 3
         if packet.pair == connection.alternate:
@@ -545,7 +547,7 @@ class Oracle:
             flow.out_of_order[direction] += 1
         repeats = not filled and beyond <= 0
         flow.retransmissions[direction] += repeats
-        flow.stream_bytes[direction] += len(filled) + min(max(beyond, 0), payload)
+        flow.stream_bytes[direction] += min(len(filled) + max(beyond, 0), payload)
         return repeats
 
     def _collect(self, flow: Flow, direction: int, packet: Packet) -> None:
@@ -758,8 +760,9 @@ def describe_direction(record: Any, flow: Flow, d: int) -> None:
         record[name][d] = value
     record["moved"][d] = connection.moved[d]
     record["hole_start"][d], record["hole_end"][d] = connection.hole[d]
-    for name in ("keep_alives", "stream_bytes", "duplicates", "fragments"):
+    for name in ("keep_alives", "duplicates", "fragments"):
         record[name][d] = getattr(flow, name)[d]
+    record["old_bytes"][d] = sum(payloads) - flow.stream_bytes[d]
     opened = [p for p in ever if p.protocol == TCP and p.tcp_flags & SYN]
     record["wscale"][d] = opened[-1].tcp_wscale if opened else 255
     record["mss"][d] = opened[-1].tcp_mss if opened else 0

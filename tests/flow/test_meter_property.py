@@ -84,7 +84,7 @@ def copied(original: Packet, choice: random.Random) -> Packet:
             dict.fromkeys((*TUNNEL_FIELDS, "gtp_teid"), 0),
         ]
     )
-    later = choice.choice([0, 0, 1000, 1_000_000, 1_000_001, 50_000_000, 50_000_001, -1000])
+    later = choice.choice([0, 0, 1000, 1_000_000, 1_001_000, 50_000_000, 50_001_000, -1000])
     time = min(max(row["ts_ns"] + later, EPOCH), END_OF_TIME)
     return Packet(row | changes | {"ts_ns": time}, original.payload)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from veilwatch.flow.state import AMBIGUOUS, CLOSING, FREE, LIVE, NIL, OPEN, State
-from veilwatch.flow.tunnel import MAX_TWINS, NO, SAME, end_point, kinship
+from veilwatch.flow.tunnel import MAX_TWINS, NO, end_point, kinship
 from veilwatch.hashing import mix
 from veilwatch.jit import inline_kernel, kernel
 
@@ -54,46 +54,53 @@ def side(flow: Any, packet: Any) -> Any:
 
 @inline_kernel
 def find(
-    buckets: Any,
-    slots: Any,
-    flows: Any,
-    counters: Any,
-    partners: Any,
-    packet: Any,
-    key: Any,
-    tunnel: Any,
-    pair: Any,
-    session: Any,
+    buckets: Any, slots: Any, flows: Any, packet: Any, key: Any, tunnel: Any, session: Any
 ) -> Any:
-    """Return (slot, direction of the packet in that flow, NIL), or (NIL, 0, surplus).
-
-    `surplus` is a flow that has to be ended first, where the packet opens one more of its 5-tuple
-    than `MAX_TWINS`; else NIL.
-    """
+    """Return (slot, direction) of the flow that has this 5-tuple and tunnel, or (NIL, 0)."""
     slot = buckets[np.int64(key & np.uint64(len(buckets) - 1))]
-    best, best_slot, best_direction, rivals = NO, np.int32(NIL), 0, 0
-    twins, last = 0, np.int32(NIL)
     while slot != NIL:
         row = slots[slot]
         if row.hash == key:
             flow = flows[slot]
             direction = side(flow, packet)
+            if (
+                direction >= 0
+                and flow.tunnel[direction] == tunnel
+                and (session == 0 or flow.session == 0 or flow.session == session)
+            ):
+                return slot, direction
+        slot = row.chain
+    return np.int32(NIL), 0
+
+
+@inline_kernel
+def choose(state: State, packet: Any, key: Any, tunnel: Any, pair: Any, session: Any) -> Any:
+    """Return (slot, direction, NIL) of the likeliest flow, or (NIL, 0, surplus) if none is likely.
+
+    For a packet through a tunnel that no flow of its 5-tuple knows. `surplus` is a flow that has to
+    be ended first, where there are `MAX_TWINS` of them; else NIL.
+    """
+    slot = state.buckets[np.int64(key & np.uint64(len(state.buckets) - 1))]
+    best, best_slot, best_direction, rivals = NO, np.int32(NIL), 0, 0
+    twins, last = 0, np.int32(NIL)
+    while slot != NIL:
+        row = state.slots[slot]
+        if row.hash == key:
+            flow = state.flows[slot]
+            direction = side(flow, packet)
             if direction >= 0:
-                degree = kinship(flow, direction, packet, tunnel, pair, session, partners)
-                if degree == SAME:
-                    return slot, direction, np.int32(NIL)
-                rivals += degree == best and degree != NO
-                if degree > best or (
-                    degree == best != NO and flow.last_ns > flows[best_slot].last_ns
-                ):
-                    if degree > best:
-                        rivals = 0
-                    best, best_slot, best_direction = degree, slot, direction
+                degree = kinship(flow, direction, packet, tunnel, pair, session, state.partners)
+                if degree > best:
+                    best, best_slot, best_direction, rivals = degree, slot, direction, 0
+                elif degree == best and degree != NO:
+                    rivals += 1
+                    if flow.last_ns > state.flows[best_slot].last_ns:
+                        best_slot, best_direction = slot, direction
                 twins += 1
                 last = slot
         slot = row.chain
     if best != NO:
-        counters[AMBIGUOUS] += rivals > 0
+        state.counters[AMBIGUOUS] += rivals > 0
         return best_slot, best_direction, np.int32(NIL)
     return np.int32(NIL), 0, last if twins >= MAX_TWINS else np.int32(NIL)
 

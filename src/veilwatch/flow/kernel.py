@@ -9,7 +9,7 @@ import numpy as np
 from veilwatch.flow import twice
 from veilwatch.flow.fragments import expect, follow
 from veilwatch.flow.heads import collect, hand_on, is_ready, wanted
-from veilwatch.flow.index import find, flow_hash, release_slot, side, take_slot, touch
+from veilwatch.flow.index import choose, find, flow_hash, release_slot, side, take_slot, touch
 from veilwatch.flow.state import (
     CLOSING,
     DUPLICATES,
@@ -20,6 +20,7 @@ from veilwatch.flow.state import (
     NIL,
     OPEN,
     OUT,
+    SEEN,
     State,
 )
 from veilwatch.flow.tunnel import BARE, NONE, adopt, pair_of, session_of, tunnel_of
@@ -293,10 +294,9 @@ def is_closed(flow: Any) -> Any:
 
 
 @inline_kernel
-def count_copy(state: State, slot: Any, packet: Any, pair: Any) -> Any:
+def count_copy(counters: Any, flow: Any, packet: Any, pair: Any) -> Any:
     """Count a packet that was metered before, and learn from the other place where it was seen."""
-    state.counters[DUPLICATES] += 1
-    flow = state.flows[slot]
+    counters[DUPLICATES] += 1
     direction = side(flow, packet)
     if direction < 0:
         return
@@ -337,7 +337,7 @@ def meter_block(
     """
     flows, slots, buckets, ends = state.flows, state.slots, state.buckets, state.ends
     sequences, counters = state.sequences, state.counters
-    partners, pool = state.partners, state.pool
+    partners, pool, seen = state.partners, state.pool, state.seen
     most_flows = len(state.out_flows)
     most_heads = len(state.out_heads) - MAX_HEADS_PER_PACKET
     controlled = len(sessions) > 0
@@ -361,16 +361,18 @@ def meter_block(
         key = flow_hash(packet, seed)
 
         value = twice.content(buffer, packet, key)
-        path = twice.way(packet, wide, here)
-        memory = twice.seen_at(state.seen, value)
-        if twice.is_copy(memory, slots, flows, packet, value, path, wide, here, there):
-            memory.copied = memory.way == path
-            count_copy(state, memory.slot, packet, pair)
-            continue
+        memory = seen[np.int64(value & np.uint64(SEEN - 1))]
+        if memory.content == value and slots[memory.slot].hash != 0:
+            flow = flows[memory.slot]
+            if twice.is_copy(memory, flow, packet, wide, here, there):
+                memory.copied = twice.same_way(memory, packet, wide, here)
+                count_copy(counters, flow, packet, pair)
+                continue
 
-        slot, direction, surplus = find(
-            buckets, slots, flows, counters, partners, packet, key, tunnel, pair, session
-        )
+        slot, direction = find(buckets, slots, flows, packet, key, tunnel, session)
+        surplus = np.int32(NIL)
+        if slot == NIL:
+            slot, direction, surplus = choose(state, packet, key, tunnel, pair, session)
         if slot != NIL:
             flow = flows[slot]
             which = slots[slot].list
@@ -397,7 +399,7 @@ def meter_block(
             flow.session = session
         if flow.tunnel[direction] != tunnel or flow.pair != pair:
             adopt(flow, direction, tunnel, pair, partners)
-        twice.remember(memory, flow, packet, value, path, wide, here, there, slot)
+        twice.remember(memory, flow, packet, value, wide, here, there, slot)
         if packet.fragment_key != 0:
             expect(state, slot, direction, packet)
         update(flow, sequences[slot], direction, buffer, packet)

@@ -78,10 +78,11 @@ def _directed(records: npt.NDArray[np.void], d: int) -> dict[str, Values]:
             *("packets", "bytes", "payload_packets", "payload_bytes", "size_min", "size_max"),
             *("payload_max", "first_payload", "window_first", "window_min", "window_max"),
             *("zero_windows", "mss", "wscale", "ttl", "retransmissions", "out_of_order"),
-            *("stream_bytes", "keep_alives", "duplicates", "fragments"),
+            *("keep_alives", "duplicates", "fragments"),
             *("bursts", "burst_max_bytes", "vlan", "teid", "qfi"),
         )
     }
+    out["stream_bytes"] = records["payload_bytes"][:, d] - records["old_bytes"][:, d]
     out["size_std"] = np.nan_to_num(
         _deviation(records["bytes"][:, d], records["size_sumsq"][:, d], packets)
     )

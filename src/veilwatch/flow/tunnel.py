@@ -35,8 +35,7 @@ NO: Final = 0
 WEAK: Final = 1  # its TEID was last seen with another one
 LIKELY: Final = 2  # between the same end points
 CONTINUES: Final = 3  # where TCP's numbers left off
-BOUND: Final = 4  # its TEID was last seen with this flow's other one
-SAME: Final = 5
+BOUND: Final = 4  # its TEID was last seen with this flow's other one, or is its session's
 
 MAX_TWINS: Final = 32
 """Most live flows of one 5-tuple. Equal 5-tuples need equal ports on both sides (as NTP has them)
@@ -124,12 +123,10 @@ def introduce(partners: Any, tunnel: Any, other: Any) -> Any:
 def kinship(
     flow: Any, direction: Any, packet: Any, tunnel: Any, pair: Any, session: Any, partners: Any
 ) -> Any:
-    """Judge whether a packet with the flow's 5-tuple is the flow's: NO … SAME."""
-    if session != 0 and flow.session != 0:
-        return SAME if flow.session == session else NO
+    """Judge whether a packet through a tunnel that the flow does not know is the flow's."""
     known = flow.tunnel[direction]
-    if known == tunnel:
-        return SAME
+    if session != 0 and flow.session != 0:
+        return BOUND if flow.session == session else NO
     if continues(flow, direction, packet):
         return CONTINUES
     if pair == flow.alternate:

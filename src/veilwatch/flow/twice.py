@@ -16,17 +16,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from veilwatch.flow.state import SEEN
 from veilwatch.flow.tunnel import BARE
-from veilwatch.flow.update import TCP
+from veilwatch.flow.update import TCP, seq_distance
 from veilwatch.hashing import mix
 from veilwatch.jit import inline_kernel
 
-WINDOW_NS: Final = 50_000_000
+WINDOW_US: Final = 50_000
 """Longest time between two copies: mirrors differ by microseconds to milliseconds, while TCP waits
 200 ms (RFC 6298) before it repeats itself."""
 
-INSTANT_NS: Final = 1_000_000
+INSTANT_US: Final = 1000
 """The same for a copy on the same way without identification: no TCP repeats itself within a round
 trip."""
 
@@ -48,90 +47,75 @@ def payload_hash(buffer: Any, packet: Any) -> Any:
 @inline_kernel
 def content(buffer: Any, packet: Any, key: Any) -> Any:
     """Hash what all copies of a packet have in common; `key` is that of its 5-tuple."""
-    a = np.uint64(packet.tcp_seq) << np.uint64(32) | np.uint64(packet.tcp_ack)
-    b = np.uint64(packet.ip_id) << np.uint64(32) | np.uint64(packet.ip_length)
-    c = np.uint64(packet.checksum) << np.uint64(48) | np.uint64(packet.tcp_window)
-    d = np.uint64(packet.tcp_flags) << np.uint64(32) | np.uint64(packet.src_port)
-    d |= np.uint64(packet.ip_version) << np.uint64(56)
-    value = mix(key ^ a) + mix(packet.src_lo + b) ^ c ^ d
+    value = key ^ packet.src_lo ^ (np.uint64(packet.src_port) << np.uint64(40))
+    value ^= np.uint64(packet.ip_version) << np.uint64(56)
+    value = mix(value + (np.uint64(packet.tcp_seq) << np.uint64(32) | np.uint64(packet.tcp_ack)))
+    value += np.uint64(packet.ip_id) << np.uint64(32) | np.uint64(packet.ip_length)
+    value ^= np.uint64(packet.checksum) << np.uint64(48) | np.uint64(packet.tcp_window)
+    value += np.uint64(packet.tcp_flags) << np.uint64(24)
     if packet.protocol != TCP:
         value += payload_hash(buffer, packet)
     return mix(value)
 
 
 @inline_kernel
-def way(packet: Any, tunnel: Any, here: Any) -> Any:
-    """Hash by which way a packet came."""
-    place = np.uint64(packet.vlan) << np.uint64(40) | np.uint64(packet.ttl) << np.uint64(32)
-    return np.uint32(mix((tunnel ^ here) + mix(place | np.uint64(packet.source))))
+def same_way(row: Any, packet: Any, tunnel: Any, here: Any) -> Any:
+    """Whether a packet came as the one in `row` did."""
+    return (
+        row.tunnel == np.uint32(tunnel)
+        and row.here == np.uint16(here)
+        and row.ttl == packet.ttl
+        and row.vlan == packet.vlan
+        and row.source == np.uint16(packet.source)
+    )
 
 
 @inline_kernel
 def on_one_path(row: Any, tunnel: Any, here: Any, there: Any) -> Any:
     """Whether two places can lie on one packet's path: one tunnel, none, or a relay's two."""
-    here, there = np.uint32(here), np.uint32(there)
     if tunnel == BARE or row.tunnel == BARE:
         return True
-    if np.uint32(tunnel) == row.tunnel and here == row.here:
+    if row.tunnel == np.uint32(tunnel) and row.here == np.uint16(here):
         return True
-    return here == row.there or there == row.here
+    return np.uint16(here) == row.there or np.uint16(there) == row.here
 
 
 @inline_kernel
-def is_copy(
-    row: Any,
-    slots: Any,
-    flows: Any,
-    packet: Any,
-    value: Any,
-    path: Any,
-    tunnel: Any,
-    here: Any,
-    there: Any,
-) -> Any:
-    """Whether a packet repeats the one in `row`, whose flow is alive."""
-    if row.content != value or not on_one_path(row, tunnel, here, there):
+def is_copy(row: Any, flow: Any, packet: Any, tunnel: Any, here: Any, there: Any) -> Any:
+    """Whether a packet repeats the one in `row`, of equal content; `flow` lies in its slot."""
+    if np.uint16(flow.parent_id) != row.parent or not on_one_path(row, tunnel, here, there):
         return False
-    slot = row.slot
-    if slots[slot].hash == 0 or np.uint32(flows[slot].parent_id) != row.parent:
+    apart = abs(seq_distance(microseconds(packet), row.ts_us))
+    if apart > WINDOW_US:
         return False
-    apart = abs(packet.ts_ns - row.ts_ns)
-    if apart > WINDOW_NS:
-        return False
-    if row.way != path:
+    if not same_way(row, packet, tunnel, here):
         return True
     if row.copied:  # twice is a mirror's doing, three times the sender's
         return False
     return packet.ip_id != 0 or (
-        packet.protocol == TCP and packet.payload_length > 0 and apart <= INSTANT_NS
+        packet.protocol == TCP and packet.payload_length > 0 and apart <= INSTANT_US
     )
 
 
 @inline_kernel
-def remember(
-    row: Any,
-    flow: Any,
-    packet: Any,
-    value: Any,
-    path: Any,
-    tunnel: Any,
-    here: Any,
-    there: Any,
-    slot: Any,
-) -> Any:
-    """Keep what a copy will be known by."""
-    row.content = value
-    row.ts_ns = packet.ts_ns
-    row.way = path
-    row.tunnel = np.uint32(tunnel)
-    row.here = np.uint32(here)
-    row.there = np.uint32(there)
-    row.slot = slot
-    row.parent = np.uint32(flow.parent_id)
-    row.copied = 0
+def microseconds(packet: Any) -> Any:
+    """Return the low half of a packet's time in µs."""
+    return np.uint32(packet.ts_ns // 1000)
 
 
 @inline_kernel
-def seen_at(seen: Any, value: Any) -> Any:
-    """Return the row where a packet of this content is remembered."""
-    return seen[np.int64(value & np.uint64(SEEN - 1))]
+def remember(
+    row: Any, flow: Any, packet: Any, value: Any, tunnel: Any, here: Any, there: Any, slot: Any
+) -> Any:
+    """Keep what a copy will be known by."""
+    row.content = value
+    row.ts_us = microseconds(packet)
+    row.slot = slot
+    row.tunnel = np.uint32(tunnel)
+    row.here = np.uint16(here)
+    row.there = np.uint16(there)
+    row.parent = np.uint16(flow.parent_id)
+    row.vlan = packet.vlan
+    row.source = np.uint16(packet.source)
+    row.ttl = packet.ttl
+    row.copied = 0

@@ -186,34 +186,37 @@ def update_stream(flow: Any, direction: Any, packet: Any, flags: Any) -> Any:
         if not flags & RST:
             flow.seq_known[direction] = 1
             flow.next_seq[direction] = after
-        flow.stream_bytes[direction] += np.uint64(payload)
         return False
     expected = flow.next_seq[direction]
     ahead = seq_distance(packet.tcp_seq, expected)
+    if ahead == 0:
+        flow.next_seq[direction] = after
+        return False
     if ahead == -1 and payload <= 1 and not flags & (SYN | FIN | RST):
         flow.keep_alives[direction] += np.uint32(1)
+        flow.old_bytes[direction] += np.uint64(payload)
         return False
     beyond = seq_distance(after, expected)
-    old_bytes = False
-    if payload > 0:
-        if ahead >= 0:
-            flow.stream_bytes[direction] += np.uint64(payload)
-            if ahead > 0:
-                flow.out_of_order[direction] += np.uint32(1)
-                if flow.hole_start[direction] == flow.hole_end[direction]:
-                    flow.hole_start[direction] = expected
-                    flow.hole_end[direction] = packet.tcp_seq
-        else:
-            new = fill_hole(flow, direction, packet, payload)
-            if new > 0:
-                flow.out_of_order[direction] += np.uint32(1)
-            elif beyond <= 0:
-                flow.retransmissions[direction] += np.uint32(1)
-                old_bytes = True
-            flow.stream_bytes[direction] += np.uint64(new + min(max(beyond, 0), payload))
     if span > 0 and beyond > 0:
         flow.next_seq[direction] = after
-    return old_bytes
+    if payload == 0:
+        return False
+    if ahead > 0:
+        flow.out_of_order[direction] += np.uint32(1)
+        if flow.hole_start[direction] == flow.hole_end[direction]:
+            flow.hole_start[direction] = expected
+            flow.hole_end[direction] = packet.tcp_seq
+        return False
+    filled = fill_hole(flow, direction, packet, payload)
+    new = filled + max(beyond, 0)  # more than the payload where the numbers have gone round
+    flow.old_bytes[direction] += np.uint64(max(payload - new, 0))
+    if filled > 0:
+        flow.out_of_order[direction] += np.uint32(1)
+        return False
+    if beyond <= 0:
+        flow.retransmissions[direction] += np.uint32(1)
+        return True
+    return False
 
 
 @inline_kernel
@@ -266,8 +269,6 @@ def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -
     old_bytes = False
     if packet.protocol == TCP:
         old_bytes = update_tcp(flow, direction, packet)
-    else:
-        flow.stream_bytes[direction] += np.uint64(packet.payload_length)
     gap_flow = update_time(flow, direction, packet.ts_ns)
     update_size(flow, direction, packet)
     if packet.payload_length > 0:
@@ -280,7 +281,6 @@ def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -
 @inline_kernel
 def update_fragment(flow: Any, sequence: Any, direction: Any, packet: Any, end: Any) -> Any:
     """Apply a later fragment of the inner packet; `end` is the sequence number after its data."""
-    flow.stream_bytes[direction] += np.uint64(packet.payload_length)
     if flow.protocol == TCP and flow.seq_known[direction]:
         after = np.uint32(end & 0xFFFFFFFF)
         if seq_distance(after, flow.next_seq[direction]) > 0:

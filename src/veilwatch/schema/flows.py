@@ -127,7 +127,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("pauses", np.uint32),
         ("source", np.uint32),
         ("session", np.int64),  # number of the subscriber's session, 0 unknown
-        ("stream_bytes", np.uint64, (2,)),  # payload without what was sent before
+        ("old_bytes", np.uint64, (2,)),  # payload that had been sent before
         ("syn_seq", np.uint32),  # of the SYN that opened the flow
         ("alternate", np.uint32),  # end points of a second place where the flow was seen
         ("hole_start", np.uint32, (2,)),  # sequence numbers that are missing, equal for none
