@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from veilwatch.decode.counters import INFORMATIVE, SLOTS, STATUS_SLOTS
 from veilwatch.decode.kernel import decode_block
@@ -33,26 +34,28 @@ class Decoder:
 
     def __init__(self, gtp_ports: Sequence[int] = ()) -> None:
         self._packets = np.zeros(BLOCK_RECORDS, PACKET_DTYPE)
-        self._bytes = self._packets.view(np.uint8)
         self._counters = np.zeros(SLOTS, np.int64)
         self._tunnels = port_table(gtp_ports)
 
-    def decode(self, block: RawBlock) -> PacketBatch:
+    def decode(self, block: RawBlock, packets: npt.NDArray[np.void] | None = None) -> PacketBatch:
         """Decode one block.
 
         Parameters
         ----------
         block
             At most `BLOCK_RECORDS` records, of any mixture of link types.
+        packets
+            Array of `PACKET_DTYPE` to fill, at least as long as the block; None for the decoder's
+            own.
 
         Returns
         -------
         PacketBatch
-            One row per record, refused ones included. Its rows are valid until the next call,
-            which reuses them; its buffer for as long as the block's.
+            One row per record, refused ones included. Its rows are valid until the array is
+            filled again, the decoder's own by the next call; its buffer for as long as the block's.
         """
-        packets = self._packets[: len(block)]
-        self._bytes[: packets.nbytes] = 0
+        packets = (self._packets if packets is None else packets)[: len(block)]
+        packets.view(np.uint8)[:] = 0
         decode_block(block.buffer, block.records, packets, self._counters, self._tunnels)
         return PacketBatch(block.buffer, packets)
 

@@ -13,6 +13,7 @@ from veilwatch.capture import BlockStream, open_captures
 from veilwatch.decode import Decoder
 from veilwatch.flow import FlowMeter, MeterConfig, measure_table
 from veilwatch.handshake import fill_facts, read_heads, recognise_services
+from veilwatch.pipeline.ahead import ReadAhead
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable
@@ -48,6 +49,8 @@ class FlowReader:
         `flow_id` of the first flow; the others count on from it.
     subscriber_keys
         Makes pseudonyms of subscribers; None draws a key that lasts one run.
+    workers
+        2 to read and decode in a thread of its own, beside the meter; the flows are the same.
 
     Attributes
     ----------
@@ -75,6 +78,7 @@ class FlowReader:
         gtp_ports: Sequence[int] = (),
         first_flow_id: int = 1,
         subscriber_keys: KeyRing | None = None,
+        workers: int = 1,
         progress: Progress = SILENT,
     ) -> None:
         self._stream: BlockStream = (
@@ -82,6 +86,7 @@ class FlowReader:
         )
         self._decoder = Decoder(gtp_ports)
         self._meter = FlowMeter(config, first_id=first_flow_id)
+        self._workers = workers
         self._progress = progress
         self._directory = Directory(subscriber_keys)
         self._bound = self._bindings = self._unbound = 0
@@ -154,12 +159,16 @@ class FlowReader:
                 self._meter.take()
 
     def _metered(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
-        for block in self._stream:
-            batch = self._decoder.decode(block)
+        for block, batch in self._decoded():
             self._directory.observe(batch)
             self._bind(len(batch))
             self._meter.add(batch)
             yield block, batch
+
+    def _decoded(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
+        if self._workers > 1:
+            return iter(ReadAhead(self._stream, self._decoder))
+        return ((block, self._decoder.decode(block)) for block in self._stream)
 
     def _bind(self, packets: int) -> None:
         """Tell the meter which tunnels belong to which session, as often as that costs little.

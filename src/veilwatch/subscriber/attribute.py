@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from collections.abc import Hashable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
@@ -63,6 +64,13 @@ def _packed(end: End) -> bytes:
     return end.address.to_bytes(16, "big") + end.teid.to_bytes(4, "big")
 
 
+def _summed(flows: list[tuple[int, TunnelledFlow]]) -> TunnelledFlow:
+    """Return flows of one UE through the same tunnels as one."""
+    first = min(flow.first_ns for _, flow in flows)
+    last = max(flow.last_ns for _, flow in flows)
+    return flows[0][1]._replace(first_ns=first, last_ns=last)
+
+
 def _initiators(forth: Span, back: Span) -> Span | None:
     """Return the span whose session is the initiator's: it sends uplink and receives downlink."""
     if (forth.role == CORE) == (back.role == ACCESS):
@@ -103,7 +111,7 @@ class Attributor:
             frame["session"] if "session" in frame.columns else pl.repeat(0, len(frame), eager=True)
         )
         answers = [_UNKNOWN] * len(frame)
-        tunnelled: list[tuple[int, TunnelledFlow]] = []
+        tunnelled: dict[Hashable, list[tuple[int, TunnelledFlow]]] = {}
         wanted = (frame["gtp_depth"] > 0) | (sessions > 0)
         if len(self._store):
             wanted |= True
@@ -130,12 +138,21 @@ class Attributor:
                 self.counts["control"] += 1
                 answers[row] = self._told(record, first, last)
             elif depth:
-                tunnelled.append((row, seen))
-        for learn in (self._learner.observe, self._learner.vote, self._learner.join):
-            for _, seen in tunnelled:
+                # Where the UE is told, its other flows through the same tunnels are like this one.
+                inner = (src, dst) if not direction else src if direction == "uplink" else dst
+                way = (inner, outer_src, outer_dst, forth, back, direction)
+                tunnelled.setdefault(way, []).append((row, seen))
+        for flows in tunnelled.values():
+            for _, seen in flows:
+                self._learner.observe(seen)
+        lessons = [_summed(flows) for flows in tunnelled.values()]
+        for learn in (self._learner.vote, self._learner.join):
+            for seen in lessons:
                 learn(seen)
-        for row, seen in tunnelled:
-            answers[row] = self._learned(seen)
+        for seen, flows in zip(lessons, tunnelled.values(), strict=True):
+            learned = self._learner.find(seen)
+            for row, flow_seen in flows:
+                answers[row] = self._learned(learned, flow_seen)
         columns = zip(*answers, strict=True) if answers else ((), (), (), ())
         names = ("subscriber", "subscriber_by", "apn", "location")
         return frame.with_columns(
@@ -192,8 +209,7 @@ class Attributor:
         subscriber = self._keys.pseudonym(self.token(record), first_ns)
         return _Answer(subscriber, CONTROL, record.apn, record.location(last_ns))
 
-    def _learned(self, flow: TunnelledFlow) -> _Answer:
-        learned = self._learner.find(flow)
+    def _learned(self, learned: Learned | None, flow: TunnelledFlow) -> _Answer:
         if learned is None:
             self.counts["ambiguous"] += 1
             ends = sorted((flow.outer_src, flow.outer_dst))

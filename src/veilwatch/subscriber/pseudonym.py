@@ -93,6 +93,7 @@ class KeyRing:
         self._master = hmac.digest(b"veilwatch subscriber", master, "sha256")  # HKDF-Extract
         self._tokens = self._derive(b"token")
         self._shown = lru_cache(maxsize=CACHED)(self._show)
+        self._period_key = lru_cache(maxsize=1024)(self._derive)
 
     def __reduce__(self) -> tuple[type[KeyRing], tuple[bytes, Rotation]]:
         """Let worker processes make the same pseudonyms."""
@@ -112,7 +113,7 @@ class KeyRing:
         return self._shown(token, self.period(ts_ns))
 
     def _show(self, token: bytes, period: str) -> str:
-        key = self._derive(b"period " + period.encode())
+        key = self._period_key(b"period " + period.encode())
         return "s-" + hashlib.blake2b(token, key=key, digest_size=PSEUDONYM_BYTES).hexdigest()
 
     def _derive(self, purpose: bytes) -> bytes:
