@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 import numba
 from numba.core.caching import NullCache
 
-SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "pipeline", "hashing.py")
+SOURCE_ROOMS = (
+    "schema",
+    "capture",
+    "decode",
+    "flow",
+    "handshake",
+    "subscriber",
+    "pipeline",
+    "hashing.py",
+)
 """Rooms and files whose sources take part in the hash: every kernel, every dtype and all that
 shapes a flow table lives in one."""
 
