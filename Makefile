@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 # Content decides and not file times: a fresh checkout of the same versions asks for no network.
 MADE_FROM = { $(BIN)/python --version; pwd; cat pyproject.toml constraints.txt; } 2>&1 | sha256sum
 
-.PHONY: help setup install demo test lint docs bench clean
+.PHONY: help setup install demo test lint fuzz docs bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,11 @@ lint: setup ## Style, types, and which room may import which
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+fuzz: setup ## Half an hour of coverage-guided fuzzing (FUZZ_SECONDS for another time)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	@$(BIN)/veilwatch doctor --warm
+	@$(BIN)/python -m fuzz.run
 
 docs: setup ## Write docs/features.md and docs/flows.md from the code
 	@$(BIN)/python scripts/make_docs.py

@@ -77,24 +77,25 @@ def read_heads(heads: HeadBatch) -> pl.DataFrame:
     """
     rows = heads.rows
     columns: dict[str, list[Any]] = {name: [empty] * len(rows) for name, empty in EMPTY.items()}
-    protocols = rows["protocol"].tolist()
-    source_ports, destination_ports = rows["src_port"].tolist(), rows["dst_port"].tolist()
-    for row, protocol in enumerate(protocols):
-        if protocol == _TCP:
-            facts = _tls_facts(heads.stream(row, 0), heads.stream(row, 1))
-        elif protocol != _UDP:
-            continue
-        else:
-            sides = heads.datagrams(row, 0), heads.datagrams(row, 1)
-            if source_ports[row] in DNS_PORTS or destination_ports[row] in DNS_PORTS:
-                facts = _dns_facts(*sides)
-            else:
-                facts = _quic_facts(*sides)
-        for name, value in facts.items():
+    for row in range(len(rows)):
+        for name, value in facts_of(heads, row).items():
             columns[name][row] = value
     series = [pl.Series("flow_id", rows["flow_id"], dtype=pl.Int64)]
     series += [_series(column, columns[column.name]) for column in FACT_COLUMNS]
     return pl.DataFrame(series)
+
+
+def facts_of(heads: HeadBatch, row: int) -> Facts:
+    """Return what one flow said, by name of the column; the rest is `EMPTY`."""
+    flow = heads.rows[row]
+    if flow["protocol"] == _TCP:
+        return _tls_facts(heads.stream(row, 0), heads.stream(row, 1))
+    if flow["protocol"] != _UDP:
+        return {}
+    sides = heads.datagrams(row, 0), heads.datagrams(row, 1)
+    if int(flow["src_port"]) in DNS_PORTS or int(flow["dst_port"]) in DNS_PORTS:
+        return _dns_facts(*sides)
+    return _quic_facts(*sides)
 
 
 def fill_facts(frame: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,26 @@
+"""Any bytes as a capture file: the kernels have to read what plain Python reads of them."""
+
+from __future__ import annotations
+
+from tests.capture.build import read_bytes
+
+import veilwatch.capture.reference
+from fuzz.coverage import guide_by
+from fuzz.seeds import CAPTURES
+from veilwatch.capture.reference import read_reference
+
+guide_by(veilwatch.capture.reference)
+SEEDS = CAPTURES
+MAGICS = (
+    *(b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"),
+    *(b"\x34\xcd\xb2\xa1", b"\x0a\x0d\x0d\x0a"),
+)
+
+
+def one(data: bytes) -> None:
+    """Compare records, interfaces and fault."""
+    if data[:4] not in MAGICS:
+        return  # what is no capture is refused before a reader sees it
+    expected = read_reference(data)
+    got, _ = read_bytes(data, 300)
+    assert got == expected
