@@ -1,35 +1,17 @@
-"""Real captures as files that both sides read."""
+"""Real captures joined into one file that both sides read."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from veilwatch.capture import open_captures
-from veilwatch.capture.writer import PcapngWriter
+from veilwatch.capture.writer import Interface, PcapngWriter
 from veilwatch.errors import CaptureError
 
-
-@dataclass(frozen=True)
-class Bundle:
-    """Records of captures, all of one link type, in one file.
-
-    Attributes
-    ----------
-    path
-        A pcapng.
-    link
-        LINKTYPE_ value.
-    origins
-        For each record the capture that it comes from, and its number there.
-    """
-
-    path: Path
-    link: int
-    origins: list[tuple[str, int]]
+Origins = list[tuple[str, int, int]]
+"""For each record the capture it comes from, its number there, and its LINKTYPE_ value."""
 
 
 def manifest(corpus: Path, folder: str) -> list[str]:
@@ -42,14 +24,14 @@ def manifest(corpus: Path, folder: str) -> list[str]:
     return [name for name in names if name.startswith(f"{folder}/")]
 
 
-def bundles(corpus: Path, names: Sequence[str], folder: Path) -> Iterator[Bundle]:
-    """Write the records of captures as our reader gives them, a file for each link type.
+def join(corpus: Path, names: Sequence[str], path: Path) -> Origins:
+    """Write the records of captures, as our reader gives them, to a pcapng.
 
     How files are read is compared elsewhere (`tests/capture/test_tshark.py`); here both sides
     get the same records. One tshark for many small captures saves most of the time.
     """
-    made: dict[int, tuple[PcapngWriter, Bundle]] = {}
-    with ExitStack() as files:
+    origins: Origins = []
+    with PcapngWriter(path) as writer:
         for name in names:
             try:
                 stream = open_captures([corpus / name])
@@ -58,15 +40,13 @@ def bundles(corpus: Path, names: Sequence[str], folder: Path) -> Iterator[Bundle
             with stream:
                 for block in stream:
                     for record in block.records:
-                        link = int(record["link"])
-                        if link not in made:
-                            path = folder / f"{link}.pcapng"
-                            writer = files.enter_context(PcapngWriter(path, link=link))
-                            made[link] = writer, Bundle(path, link, [])
-                        start = int(record["offset"])
+                        link, start = int(record["link"]), int(record["offset"])
                         data = block.buffer[start : start + int(record["captured"])].tobytes()
-                        made[link][0].write(int(record["ts_ns"]), data, int(record["length"]))
-                        made[link][1].origins.append((name, int(record["number"])))
-    for _, bundle in made.values():
-        yield bundle
-        bundle.path.unlink()
+                        writer.write(
+                            int(record["ts_ns"]),
+                            data,
+                            int(record["length"]),
+                            interface=Interface(link, ""),
+                        )
+                        origins.append((name, int(record["number"]), link))
+    return origins
