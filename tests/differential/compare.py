@@ -37,7 +37,19 @@ VXLAN_GPE_PORT: Final = 4790
 GENEVE_PORT: Final = 6081
 
 UNTAUGHT: Final = (
-    *("cfp", "vntag", "etag", "nsh", "cmd", "ayiya", "wlan", "nhrp", "gtpprime", "lisp", "lisp-data"),
+    *(
+        "cfp",
+        "vntag",
+        "etag",
+        "nsh",
+        "cmd",
+        "ayiya",
+        "wlan",
+        "nhrp",
+        "gtpprime",
+        "lisp",
+        "lisp-data",
+    ),
     *("sflow", "ipv6.routing", "avsp", "macsec", "ieee8021ah"),
 )
 """Layers that lead tshark to an IP packet and us nowhere: a word of each for `ONLY_TSHARK`."""
