@@ -121,11 +121,11 @@ def test_packets_agree_with_tshark(folder: str, corpus_path: Path, tmp_path: Pat
     differing = sum(reasons.values())
     for name in c.FIELDS:
         assert decoded - differing <= outcome.agreed[name] <= decoded, name
+    met = {name for name in TUNNELS if outcome.counted[name]}
     if folder == "hostile":
-        seen = {name for name in TUNNELS if outcome.counted[name]}
-        assert seen >= {*TUNNELS} - {"gtp_v0", "gtp_prime", "gtp_g_pdu"}
-        assert {s.name for s in Status if outcome.counted[s.name]} >= {
-            s.name for s in Status if s is not Status.BAD_TUNNEL
-        }
+        assert met >= {*TUNNELS} - {"gtp_v0", "gtp_prime", "gtp_g_pdu"}
+        refusals = {status.name for status in Status if outcome.counted[status.name]}
+        assert refusals >= {status.name for status in Status} - {"BAD_TUNNEL"}
     if folder == "gtp":
-        assert outcome.agreed["gtp_qfi"] == outcome.agreed["gtp_depth"] == decoded
+        assert outcome.counted["gtp_g_pdu"] > 18_000
+        assert met >= {"gtp_v0", "gtp_prime"}
