@@ -12,10 +12,10 @@ STAMP := .venv/.installed
 # Content decides and not file times: a fresh checkout of the same versions asks for no network.
 MADE_FROM = { $(BIN)/python --version; pwd; cat pyproject.toml constraints.txt; } 2>&1 | sha256sum
 
-.PHONY: help setup install demo test lint fuzz docs bench clean
+.PHONY: help setup install demo test differential lint fuzz docs bench clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: ## Make .venv with the command .venv/bin/veilwatch
 	@$(MADE_FROM) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory install
@@ -39,6 +39,9 @@ demo: setup ## Emulated traffic to alerts and a report in demo-output
 
 test: setup ## All tests; one that lacks a tool or the real captures says so and is skipped
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -rs
+
+differential: setup ## Every real capture beside tshark, TCP stream by stream as well
+	@VEILWATCH_DIFFERENTIAL=full $(BIN)/python -m pytest -n auto --maxprocesses 8 -rs tests/differential
 
 lint: setup ## Style, types, and which room may import which
 	@$(BIN)/ruff check

@@ -32,7 +32,7 @@ from scapy.layers.l2 import (
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet, Raw
 
-from tests.decode.frames import decode_one
+from tests.decode.frames import Frame, as_block, assert_as_reference, decode_one
 from veilwatch.schema.packets import NONE8, Status
 
 SRC, DST = "10.1.2.3", "93.184.216.34"
@@ -227,6 +227,13 @@ def test_ipv4_fragments() -> None:
     assert_fields(got, status=Status.LATER_FRAGMENT, fragment=2, ip_id=5, protocol=17, src_port=0)
     assert_fields(got, **ends(SRC, DST), payload_length=24, payload_captured=24)
     assert_fields(got, payload_offset=34, fragment_start=34, fragment_offset=32)
+
+
+def test_nothing_follows_an_ipv6_header_that_says_so() -> None:
+    # A length of 0 is the truth here (Teredo bubbles); what the frame holds more is padding.
+    data = on_ethernet(IPv6(src=SRC6, dst=DST6, nh=59, plen=0) / Raw(b"padding"))
+    assert_as_reference(as_block([Frame(data)]))
+    assert_fields(decode_one(data), status=0, protocol=59, ip_length=40, payload_length=0)
 
 
 def test_all_fragments_of_a_packet_share_a_key() -> None:

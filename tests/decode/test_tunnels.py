@@ -100,6 +100,7 @@ WRAPPED = {
         {"gre": 1},
         outer(bytes(GRE_PPTP(seqnum_present=1, payload_len=54)) + b"\xff\x03\x00\x21" + INNER, 47),
     ),
+    "GRE with PPP": ({"gre": 1}, outer(bytes(GRE(proto=0x880B)) + b"\x21" + INNER, 47)),
     "ERSPAN I": (
         {"gre": 1, "erspan": 1},
         outer(bytes(GRE(proto=0x88BE)) + bytes(mirrored()), 47),

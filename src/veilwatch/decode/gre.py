@@ -81,13 +81,13 @@ def gre(
     if inside > end:
         return TRUNCATED_TUNNEL, offset, end, wire
 
-    if version == 1:
-        # Acknowledgements carry no packet, and most sessions are encrypted above PPP.
-        if protocol == POINT_TO_POINT and flags & SEQUENCE_FLAG != 0:
-            step, at, _, _ = ppp(buffer, inside, end, wire)
-            if step in (IPV4, IPV6):
-                counters[GRE] += 1
-                return step, at, end, wire
+    # Version 1 without a sequence number only acknowledges; most sessions are encrypted above PPP.
+    if protocol == POINT_TO_POINT and (version == 0 or flags & SEQUENCE_FLAG != 0):
+        step, at, _, _ = ppp(buffer, inside, end, wire)
+        if step in (IPV4, IPV6):
+            counters[GRE] += 1
+            return step, at, end, wire
+    if version == 1 or protocol == POINT_TO_POINT:
         return payload(offset, end, wire, p)
     if protocol in (ERSPAN_I_II, ERSPAN_III):
         return erspan(buffer, protocol, flags, offset, inside, end, wire, p, counters)

@@ -2,7 +2,8 @@
 
 `ip_length` comes from the IP header, never from what was captured, so that padding, wrapping
 and truncation do not change it. A length of 0 is what segmentation offload leaves on the sending
-host (RFC 2675 jumbograms look the same): there the frame's own length stands in.
+host (RFC 2675 jumbograms look the same): there the frame's own length stands in, unless nothing
+follows the header by its own word.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ HOP_BY_HOP: Final = 0
 ROUTING: Final = 43
 FRAGMENT: Final = 44
 AUTHENTICATION: Final = 51
+NO_NEXT_HEADER: Final = 59  # RFC 8200, 4.7; what Teredo's bubbles are
 DESTINATION: Final = 60
 
 MAPPED: Final = 0xFFFF << 32  # ::ffff:a.b.c.d, RFC 4291, 2.5.5.2
@@ -90,7 +92,7 @@ def ipv6(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     if offset + 40 > end:
         return TRUNCATED_NETWORK, offset, end, wire
     length = 40 + u16(buffer, offset + 4)
-    if length == 40:
+    if length == 40 and u8(buffer, offset + 6) != NO_NEXT_HEADER:
         length = max(40, wire - offset)
 
     p["ip_version"] = 6

@@ -324,7 +324,7 @@ class _Walk:
     def ipv6(self, packet: Layer) -> None:
         head = packet.need(40, Status.TRUNCATED_NETWORK)
         word, stated, protocol, ttl, src, dst = struct.unpack(">IHBB16s16s", head)
-        length = 40 + stated if stated else max(40, packet.length)
+        length = 40 + stated if stated or protocol == 59 else max(40, packet.length)
         self.result.fields.update(
             ip_version=6,
             ip_length=length,
@@ -494,16 +494,16 @@ class _Walk:
             return
         packet.need(size, Status.TRUNCATED_TUNNEL)
         content = packet.after(size)
-        if version == 1:
-            if protocol == 0x880B and flags & 0x1000:
-                try:
-                    kind, inner = _ppp(content)
-                except Refused:
-                    kind, inner = 0, content
-                if kind in (0x21, 0x57):
-                    self.result.notes["gre"] += 1
-                    self.ip(inner, 4 if kind == 0x21 else 6)
-                    return
+        if protocol == 0x880B and (version == 0 or flags & 0x1000):
+            try:
+                kind, inner = _ppp(content)
+            except Refused:
+                kind, inner = 0, content
+            if kind in (0x21, 0x57):
+                self.result.notes["gre"] += 1
+                self.ip(inner, 4 if kind == 0x21 else 6)
+                return
+        if version == 1 or protocol == 0x880B:
             self.payload(packet)
             return
         if protocol in (0x88BE, 0x22EB):

@@ -1,0 +1,1 @@
+"""Every decoded field of every real capture beside tshark."""

@@ -1,0 +1,131 @@
+"""Every packet of every real capture beside tshark: all fields, all statuses, all wrappings."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.differential import compare as c
+from tests.differential.bundles import join, manifest
+from veilwatch.schema.packets import Status
+
+pytestmark = [
+    pytest.mark.corpus,
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed"),
+]
+
+TUNNELS: Final = (
+    *("mpls", "pppoe", "gre", "erspan", "ip_in_ip", "vxlan", "geneve", "teredo"),
+    *("gtp_g_pdu", "gtp_v0", "gtp_prime"),
+)
+
+EXPECTED: Final[dict[str, tuple[int, dict[str, int]]]] = {
+    "gtp": (
+        117_718,
+        {
+            c.GTP_C: 601,
+            f"{c.ONLY_TSHARK} gtpprime": 4,
+            c.FROM_PORT: 2,
+            c.NOT_PLAUSIBLE: 2,
+            f"{c.ONLY_TSHARK} nsh": 1,
+            f"{c.ONLY_TSHARK} cmd": 1,
+            c.GPE_FLAG: 1,
+            c.CONTRADICTION: 1,
+            c.WSCALE: 1,
+        },
+    ),
+    "hostile": (
+        171_343,
+        {
+            f"{c.ONLY_TSHARK} wlan": 2_407,
+            f"{c.LINK} 10": 1_344,
+            f"{c.ONLY_TSHARK} cfp": 87,
+            f"{c.LINK} 107": 76,
+            f"{c.LINK} 129": 57,
+            f"{c.ONLY_TSHARK} ayiya": 32,
+            f"{c.LINK} 104": 29,
+            f"{c.LINK} 127": 28,
+            f"{c.LINK} 242": 26,
+            f"{c.LINK} 239": 24,
+            f"{c.ONLY_TSHARK} cmd": 20,
+            c.IPV6_LENGTH_0: 14,
+            c.GRE_IN_UDP: 14,
+            f"{c.ONLY_TSHARK} avsp": 12,
+            f"{c.ONLY_TSHARK} vntag": 6,
+            c.BIG_TCP: 4,
+            f"{c.ONLY_TSHARK} macsec": 4,
+            f"{c.LINK} 192": 3,
+            c.OTHER_VERSION: 3,
+            f"{c.LINK} 105": 3,
+            c.SOURCE_ROUTE: 2,
+            c.GRE_VERSION: 2,
+            c.CHAIN: 2,
+            c.MALFORMED: 2,
+            c.LOOPBACK_ETHERTYPE: 1,
+            c.CUT_OPTIONS: 1,
+            f"{c.ONLY_TSHARK} sflow": 1,
+            c.IPV4_EXTENSION: 1,
+            f"{c.ONLY_TSHARK} nsh": 1,
+            f"{c.ONLY_TSHARK} etag": 1,
+            f"{c.LINK} 258": 1,
+            f"{c.LINK} 178": 1,
+            f"{c.ONLY_TSHARK} ipv6.routing": 1,
+            f"{c.ONLY_TSHARK} nhrp": 1,
+            c.GRE_OTHER: 1,
+            f"{c.LINK} 6": 1,
+            f"{c.ONLY_TSHARK} ieee8021ah": 1,
+            c.WSCALE: 1,
+        },
+    ),
+    "benign": (
+        193_905,
+        {
+            f"{c.ONLY_TSHARK} cfp": 12,
+            f"{c.LINK} 192": 6,
+            f"{c.ONLY_TSHARK} lisp-data": 2,
+            f"{c.LINK} 104": 2,
+            f"{c.ONLY_TSHARK} lisp": 1,
+        },
+    ),
+    "malicious": (
+        649_097,
+        {},
+    ),
+}
+"""By folder of the corpus: packets, and how many of them differ for which reason (tshark 4.0.17).
+
+The numbers of link types are those of https://www.tcpdump.org/linktypes.html: 10 FDDI, 107 Frame
+Relay, 129 ARCNET, 104 Cisco HDLC, 127 and 105 and 192 802.11, 242 InfiniBand, 239 NFLOG …
+"""
+
+
+@pytest.mark.parametrize("folder", EXPECTED)
+def test_packets_agree_with_tshark(folder: str, corpus_path: Path, tmp_path: Path) -> None:
+    # Arrange
+    joined = tmp_path / "joined.pcapng"
+    origins = join(corpus_path, manifest(corpus_path, folder), joined)
+    packets, reasons = EXPECTED[folder]
+
+    # Act
+    outcome = c.compare(joined, origins)
+
+    # Assert
+    assert not outcome.unexplained, "\n".join(outcome.unexplained[:20])
+    assert outcome.reasons == reasons
+    assert outcome.packets == packets == outcome.counted["packets_read"]
+    decoded = outcome.counted["OK"] + outcome.counted["LATER_FRAGMENT"]
+    differing = sum(reasons.values())
+    for name in c.FIELDS:
+        assert decoded - differing <= outcome.agreed[name] <= decoded, name
+    met = {name for name in TUNNELS if outcome.counted[name]}
+    if folder == "hostile":
+        assert met >= {*TUNNELS} - {"gtp_v0", "gtp_prime", "gtp_g_pdu"}
+        refusals = {status.name for status in Status if outcome.counted[status.name]}
+        assert refusals >= {status.name for status in Status} - {"BAD_TUNNEL"}
+    if folder == "gtp":
+        assert outcome.counted["gtp_g_pdu"] > 18_000
+        assert met >= {"gtp_v0", "gtp_prime"}
