@@ -220,7 +220,7 @@ def flows() -> pl.DataFrame:
         first_ns=[1_700_000_000_000_001_999] * height,
         last_ns=[1_700_000_000_000_001_999] + [1_700_000_001_500_003_000] * (height - 1),
         fwd_packets=[1] * height,
-        fwd_payload_bytes=[7] * height,
+        fwd_stream_bytes=[7] * height,
         fwd_vlan=[0, 5, 0, 0, 0, 0, 0],
         gtp_depth=[0, 0, 1, 1, 0, 0, 0],
         fwd_teid=[0, 0, 0, 77, 0, 0, 0],
@@ -297,9 +297,7 @@ def test_json_lines(flows: pl.DataFrame, tmp_path: Path) -> None:
     assert all(set(row) <= known for row in rows)
 
 
-def test_a_subscriber_is_the_last_field_where_there_is_one(
-    flows: pl.DataFrame, tmp_path: Path
-) -> None:
+def test_the_subscriber_is_the_last_field(flows: pl.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "conn.log"
     write_flows(path, flows.with_columns(subscriber=pl.lit("ab12")))
     assert [line["subscriber"] for line in read_log(path)] == ["ab12"] * flows.height

@@ -50,11 +50,9 @@ FIELDS: Final = {
     "server_name": "string",
     "flow_id": "count",
     "parent_id": "count",
+    "subscriber": "string",
 }
 """Fields of a line and their Zeek types. `ip_proto` is Zeek's from version 7.1 on."""
-
-SUBSCRIBER: Final = "subscriber"
-"""Field at the end where the flow table has that column."""
 
 SERVICES: Final = {"tls": "ssl", "kerberos": "krb", "dcerpc": "dce_rpc"}
 """Services that Zeek calls by another name."""
@@ -133,8 +131,8 @@ def conn_log(flows: pl.DataFrame) -> pl.DataFrame:
         .alias("proto"),
         _text("service").replace(SERVICES).alias("service"),
         pl.when(lasts).then(pl.col("last_ns") // _US - pl.col("first_ns") // _US).alias("duration"),
-        pl.when(lasts).then(pl.col("fwd_payload_bytes")).alias("orig_bytes"),
-        pl.when(lasts).then(pl.col("bwd_payload_bytes")).alias("resp_bytes"),
+        pl.when(lasts).then(pl.col("fwd_stream_bytes")).alias("orig_bytes"),
+        pl.when(lasts).then(pl.col("bwd_stream_bytes")).alias("resp_bytes"),
         conn_state().alias("conn_state"),
         _is_local(flows["src_ip"]).alias("local_orig"),
         _is_local(flows["dst_ip"]).alias("local_resp"),
@@ -155,7 +153,7 @@ def conn_log(flows: pl.DataFrame) -> pl.DataFrame:
         _text("tls_sni").alias("server_name"),
         "flow_id",
         "parent_id",
-        *([_text(SUBSCRIBER)] if SUBSCRIBER in flows.columns else []),
+        _text("subscriber"),
     )
     return frame.with_columns(pl.col("history").replace("", None))
 
@@ -169,7 +167,7 @@ class ConnLog(Encoder):
 
     def write(self, frame: pl.DataFrame) -> None:
         lines = conn_log(frame)
-        self._begin([name for name in lines.columns if name not in FIELDS])
+        self._begin()
         texts = lines.select(
             _seconds("ts"),
             _seconds("duration"),
@@ -177,11 +175,7 @@ class ConnLog(Encoder):
                 {True: "T", False: "F"}, return_dtype=pl.String
             ),
             pl.col("tunnel_parents").list.join(","),
-            *(
-                _escaped(lines[name]).alias(name)
-                for name in ("server_name", SUBSCRIBER)
-                if name in lines.columns
-            ),
+            _escaped(lines["server_name"]).alias("server_name"),
         )
         rows = lines.with_columns(texts).select(pl.all().cast(pl.String).fill_null(_UNSET))
         self._stream.write(
@@ -189,10 +183,10 @@ class ConnLog(Encoder):
         )
 
     def finish(self) -> None:
-        self._begin([])
+        self._begin()
         self._stream.write(f"#close\t{_now()}\n".encode())
 
-    def _begin(self, further: list[str]) -> None:
+    def _begin(self) -> None:
         if self._begun:
             return
         self._begun = True
@@ -203,8 +197,8 @@ class ConnLog(Encoder):
             f"#unset_field\t{_UNSET}",
             "#path\tconn",
             f"#open\t{_now()}",
-            "\t".join(("#fields", *FIELDS, *further)),
-            "\t".join(("#types", *FIELDS.values(), *("string" for _ in further))),
+            "\t".join(("#fields", *FIELDS)),
+            "\t".join(("#types", *FIELDS.values())),
         )
         self._stream.write("".join(f"{line}\n" for line in header).encode())
 
