@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Hashable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -64,11 +65,31 @@ def _packed(end: End) -> bytes:
     return end.address.to_bytes(16, "big") + end.teid.to_bytes(4, "big")
 
 
-def _summed(flows: list[tuple[int, TunnelledFlow]]) -> TunnelledFlow:
-    """Return flows of one UE through the same tunnels as one."""
-    first = min(flow.first_ns for _, flow in flows)
-    last = max(flow.last_ns for _, flow in flows)
-    return flows[0][1]._replace(first_ns=first, last_ns=last)
+@dataclass(slots=True)
+class _Way:
+    """Flows of one UE through the same tunnels."""
+
+    flow: TunnelledFlow
+    first_ns: int
+    last_ns: int
+    rows: list[tuple[int, int]] = field(default_factory=list)  # with the flow's first_ns
+    others: list[str] = field(default_factory=list)
+
+
+def _tunnelled(flow: tuple[Any, ...]) -> TunnelledFlow:
+    """Read a row of the columns `_WANTED`."""
+    depth, src, dst, outer_src, outer_dst, forth, back, direction, first, last, _ = flow
+    return TunnelledFlow(
+        address_number(src),
+        address_number(dst),
+        address_number(outer_src),
+        address_number(outer_dst),
+        End(address_number(outer_dst), forth) if depth and forth else None,
+        End(address_number(outer_src), back) if depth and back else None,
+        direction,
+        first,
+        last,
+    )
 
 
 def _initiators(forth: Span, back: Span) -> Span | None:
@@ -111,48 +132,30 @@ class Attributor:
             frame["session"] if "session" in frame.columns else pl.repeat(0, len(frame), eager=True)
         )
         answers = [_UNKNOWN] * len(frame)
-        tunnelled: dict[Hashable, list[tuple[int, TunnelledFlow]]] = {}
+        ways: dict[Hashable, _Way] = {}
         wanted = (frame["gtp_depth"] > 0) | (sessions > 0)
         if len(self._store):
             wanted |= True
+        told = bool((sessions > 0).any()) or len(self._store) > 0
         rows = pl.DataFrame({"row": wanted.arg_true()})["row"].to_list()
         chosen = frame.select(_WANTED)[rows].with_columns(sessions[rows].alias("session"))
         for row, flow in zip(rows, chosen.iter_rows(), strict=True):
-            depth, src, dst, outer_src, outer_dst, forth, back, direction, first, last, number = (
-                flow
-            )
-            seen = TunnelledFlow(
-                address_number(src),
-                address_number(dst),
-                address_number(outer_src),
-                address_number(outer_dst),
-                End(address_number(outer_dst), forth) if depth and forth else None,
-                End(address_number(outer_src), back) if depth and back else None,
-                direction,
-                first,
-                last,
-            )
-            record = self._by_control(seen, number, bool(depth))
-            if record is not None:
-                record.flows += 1
-                self.counts["control"] += 1
-                answers[row] = self._told(record, first, last)
-            elif depth:
-                # Where the UE is told, its other flows through the same tunnels are like this one.
-                inner = (src, dst) if not direction else src if direction == "uplink" else dst
-                way = (inner, outer_src, outer_dst, forth, back, direction)
-                tunnelled.setdefault(way, []).append((row, seen))
-        for flows in tunnelled.values():
-            for _, seen in flows:
-                self._learner.observe(seen)
-        lessons = [_summed(flows) for flows in tunnelled.values()]
+            if told:
+                record = self._by_control(_tunnelled(flow), flow[-1], flow[0] > 0)
+                if record is not None:
+                    record.flows += 1
+                    self.counts["control"] += 1
+                    answers[row] = self._told(record, flow[8], flow[9])
+                    continue
+            if flow[0]:
+                self._group(ways, row, flow)
+        for way in ways.values():
+            way.flow = way.flow._replace(first_ns=way.first_ns, last_ns=way.last_ns)
         for learn in (self._learner.vote, self._learner.join):
-            for seen in lessons:
-                learn(seen)
-        for seen, flows in zip(lessons, tunnelled.values(), strict=True):
-            learned = self._learner.find(seen)
-            for row, flow_seen in flows:
-                answers[row] = self._learned(learned, flow_seen)
+            for way in ways.values():
+                learn(way.flow)
+        for way in ways.values():
+            self._learned(way, answers)
         columns = zip(*answers, strict=True) if answers else ((), (), (), ())
         names = ("subscriber", "subscriber_by", "apn", "location")
         return frame.with_columns(
@@ -209,17 +212,40 @@ class Attributor:
         subscriber = self._keys.pseudonym(self.token(record), first_ns)
         return _Answer(subscriber, CONTROL, record.apn, record.location(last_ns))
 
-    def _learned(self, learned: Learned | None, flow: TunnelledFlow) -> _Answer:
+    def _group(self, ways: dict[Hashable, _Way], row: int, flow: tuple[Any, ...]) -> None:
+        """Put a flow to those of its UE through the same tunnels, which have one subscriber.
+
+        Where the UE is not told, to those between the same two inner addresses.
+        """
+        _, src, dst, outer_src, outer_dst, forth, back, direction, first, last, _ = flow
+        inner, other = (src, dst) if direction == "uplink" else (dst, src)
+        key = (inner if direction else (src, dst), outer_src, outer_dst, forth, back, direction)
+        way = ways.get(key)
+        if way is None:
+            way = ways[key] = _Way(_tunnelled(flow), first, last)
+        way.rows.append((row, first))
+        way.first_ns, way.last_ns = min(way.first_ns, first), max(way.last_ns, last)
+        # Two flows to different servers show what their tunnels have in common, and more do not.
+        if other not in way.others and len(way.others) < 2:
+            way.others.append(other)
+            self._learner.observe(_tunnelled(flow))
+
+    def _learned(self, way: _Way, answers: list[_Answer]) -> None:
+        learned = self._learner.find(way.flow)
         if learned is None:
-            self.counts["ambiguous"] += 1
-            ends = sorted((flow.outer_src, flow.outer_dst))
+            self.counts["ambiguous"] += len(way.rows)
+            ends = sorted((way.flow.outer_src, way.flow.outer_dst))
             pair = (address_text(ends[0]), address_text(ends[1]))
             if pair in self.unattributed or len(self.unattributed) < MAX_UNATTRIBUTED:
-                self.unattributed[pair] += 1
-            return _UNKNOWN
-        learned.flows += 1
-        self.counts["learned"] += 1
-        return _Answer(self.learned_name(learned, flow.first_ns), LEARNED)
+                self.unattributed[pair] += len(way.rows)
+            return
+        learned.flows += len(way.rows)
+        self.counts["learned"] += len(way.rows)
+        core = learned.core
+        token = b"" if core is None else self.tunnel_token(learned.ue, core)
+        for row, first_ns in way.rows:
+            name = self._keys.pseudonym(token, first_ns) if token else ""
+            answers[row] = _Answer(name, LEARNED)
 
     def learned_name(self, learned: Learned, ts_ns: int) -> str:
         """Return the pseudonym of a learned subscriber, '' while its core F-TEID is unknown."""
