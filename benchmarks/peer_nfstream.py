@@ -30,14 +30,14 @@ from veilwatch.detectors import DetectorSettings, TrainingSet
 from veilwatch.detectors.evidence import group_scores
 from veilwatch.detectors.lightgbm import PARAMETERS
 from veilwatch.evaluation.evaluate import mean_of_folds, measure_levels
-from veilwatch.evaluation.labelled import Labels, read_labels
+from veilwatch.evaluation.labelled import Labels
 from veilwatch.evaluation.metrics import RATES
 from veilwatch.evaluation.splits import SplitBy, assign_folds
 from veilwatch.features.handshake import HANDSHAKE_FEATURES
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, FeatureSpec
 from veilwatch.training.crossfit import cross_fit
-from veilwatch.training.train import TrainingOptions, training_set
-from veilwatch.training.weights import flow_weights
+from veilwatch.training.units import read_units
+from veilwatch.training.weights import unit_weights
 
 STEPS: Final = 20
 """Packets of the sequence."""
@@ -150,7 +150,7 @@ def read_peer(features: Path, entries: Sequence[CaptureEntry]) -> tuple[Training
     labels = Labels(capture, by_capture[capture], table["encrypted"].to_numpy(), by_capture)
     schema = FeatureSchema("nfstream", 1, tuple(FeatureSpec(name, "", "") for name in FEATURES))
     values = np.ascontiguousarray(table.select(FEATURES).to_numpy().astype(np.float32))
-    weight = flow_weights(capture, labels.malicious)
+    weight = unit_weights(capture, labels.malicious)
     frame = FeatureFrame(schema, values, table.select("capture"))
     # Nothing is held back inside a fold, so the groups are not looked at.
     return TrainingSet(frame, labels.malicious, capture, capture, weight), labels
@@ -207,8 +207,8 @@ def compare(features: Path, manifest: Path, split: str, threads: int, out: Path)
     """Cross-fit both on the same folds; print the figures and write them to `out`."""
     corpus = load_corpus(manifest)
     settings = DetectorSettings(seed=SEED, threads=threads)
-    own_labels = read_labels(corpus)
-    own = training_set(corpus, own_labels, TrainingOptions(settings=settings))
+    units = read_units(corpus, "lightgbm")
+    own, own_labels = units.training_set(corpus), units.labels
     peer, peer_labels = read_peer(features, corpus.entries)
     even = replace(peer, weight=np.ones(len(peer.weight)))
     contenders = {

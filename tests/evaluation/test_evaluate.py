@@ -43,7 +43,7 @@ def mean_of_captures(score: np.ndarray, labels: Labels) -> np.ndarray:
 
 def evaluate(corpus: Corpus, score: np.ndarray, **limits: Any) -> dict[str, Any]:
     labels = read_labels(corpus)
-    thresholds = {"flow_threshold": 0.5, "capture_threshold": 0.5} | limits
+    thresholds = {"unit_threshold": 0.5, "capture_threshold": 0.5} | limits
     captures = mean_of_captures(score, labels)
     return evaluate_scores(score, captures, labels, corpus.entries, **thresholds)
 
@@ -144,7 +144,7 @@ def test_one_threshold_a_flow_and_a_capture(corpus: Corpus, score: np.ndarray) -
     found = evaluate(
         corpus,
         score,
-        flow_threshold=np.where(labels.malicious, 0.0, 1.0),
+        unit_threshold=np.where(labels.malicious, 0.0, 1.0),
         capture_threshold=np.where(labels.capture_malicious, 0.0, 1.0),
     )
     for level in ("flow", "flow_tls", "capture"):
@@ -182,7 +182,7 @@ def test_folds_count_alike_however_large_and_whatever_their_scale(corpus: Corpus
     score = np.where(labels.malicious, 0.3, 0.1) + 0.3 * fold
     captures = mean_of_captures(score, labels)
     home = np.arange(12) // 4
-    limits = {"flow_threshold": 0.25, "capture_threshold": 0.25}
+    limits = {"unit_threshold": 0.25, "capture_threshold": 0.25}
     parts = [
         measure_levels(
             np.where(fold == k, score, np.nan), np.where(home == k, captures, np.nan), labels,
@@ -202,7 +202,7 @@ def test_a_fold_of_one_class_has_no_rates_to_average(corpus: Corpus) -> None:
     labels = read_labels(corpus)
     score = np.where(labels.malicious, 0.9, 0.1)
     nothing = np.full(12, np.nan)
-    limits = {"flow_threshold": 0.5, "capture_threshold": 0.5}
+    limits = {"unit_threshold": 0.5, "capture_threshold": 0.5}
     whole = measure_levels(score, nothing, labels, **limits)
     half = measure_levels(np.where(labels.malicious, score, np.nan), nothing, labels, **limits)
     means = mean_of_folds([whole, half])

@@ -23,6 +23,7 @@ from veilwatch.schema.flows import (
     MEASURE_COLUMNS,
     PREFIX_BYTES,
     SEQUENCE_COLUMNS,
+    SEQUENCE_LENGTH,
     SIZE_EDGES,
 )
 
@@ -113,7 +114,7 @@ def test_sequence_columns_hold_the_head_of_the_flow() -> None:
     assert row["seq_payload"] == [1, 2, 0]
     assert row["seq_gap_us"] == [0, 1, 1998]
     assert row["seq_flags"] == [0x18, 0x10, 0x11]
-    assert table(packets).row(0, named=True)["seq_size"][3:] == [40, *([0] * 28)]
+    assert table(packets).row(0, named=True)["seq_size"][3:] == [40, *([0] * (SEQUENCE_LENGTH - 4))]
 
 
 def test_columns_are_the_contract() -> None:

@@ -178,7 +178,7 @@ def test_no_model(place: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 1}', b"[" * 100_000, b'{"a":' * 5000],
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 2}', b"[" * 100_000, b'{"a":' * 5000],
     ids=["empty", "cut", "list", "null", "binary", "fields", "deep list", "deep object"],
 )
 def test_a_manifest_that_is_none(content: bytes, folder: Path) -> None:
@@ -204,13 +204,13 @@ NOT_A_NUMBER = float("nan")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(format=2), "unknown model format 2"),
+        (lambda d: d.update(format=1), "unknown model format 1"),
         (lambda d: d.update(detector="oracle"), "unknown detector 'oracle'"),
         (lambda d: d.update(members=[]), "0 members"),
         (lambda d: d.update(members=["member-0"] * 65), "65 members"),
         (lambda d: d.update(extra=1), "extra"),
-        (lambda d: d["thresholds"].update(flow="high"), "thresholds.flow"),
-        (lambda d: d["thresholds"].update(flow=NOT_A_NUMBER), "thresholds.flow"),
+        (lambda d: d["thresholds"].update(unit="high"), "thresholds.unit"),
+        (lambda d: d["thresholds"].update(unit=NOT_A_NUMBER), "thresholds.unit"),
         (lambda d: d["features"].update(hash="0" * 16), "feature schema 0000000000000000"),
         (lambda d: d["features"].update(shortcuts=True), "feature schema"),
         (lambda d: d["features"].update(sets=["statistics"]), "feature schema"),

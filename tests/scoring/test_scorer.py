@@ -50,7 +50,7 @@ def test_a_table_comes_back_with_score_and_alert(model: Model, table: FlowTable)
     assert (frame["score"].dtype, frame["alert"].dtype) == (pl.Float32, pl.Boolean)
     wanted = model.score(model.features(table))
     np.testing.assert_allclose(frame["score"].to_numpy(), wanted, rtol=1e-6)
-    limit = model.manifest.thresholds.flow
+    limit = model.manifest.thresholds.unit
     np.testing.assert_array_equal(frame["alert"].to_numpy(), wanted >= limit)
     assert 0 < frame["alert"].sum() < 150
 
@@ -63,7 +63,7 @@ def test_several_tables_are_as_one(model: Model, table: FlowTable) -> None:
     assert pieces.hosts.equals(whole.hosts)
     by_flow = [sorted(map(repr, found.reasons.items())) for found in (pieces, whole)]
     assert by_flow[0] == by_flow[1]  # as text: NaN is not equal to itself
-    assert whole.flow_threshold == model.manifest.thresholds.flow
+    assert whole.flow_threshold == model.manifest.thresholds.unit
     assert whole.host_threshold == model.manifest.thresholds.group
 
 
@@ -159,12 +159,12 @@ def test_explanations_are_bounded_and_spread_over_hosts(
 
 
 def _alert_always(model: Model) -> object:
-    limits = model.manifest.thresholds.model_copy(update={"flow": 0.0, "group": 0.0})
+    limits = model.manifest.thresholds.model_copy(update={"unit": 0.0, "group": 0.0})
     return model.manifest.model_copy(update={"thresholds": limits})
 
 
 def test_nothing_alerts(model: Model, table: FlowTable) -> None:
-    limits = model.manifest.thresholds.model_copy(update={"flow": 1.1, "group": 1.1})
+    limits = model.manifest.thresholds.model_copy(update={"unit": 1.1, "group": 1.1})
     quiet = replace(model, manifest=model.manifest.model_copy(update={"thresholds": limits}))
     scores = score(quiet, table)
     assert scores.reasons == {}

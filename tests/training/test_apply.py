@@ -27,7 +27,7 @@ def test_a_model_is_measured_at_its_own_thresholds(trained: tuple[Model, Corpus]
     figures = evaluate_model(model, fresh())
     assert figures["set_aside"] == 0
     assert (figures["flow"]["n_positive"], figures["flow"]["n_negative"]) == (180, 180)
-    assert figures["flow"]["threshold"] == model.manifest.thresholds.flow
+    assert figures["flow"]["threshold"] == model.manifest.thresholds.unit
     assert figures["capture"]["threshold"] == model.manifest.thresholds.group
     assert figures["flow"]["roc_auc"] > 0.9
 

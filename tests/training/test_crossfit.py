@@ -25,6 +25,7 @@ class Witness:
 
     name: ClassVar[str] = "witness"
     feature_sets: ClassVar[Sequence[str]] = ("sequence",)
+    unit: ClassVar[str] = "flow"
     made: ClassVar[list[Witness]] = []
 
     def __init__(self) -> None:
@@ -33,7 +34,9 @@ class Witness:
         self.scored: list[int] = []
         self.made.append(self)
 
-    def fit(self, training: TrainingSet, settings: DetectorSettings) -> None:
+    def fit(
+        self, training: TrainingSet, settings: DetectorSettings, progress: object = None
+    ) -> None:
         self.learned = set(training.features.keys["flow_id"].to_list())
         self.captures = set(training.capture.tolist())
 

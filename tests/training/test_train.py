@@ -40,7 +40,7 @@ def test_the_manifest_says_what_the_model_is(trained: tuple[Model, Corpus, Path]
     assert card.manifest_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert card.captures == corpus.hashes
     assert (card.malicious_captures, card.benign_captures) == (6, 6)
-    assert (card.malicious_flows, card.benign_flows) == (180, 180)
+    assert (card.malicious_units, card.benign_units) == (180, 180)
     assert card.sources == [f"source-{k}" for k in range(6)]
     assert not card.emulated
     assert manifest.held_out["split"] == "group"
@@ -68,7 +68,7 @@ def test_thresholds_keep_the_target_on_the_flows_they_were_set_on(
     thresholds = trained[0].manifest.thresholds
     assert thresholds.target_false_positive_rate == 0.05
     assert thresholds.upper_share in UPPER_SHARES
-    assert (thresholds.benign_flows, thresholds.benign_captures) == (180, 6)
+    assert (thresholds.benign_units, thresholds.benign_captures) == (180, 6)
     held_out = trained[0].manifest.held_out
     assert held_out["flow"]["false_positive_rate"] <= 0.05
     assert held_out["capture"]["false_positive_rate"] == 0.0
@@ -85,7 +85,7 @@ def test_the_target_rate_holds_on_benign_captures_never_seen(tmp_path: Path) -> 
         fresh = make_corpus(captures=40, flows=50, seed=1000 + seed)
         malicious = read_labels(fresh).malicious
         score = model.score(model.features(FlowTable(fresh.flows)))
-        alert = score >= model.manifest.thresholds.flow
+        alert = score >= model.manifest.thresholds.unit
         false_alerts.append(alert[~malicious].mean())
         found.append(alert[malicious].mean())
     noise = 3 * np.std(false_alerts, ddof=1) / np.sqrt(len(false_alerts))
@@ -121,8 +121,8 @@ def test_calibration_uses_benign_scores_only() -> None:
     score = np.random.default_rng(0).random(len(labels.malicious)) * 0.5
     quiet = calibrate(score, labels, 0.1)
     loud = calibrate(np.where(labels.malicious, 0.99, score), labels, 0.1)
-    assert quiet.flow == loud.flow
-    assert np.mean(score[~labels.malicious] >= quiet.flow) == pytest.approx(0.1, abs=0.004)
+    assert quiet.unit == loud.unit
+    assert np.mean(score[~labels.malicious] >= quiet.unit) == pytest.approx(0.1, abs=0.004)
 
 
 def test_calibration_chooses_the_share_that_tells_captures_apart() -> None:

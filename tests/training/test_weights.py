@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilwatch.training.weights import flow_weights
+from veilwatch.training.weights import unit_weights
 
 sizes = st.lists(st.tuples(st.integers(1, 400), st.booleans()), min_size=2, max_size=20)
 
@@ -16,7 +16,7 @@ def test_classes_balance_and_captures_are_damped(drawn: list[tuple[int, bool]]) 
     drawn[0], drawn[1] = (drawn[0][0], True), (drawn[1][0], False)
     capture = np.repeat(np.arange(len(drawn)), [size for size, _ in drawn])
     malicious = np.array([label for _, label in drawn])[capture]
-    weight = flow_weights(capture, malicious)
+    weight = unit_weights(capture, malicious)
     assert (weight > 0).all()
     np.testing.assert_allclose(weight.mean(), 1)
     np.testing.assert_allclose(weight[malicious].sum(), weight[~malicious].sum())
@@ -29,6 +29,6 @@ def test_classes_balance_and_captures_are_damped(drawn: list[tuple[int, bool]]) 
 
 def test_a_sweep_does_not_outvote_a_family() -> None:
     capture = np.repeat([0, 1, 2], [80_000, 60, 500])
-    weight = flow_weights(capture, capture < 2)
+    weight = unit_weights(capture, capture < 2)
     sweep, family = (weight[capture == k].sum() for k in (0, 1))
     assert 30 < sweep / family < 40  # the root of 80,000 / 60 instead of 1,333

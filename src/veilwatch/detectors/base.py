@@ -11,28 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.errors import ModelError, TrainingError
-from veilwatch.schema.features import FeatureFrame, FeatureSchema
+from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 
 Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """What a detector learns from. All arrays have one entry a flow.
+    """What a detector learns from. All arrays have one entry a unit (flow, window or capture).
 
     Attributes
     ----------
     features
-        The flows.
+        The units.
     malicious
-        bool, the label of the flow's capture.
+        bool, the label of the unit's capture.
     capture
-        int64, index of the capture a flow came from: whatever a detector holds back for itself
+        int64, index of the capture a unit came from: whatever a detector holds back for itself
         is split along captures.
     group
         int64, captures that must stay on one side of a split share a number.
     weight
-        float64, weight of the flow, positive.
+        float64, weight of the unit, positive.
     """
 
     features: FeatureFrame
@@ -47,23 +48,23 @@ class TrainingSet:
         Raises
         ------
         TrainingError
-            If flows of one class are missing.
+            If units of one class are missing.
         """
+        unit = self.features.schema.unit.replace("_", " ")
         for wanted, present in (
             ("malicious", self.malicious.any()),
             ("benign", (~self.malicious).any()),
         ):
             if not present:
                 raise TrainingError(
-                    f"no {wanted} flow to learn from",
+                    f"no {wanted} {unit} to learn from",
                     hint=f"add {wanted} captures, or use fewer folds",
                 )
 
     def take(self, rows: npt.NDArray[np.intp]) -> TrainingSet:
-        """Return some of the flows."""
-        frame = self.features
+        """Return some of the units."""
         return TrainingSet(
-            FeatureFrame(frame.schema, frame.values[rows], frame.keys[rows]),
+            self.features.take(rows),
             self.malicious[rows],
             self.capture[rows],
             self.group[rows],
@@ -83,16 +84,20 @@ class DetectorSettings:
         Threads for training; 0 takes every core.
     parameters
         Values that replace a detector's own.
+    checkpoints
+        Folder in which long training keeps its state, so that a second run goes on where an
+        interrupted one ended; None keeps nothing. A detector that trains in seconds ignores it.
     """
 
     seed: int = 7
     threads: int = 0
     parameters: dict[str, Any] = field(default_factory=dict)
+    checkpoints: Path | None = None
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """Something that learns to tell malicious flows from benign ones.
+    """Something that learns to tell malicious units (flows, windows, captures) from benign ones.
 
     A detector is bound to the feature schema it was fitted on. Its file format holds data only:
     nothing in it is executed on loading.
@@ -100,18 +105,21 @@ class Detector(Protocol):
 
     name: ClassVar[str]
     feature_sets: ClassVar[Sequence[str]]
+    unit: ClassVar[Unit]
 
-    def fit(self, training: TrainingSet, settings: DetectorSettings) -> None:
-        """Learn from labelled flows; the same flows and seed give the same scores.
+    def fit(
+        self, training: TrainingSet, settings: DetectorSettings, progress: Progress = SILENT
+    ) -> None:
+        """Learn from labelled units; the same units and seed give the same scores.
 
         Raises
         ------
         TrainingError
-            If flows of one class are missing.
+            If units of one class are missing.
         """
 
     def predict_proba(self, features: FeatureFrame) -> Scores:
-        """Return a score in 0…1 for each flow, shape (n,); threads may call it at one time.
+        """Return a score in 0…1 for each unit, shape (n,); threads may call it at one time.
 
         Raises
         ------
@@ -120,7 +128,7 @@ class Detector(Protocol):
         """
 
     def explain(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
-        """Return what each feature adds to the log-odds of each flow, shape (n, features).
+        """Return what each feature adds to the log-odds of each unit, shape (n, features).
 
         Raises
         ------

@@ -20,7 +20,8 @@ import lightgbm
 from veilwatch.detectors.base import DetectorSettings, Scores, TrainingSet, require_schema
 from veilwatch.errors import ModelError, TrainingError
 from veilwatch.files import write_text
-from veilwatch.schema.features import FeatureFrame, FeatureSchema
+from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 
 FILE: Final = "lightgbm.txt"
 
@@ -44,12 +45,15 @@ class LightGBMDetector:
 
     name: ClassVar[str] = "lightgbm"
     feature_sets: ClassVar[Sequence[str]] = ("statistics", "sequence")
+    unit: ClassVar[Unit] = "flow"
 
     def __init__(self) -> None:
         self._booster: lightgbm.Booster | None = None
         self._schema: FeatureSchema | None = None
 
-    def fit(self, training: TrainingSet, settings: DetectorSettings) -> None:
+    def fit(
+        self, training: TrainingSet, settings: DetectorSettings, progress: Progress = SILENT
+    ) -> None:
         """Grow the trees; the same seed and data give the same trees.
 
         Raises

@@ -23,42 +23,42 @@ def evaluate_scores(
     labels: Labels,
     entries: Sequence[CaptureEntry],
     *,
-    flow_threshold: Scores | float,
+    unit_threshold: Scores | float,
     capture_threshold: Scores | float,
 ) -> dict[str, Any]:
-    """Return the figures of scored flows on every level and for every family.
+    """Return the figures of scored units on every level and for every family.
 
     Parameters
     ----------
     score
-        Flow scores in 0…1, shape (flows,); NaN for flows that were set aside.
+        Unit scores in 0…1, shape (units,); NaN for units that were set aside.
     captures
-        Score of each capture, shape (captures,); NaN for a capture without flows or set aside.
+        Score of each capture, shape (captures,); NaN for a capture without units or set aside.
     labels
-        Truth of the same flows and captures.
+        Truth of the same units and captures.
     entries
         The captures.
-    flow_threshold, capture_threshold
-        The model's own thresholds; one for each flow and capture where several models scored.
+    unit_threshold, capture_threshold
+        The model's own thresholds; one for each unit and capture where several models scored.
 
     Returns
     -------
     dict
-        `flow`, `flow_tls`, `capture` (see `veilwatch.evaluation.metrics.measure`), `families`
-        and `supported_false_positive_rate` by level.
+        The levels that `measure_levels` gives, `families` and `supported_false_positive_rate` by
+        level.
     """
-    flow_alert, capture_alert = score >= flow_threshold, captures >= capture_threshold
+    unit_alert, capture_alert = score >= unit_threshold, captures >= capture_threshold
     levels = measure_levels(
         score,
         captures,
         labels,
-        flow_threshold=flow_threshold,
+        unit_threshold=unit_threshold,
         capture_threshold=capture_threshold,
     )
     return {
         **levels,
         "families": _families(
-            ~np.isnan(score), flow_alert, captures, capture_alert, labels, entries
+            ~np.isnan(score), unit_alert, captures, capture_alert, labels, entries
         ),
         "supported_false_positive_rate": {
             name: supported_rate(level["n_negative"]) for name, level in levels.items()
@@ -71,20 +71,32 @@ def measure_levels(
     captures: Scores,
     labels: Labels,
     *,
-    flow_threshold: Scores | float,
+    unit_threshold: Scores | float,
     capture_threshold: Scores | float,
 ) -> dict[str, dict[str, Any]]:
-    """Return the figures of flows, of encrypted flows and of captures.
+    """Return the figures of every level that the units give.
 
     Parameters are those of `evaluate_scores`; what scores NaN takes no part.
+
+    Returns
+    -------
+    dict
+        `capture`, and before it `flow` and `flow_tls` where units are flows, `host_window` where
+        they are host windows; each as `veilwatch.evaluation.metrics.measure` gives it.
     """
     used, seen = ~np.isnan(score), ~np.isnan(captures)
-    tls = used & labels.encrypted
-    flow_limit = np.broadcast_to(flow_threshold, score.shape)
+    unit_limit = np.broadcast_to(unit_threshold, score.shape)
     capture_limit = np.broadcast_to(capture_threshold, captures.shape)
+    levels = {}
+    if labels.unit == "flow":
+        levels = {"flow": used, "flow_tls": used & labels.encrypted}
+    elif labels.unit == "host_window":
+        levels = {"host_window": used}
     return {
-        "flow": measure(score[used], labels.malicious[used], flow_limit[used]),
-        "flow_tls": measure(score[tls], labels.malicious[tls], flow_limit[tls]),
+        **{
+            name: measure(score[rows], labels.malicious[rows], unit_limit[rows])
+            for name, rows in levels.items()
+        },
         "capture": measure(captures[seen], labels.capture_malicious[seen], capture_limit[seen]),
     }
 
@@ -128,24 +140,27 @@ def _mean(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _families(
     used: npt.NDArray[np.bool_],
-    flow_alert: npt.NDArray[np.bool_],
+    unit_alert: npt.NDArray[np.bool_],
     captures: Scores,
     capture_alert: npt.NDArray[np.bool_],
     labels: Labels,
     entries: Sequence[CaptureEntry],
 ) -> dict[str, dict[str, Any]]:
-    """Return for each malicious family how many captures (and flows) were found."""
+    """Return for each malicious family how many captures (and flows, if units are) were found."""
     names = np.array([entry.family or "unnamed" for entry in entries])
     seen = labels.capture_malicious & ~np.isnan(captures)
     out = {}
     for family in sorted(set(names[seen].tolist())):
         mine = seen & (names == family)
-        flows = used & mine[labels.capture]
         out[family] = {
             "n": int(mine.sum()),
             "detection_rate": float(np.mean(capture_alert[mine])),
-            "n_flows": int(flows.sum()),
-            "flow_detection_rate": float(np.mean(flow_alert[flows])),
             "is_ransomware": any(entries[int(i)].is_ransomware for i in np.flatnonzero(mine)),
         }
+        if labels.unit == "flow":
+            flows = used & mine[labels.capture]
+            out[family] |= {
+                "n_flows": int(flows.sum()),
+                "flow_detection_rate": float(np.mean(unit_alert[flows])),
+            }
     return out

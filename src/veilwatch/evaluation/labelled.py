@@ -1,4 +1,4 @@
-"""Labels of a corpus beside its flows."""
+"""Labels of a corpus beside its flows, host windows or captures."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ import polars as pl
 
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.errors import TrainingError
+from veilwatch.schema.features import Unit
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Truth of a corpus, by flow and by capture.
+    """Truth of a corpus, by unit and by capture.
 
     Attributes
     ----------
     capture
-        int64, index of each flow's capture, shape (flows,).
+        int64, index of each unit's capture, shape (units,).
     malicious
-        bool, label of each flow's capture, shape (flows,).
+        bool, label of each unit's capture, shape (units,).
     encrypted
-        bool, whether the flow shows a TLS or QUIC handshake, shape (flows,).
+        bool, whether the unit is a flow with a TLS or QUIC handshake, shape (units,).
     capture_malicious
         bool, label of each capture, shape (captures,).
+    unit
+        What a unit is.
     """
 
     capture: npt.NDArray[np.int64]
     malicious: npt.NDArray[np.bool_]
     encrypted: npt.NDArray[np.bool_]
     capture_malicious: npt.NDArray[np.bool_]
+    unit: Unit = "flow"
 
 
 def is_encrypted() -> pl.Expr:
@@ -45,7 +49,7 @@ def is_encrypted() -> pl.Expr:
 
 
 def read_labels(corpus: Corpus) -> Labels:
-    """Return the truth of a corpus.
+    """Return the truth of a corpus by flow.
 
     Raises
     ------
@@ -55,9 +59,30 @@ def read_labels(corpus: Corpus) -> Labels:
     if corpus.flows.is_empty():
         raise TrainingError("no capture of the corpus holds a flow", hint="check its captures")
     capture = corpus.flows["capture"].to_numpy().astype(np.int64)
-    by_capture = np.array([entry.label == "malicious" for entry in corpus.entries], bool)
     encrypted = corpus.flows.select(is_encrypted()).to_series().to_numpy().astype(bool)
+    by_capture = capture_labels(corpus)
     return Labels(capture, by_capture[capture], encrypted, by_capture)
+
+
+def unit_labels(corpus: Corpus, capture: npt.NDArray[np.int64], unit: Unit) -> Labels:
+    """Return the truth of units other than flows, given the capture of each.
+
+    Raises
+    ------
+    TrainingError
+        If there are no units.
+    """
+    if not len(capture):
+        raise TrainingError(
+            f"the corpus holds no {unit.replace('_', ' ')}", hint="check its captures"
+        )
+    by_capture = capture_labels(corpus)
+    return Labels(capture, by_capture[capture], np.zeros(len(capture), bool), by_capture, unit)
+
+
+def capture_labels(corpus: Corpus) -> npt.NDArray[np.bool_]:
+    """Return whether each capture is malicious, shape (captures,)."""
+    return np.array([entry.label == "malicious" for entry in corpus.entries], bool)
 
 
 def require_both_classes(labels: Labels) -> None:
@@ -66,7 +91,7 @@ def require_both_classes(labels: Labels) -> None:
     Raises
     ------
     TrainingError
-        If flows of one class are missing.
+        If units of one class are missing.
     """
     for wanted, present in (
         ("malicious", bool(labels.malicious.any())),
@@ -74,5 +99,6 @@ def require_both_classes(labels: Labels) -> None:
     ):
         if not present:
             raise TrainingError(
-                f"the corpus holds no {wanted} flow", hint=f"add {wanted} captures to its manifest"
+                f"the corpus holds no {wanted} {labels.unit.replace('_', ' ')}",
+                hint=f"add {wanted} captures to its manifest",
             )

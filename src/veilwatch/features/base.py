@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from veilwatch.schema.features import FeatureSpec
+from veilwatch.schema.features import FeatureSpec, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,15 @@ class FeatureSet:
         What the set sees, in one sentence.
     features
         In the order in which a model receives them.
+    unit
+        What the features describe.
     """
 
     name: str
     version: int
     doc: str
     features: tuple[Feature, ...]
+    unit: Unit = "flow"
 
 
 def feature(

@@ -37,12 +37,17 @@ def feature_schema(
     Raises
     ------
     VeilwatchError
-        If a set is unknown or named twice.
+        If a set is unknown or named twice, or the sets are of several units.
     """
     features = _features(names, shortcuts)
     version = sum(FEATURE_SETS[name].version << (8 * k) for k, name in enumerate(names))
     label = "+".join(names) + ("+shortcuts" if shortcuts else "")
-    return FeatureSchema(label, version, tuple(item.spec for item in features))
+    units = {FEATURE_SETS[name].unit for name in names}
+    if len(units) > 1:
+        raise VeilwatchError(
+            f"{label}: these sets describe different things", hint="name sets of one unit"
+        )
+    return FeatureSchema(label, version, tuple(item.spec for item in features), units.pop())
 
 
 def compute_features(

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the manifest's own format."""
 
 
@@ -34,24 +34,24 @@ class CorpusCard(_Part):
     captures: dict[str, str]
     malicious_captures: int
     benign_captures: int
-    malicious_flows: int
-    benign_flows: int
+    malicious_units: int
+    benign_units: int
     sources: list[str]
     emulated: bool
 
 
 class Thresholds(_Part):
-    """From which score on a flow, host or capture is an alert, and what that rests on.
+    """From which score on a unit, host or capture is an alert, and what that rests on.
 
-    `upper_share` is the share of a host's flows, the highest-scoring ones, that its score is
-    made of.
+    A unit is what the detector judges: a flow, a host window or a capture. `upper_share` is the
+    share of a host's units, the highest-scoring ones, that its score is made of.
     """
 
     target_false_positive_rate: float
-    flow: float
+    unit: float
     group: float
     upper_share: float
-    benign_flows: int
+    benign_units: int
     benign_captures: int
 
 

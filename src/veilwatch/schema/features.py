@@ -1,14 +1,20 @@
-"""Features: what a detector sees of a flow, and the schema that a model is bound to."""
+"""Features: what a detector sees of a flow, a host's window or a capture; a model's schema."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+Unit = Literal["flow", "host_window", "capture"]
+"""What one row of a frame describes, and therefore what a detector judges."""
+
+Values = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +52,14 @@ class FeatureSchema:
         Raised whenever a feature changes its meaning under the same name.
     features
         The columns in order.
+    unit
+        What a row describes.
     """
 
     set_name: str
     version: int
     features: tuple[FeatureSpec, ...]
+    unit: Unit = "flow"
 
     @property
     def names(self) -> list[str]:
@@ -66,22 +75,27 @@ class FeatureSchema:
 
 @dataclass(frozen=True, slots=True)
 class FeatureFrame:
-    """Features of flows.
+    """Features of flows, host windows or captures.
 
     Attributes
     ----------
     schema
-        What the columns are.
+        What the rows and columns are.
     values
-        float32 array, shape (flows, features); NaN where a feature does not apply.
+        float32 array, float64 where values of 32 bits must stay exact, shape (units, features);
+        NaN where a feature does not apply.
     keys
-        One row a flow, same order: `flow_id` and whatever identifies it to people
+        One row a unit, same order: `flow_id` and whatever identifies it to people
         (addresses, ports, names, capture).
     """
 
     schema: FeatureSchema
-    values: npt.NDArray[np.float32]
+    values: Values
     keys: pl.DataFrame
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> FeatureFrame:
+        """Return some of the units."""
+        return FeatureFrame(self.schema, self.values[rows], self.keys[rows])

@@ -27,7 +27,7 @@ PREFIX_BYTES: Final = 64
 """Payload bytes kept per direction to tell a protocol and its byte distribution; a capture cut
 to headers + 64 bytes still holds all of them."""
 
-SEQUENCE_LENGTH: Final = 32
+SEQUENCE_LENGTH: Final = 64
 """Packets of a flow's head that are kept one by one unless the caller asks for more."""
 
 HEAD_BYTES: Final = 8192

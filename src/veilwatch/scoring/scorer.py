@@ -52,7 +52,7 @@ class FlowScorer:
         """Score one table; return it with the further columns `score` and `alert`."""
         features = self._model.features(table)
         score = self._model.score(features)
-        alert = score >= self._model.manifest.thresholds.flow
+        alert = score >= self._model.manifest.thresholds.unit
         frame = table.frame.with_columns(
             pl.Series("score", score, pl.Float32), pl.Series("alert", alert, pl.Boolean)
         )
@@ -67,14 +67,14 @@ class FlowScorer:
         return ScoreFrame(
             flows,
             _hosts(flows, thresholds.group, thresholds.upper_share),
-            thresholds.flow,
+            thresholds.unit,
             thresholds.group,
             self._reasons,
         )
 
     def _explain(self, frame: pl.DataFrame, features: FeatureFrame) -> None:
         """Explain alerted flows and the flow that speaks most against each host."""
-        least = min(self._model.manifest.thresholds.flow, self._model.manifest.thresholds.group)
+        least = min(self._model.manifest.thresholds.unit, self._model.manifest.thresholds.group)
         rows = (
             frame.lazy()
             .select(*HOST, "score")

@@ -9,10 +9,9 @@ import numpy as np
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.errors import TrainingError
 from veilwatch.evaluation.evaluate import evaluate_scores
-from veilwatch.evaluation.labelled import read_labels
 from veilwatch.registry import Model
-from veilwatch.schema.flows import FlowTable
 from veilwatch.training.train import capture_scores
+from veilwatch.training.units import read_units
 
 
 def evaluate_model(model: Model, corpus: Corpus) -> dict[str, Any]:
@@ -30,16 +29,18 @@ def evaluate_model(model: Model, corpus: Corpus) -> dict[str, Any]:
             "the model was trained on every capture of this corpus",
             hint="evaluate on other captures, or use --split source",
         )
-    labels = read_labels(corpus)
-    score = model.score(model.features(FlowTable(corpus.flows)))
+    card = model.manifest
+    units = read_units(corpus, card.detector, shortcuts=card.features.shortcuts)
+    labels = units.labels
+    score = model.score(units.features)
     score[seen[labels.capture]] = np.nan
-    thresholds = model.manifest.thresholds
+    thresholds = card.thresholds
     figures = evaluate_scores(
         score,
         capture_scores(score, labels, thresholds.upper_share),
         labels,
         corpus.entries,
-        flow_threshold=thresholds.flow,
+        unit_threshold=thresholds.unit,
         capture_threshold=thresholds.group,
     )
     return {"set_aside": int(seen.sum()), **figures}

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from veilwatch.detectors import DETECTORS, Detector, DetectorSettings, TrainingSet
 from veilwatch.errors import TrainingError
 from veilwatch.progress import SILENT, Progress
-from veilwatch.schema.features import FeatureFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ def cross_fit(
     folds = int(fold.max()) + 1
     score = np.full(len(fold), np.nan)
     members: list[Detector] = []
-    progress.start(f"training {detector}, {folds} folds", folds)
     for number in range(folds):
+        progress.start(f"training {detector}, fold {number + 1} of {folds}")
         inside = np.flatnonzero(fold == number)
         outside = np.flatnonzero(fold != number)
         if len(np.unique(training.malicious[outside])) < 2:
@@ -68,10 +67,7 @@ def cross_fit(
                 hint="use fewer folds, or add captures from other sources",
             )
         member = DETECTORS[detector]()
-        member.fit(training.take(outside), settings)
-        frame = training.features
-        held_out = FeatureFrame(frame.schema, frame.values[inside], frame.keys[inside])
-        score[inside] = member.predict_proba(held_out)
+        member.fit(training.take(outside), settings, progress)
+        score[inside] = member.predict_proba(training.features.take(inside))
         members.append(member)
-        progress.advance()
     return CrossFit(members, score)

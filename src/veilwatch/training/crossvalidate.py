@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.evaluation.evaluate import evaluate_scores, mean_of_folds, measure_levels
-from veilwatch.evaluation.labelled import Labels, read_labels, require_both_classes
+from veilwatch.evaluation.labelled import Labels, require_both_classes
 from veilwatch.evaluation.splits import assign_folds
 from veilwatch.progress import SILENT, Progress
 from veilwatch.training.crossfit import cross_fit
-from veilwatch.training.train import TrainingOptions, calibrate, capture_scores, training_set
+from veilwatch.training.train import TrainingOptions, calibrate, capture_scores
+from veilwatch.training.units import read_units
 
 CrossSplit = Literal["source", "group", "flow"]
 
@@ -39,9 +40,10 @@ def cross_validate(
     TrainingError
         If the corpus holds one class only, or too few sources or groups for the folds.
     """
-    labels = read_labels(corpus)
+    units = read_units(corpus, options.detector, shortcuts=options.shortcuts)
+    labels = units.labels
     require_both_classes(labels)
-    training = training_set(corpus, labels, options)
+    training = units.training_set(corpus)
     seed = options.settings.seed
     if by == "flow":
         flow_fold = np.random.default_rng(seed).integers(0, options.folds, len(labels.capture))
@@ -55,7 +57,7 @@ def cross_validate(
     )
     # Where single flows are dealt out, no capture lies whole in a fold.
     whole_in = np.full(len(captures), -1) if capture_fold is None else capture_fold
-    limits = {"flow_threshold": flow_limit, "capture_threshold": capture_limit}
+    limits = {"unit_threshold": flow_limit, "capture_threshold": capture_limit}
     figures = evaluate_scores(fit.score, captures, labels, corpus.entries, **limits)
     parts = [
         measure_levels(
@@ -84,7 +86,7 @@ def _thresholds(
     for fold in range(int(flow_fold.max()) + 1):
         inside = flow_fold == fold
         thresholds = calibrate(np.where(inside, np.nan, score), labels, rate)
-        flow_limit[inside] = thresholds.flow
+        flow_limit[inside] = thresholds.unit
         # Where single flows are dealt out a capture lies in every fold; any threshold serves.
         chosen = slice(None) if capture_fold is None else capture_fold == fold
         capture_limit[chosen] = thresholds.group

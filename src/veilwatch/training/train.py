@@ -14,14 +14,13 @@ from sklearn.metrics import average_precision_score
 
 from veilwatch import __version__
 from veilwatch.corpus.catalogue import Corpus
-from veilwatch.detectors import DETECTORS, DetectorSettings, TrainingSet
+from veilwatch.detectors import DETECTORS, DetectorSettings
 from veilwatch.detectors.evidence import UPPER_SHARES, group_scores
 from veilwatch.errors import TrainingError
 from veilwatch.evaluation.calibration import conformal_threshold
 from veilwatch.evaluation.evaluate import evaluate_scores
-from veilwatch.evaluation.labelled import Labels, read_labels, require_both_classes
+from veilwatch.evaluation.labelled import Labels, require_both_classes
 from veilwatch.evaluation.splits import SplitBy, assign_folds
-from veilwatch.features import compute_features
 from veilwatch.progress import SILENT, Progress
 from veilwatch.registry import (
     BenignRange,
@@ -32,9 +31,8 @@ from veilwatch.registry import (
     Thresholds,
 )
 from veilwatch.schema.features import FeatureFrame
-from veilwatch.schema.flows import FlowTable
 from veilwatch.training.crossfit import cross_fit
-from veilwatch.training.weights import flow_weights
+from veilwatch.training.units import read_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +79,10 @@ def train_model(
         If the corpus holds one class only, or too few groups for the folds.
     """
     began = time.monotonic()
-    labels = read_labels(corpus)
+    units = read_units(corpus, options.detector, shortcuts=options.shortcuts)
+    labels = units.labels
     require_both_classes(labels)
-    training = training_set(corpus, labels, options)
+    training = units.training_set(corpus)
     fold = assign_folds(
         corpus.entries, options.split, folds=options.folds, seed=options.settings.seed
     )
@@ -94,7 +93,7 @@ def train_model(
         capture_scores(fit.score, labels, thresholds.upper_share),
         labels,
         corpus.entries,
-        flow_threshold=thresholds.flow,
+        unit_threshold=thresholds.unit,
         capture_threshold=thresholds.group,
     )
     features = training.features
@@ -121,38 +120,11 @@ def train_model(
     return Model(fit.members, manifest)
 
 
-def training_set(corpus: Corpus, labels: Labels, options: TrainingOptions) -> TrainingSet:
-    """Compute the features of a corpus and weigh its flows.
-
-    Raises
-    ------
-    TrainingError
-        If the detector is unknown.
-    """
-    detector = DETECTORS.get(options.detector)
-    if detector is None:
-        raise TrainingError(
-            f"unknown detector {options.detector!r}", hint=f"known: {', '.join(DETECTORS)}"
-        )
-    features = compute_features(
-        FlowTable(corpus.flows), detector.feature_sets, shortcuts=options.shortcuts
-    )
-    groups = {group: k for k, group in enumerate(sorted({e.group for e in corpus.entries}))}
-    group = np.array([groups[entry.group] for entry in corpus.entries], np.int64)
-    return TrainingSet(
-        features,
-        labels.malicious,
-        labels.capture,
-        group[labels.capture],
-        flow_weights(labels.capture, labels.malicious),
-    )
-
-
 def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Thresholds:
-    """Choose thresholds on held-out scores of benign flows and benign captures.
+    """Choose thresholds on held-out scores of benign units and benign captures.
 
-    The share of flows that speaks for a capture is the one whose capture scores have the highest
-    average precision. Flows whose score is NaN take no part.
+    The share of units that speaks for a capture is the one whose capture scores have the highest
+    average precision. Units whose score is NaN take no part.
 
     Raises
     ------
@@ -160,10 +132,10 @@ def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Th
         If no benign flow is left to calibrate on.
     """
     used = ~np.isnan(score)
-    benign_flows = score[used & ~labels.malicious]
-    if not len(benign_flows):
+    benign = score[used & ~labels.malicious]
+    if not len(benign):
         raise TrainingError(
-            "no benign flow is left to choose thresholds on",
+            f"no benign {labels.unit.replace('_', ' ')} is left to choose thresholds on",
             hint="use fewer folds, or add benign captures from other sources",
         )
     upper_share = max(
@@ -174,10 +146,10 @@ def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Th
     benign_captures = captures[~labels.capture_malicious & ~np.isnan(captures)]
     return Thresholds(
         target_false_positive_rate=rate,
-        flow=conformal_threshold(benign_flows, rate),
+        unit=conformal_threshold(benign, rate),
         group=conformal_threshold(benign_captures, rate),
         upper_share=upper_share,
-        benign_flows=len(benign_flows),
+        benign_units=len(benign),
         benign_captures=len(benign_captures),
     )
 
@@ -185,7 +157,7 @@ def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Th
 def capture_scores(
     score: npt.NDArray[np.float64], labels: Labels, upper_share: float
 ) -> npt.NDArray[np.float64]:
-    """Return the score of each capture, NaN where it has no scored flow."""
+    """Return the score of each capture, NaN where it has no scored unit."""
     used = ~np.isnan(score)
     return group_scores(
         score[used],
@@ -223,8 +195,8 @@ def _corpus_card(corpus: Corpus, labels: Labels, manifest_path: Path) -> CorpusC
         captures={entry.name: corpus.hashes[entry.name] for entry in corpus.entries},
         malicious_captures=malicious,
         benign_captures=len(corpus.entries) - malicious,
-        malicious_flows=int(labels.malicious.sum()),
-        benign_flows=int((~labels.malicious).sum()),
+        malicious_units=int(labels.malicious.sum()),
+        benign_units=int((~labels.malicious).sum()),
         sources=sorted({entry.source_repo for entry in corpus.entries}),
         emulated=corpus.emulated,
     )

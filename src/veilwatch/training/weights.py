@@ -1,4 +1,4 @@
-"""How much each flow counts in training."""
+"""How much each unit counts in training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CAPTURE_EXPONENT: Final = 0.5
 60, and a capture with a single flow is not worth as much as one with hundreds."""
 
 
-def flow_weights(
+def unit_weights(
     capture: npt.NDArray[np.int64], malicious: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
     """Return weights that damp large captures and balance the classes, with mean 1.
@@ -20,9 +20,9 @@ def flow_weights(
     Parameters
     ----------
     capture
-        Index of each flow's capture, shape (flows,).
+        Index of each unit's capture, shape (units,).
     malicious
-        Label of each flow, shape (flows,).
+        Label of each unit, shape (units,).
     """
     sizes = np.bincount(capture)[capture].astype(np.float64)
     weight = sizes**-CAPTURE_EXPONENT

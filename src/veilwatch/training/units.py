@@ -1,0 +1,76 @@
+"""What a detector judges, taken from a corpus: its units, their features and their truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from veilwatch.corpus.catalogue import Corpus
+from veilwatch.detectors import DETECTORS, Detector, TrainingSet
+from veilwatch.errors import TrainingError
+from veilwatch.evaluation.labelled import Labels, read_labels
+from veilwatch.features import compute_features
+from veilwatch.schema.features import FeatureFrame, Unit
+from veilwatch.schema.flows import FlowTable
+from veilwatch.training.weights import unit_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Everything of a corpus that one detector judges.
+
+    Attributes
+    ----------
+    features
+        One row a unit.
+    labels
+        Their truth.
+    """
+
+    features: FeatureFrame
+    labels: Labels
+
+    def training_set(self, corpus: Corpus) -> TrainingSet:
+        """Return the units as a detector learns from them: grouped and weighed."""
+        groups = {group: k for k, group in enumerate(sorted({e.group for e in corpus.entries}))}
+        group = np.array([groups[entry.group] for entry in corpus.entries], np.int64)
+        capture = self.labels.capture
+        weight = unit_weights(capture, self.labels.malicious)
+        return TrainingSet(self.features, self.labels.malicious, capture, group[capture], weight)
+
+
+def read_units(corpus: Corpus, detector: str, *, shortcuts: bool = False) -> Units:
+    """Return the units of a corpus that a detector judges.
+
+    Raises
+    ------
+    TrainingError
+        If the detector is unknown or the corpus holds no such unit.
+    """
+    kind = known_detector(detector)
+    return _READERS[kind.unit](corpus, kind.feature_sets, shortcuts)
+
+
+def known_detector(name: str) -> type[Detector]:
+    """Return a detector by name.
+
+    Raises
+    ------
+    TrainingError
+        If there is none of that name.
+    """
+    if name not in DETECTORS:
+        raise TrainingError(f"unknown detector {name!r}", hint=f"known: {', '.join(DETECTORS)}")
+    return DETECTORS[name]
+
+
+def _flows(corpus: Corpus, sets: Sequence[str], shortcuts: bool) -> Units:
+    labels = read_labels(corpus)
+    return Units(compute_features(FlowTable(corpus.flows), sets, shortcuts=shortcuts), labels)
+
+
+_READERS: Final[dict[Unit, Callable[[Corpus, Sequence[str], bool], Units]]] = {"flow": _flows}
+"""How the units of each kind are taken from a corpus."""
