@@ -20,7 +20,10 @@ from veilwatch.errors import ModelError, TrainingError
 from veilwatch.features import compute_features
 from veilwatch.schema.features import FeatureFrame
 
-SETTINGS = {"lightgbm": QUICK}
+SETTINGS = {
+    "lightgbm": QUICK,
+    "catboost": replace(QUICK, parameters={"iterations": 20, "learning_rate": 0.3, "depth": 4}),
+}
 """Settings that make a detector quick; a new detector gets a line here."""
 
 pytestmark = pytest.mark.parametrize("name", DETECTORS)

@@ -3,9 +3,12 @@
 from typing import Final
 
 from veilwatch.detectors.base import Detector, DetectorSettings, TrainingSet
+from veilwatch.detectors.catboost import CatBoostDetector
 from veilwatch.detectors.lightgbm import LightGBMDetector
 
-DETECTORS: Final[dict[str, type[Detector]]] = {LightGBMDetector.name: LightGBMDetector}
+DETECTORS: Final[dict[str, type[Detector]]] = {
+    kind.name: kind for kind in (LightGBMDetector, CatBoostDetector)
+}
 """Every detector by the name that `--detector` takes."""
 
-__all__ = ["DETECTORS", "Detector", "DetectorSettings", "LightGBMDetector", "TrainingSet"]
+__all__ = ["DETECTORS", "Detector", "DetectorSettings", "TrainingSet"]
