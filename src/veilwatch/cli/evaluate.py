@@ -43,6 +43,13 @@ def command(
     shortcuts: Annotated[
         bool, typer.Option("--shortcuts", help="Shortcut features too, for --split.")
     ] = False,
+    keep_background: Annotated[
+        bool,
+        typer.Option(
+            "--keep-background",
+            help="Learn background of infected hosts as malicious too, for --split.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed for --split.")] = 7,
     json_file: Annotated[
         Path | None,
@@ -83,6 +90,7 @@ def command(
                 target_rate=target_fpr,
                 folds=folds,
                 shortcuts=shortcuts,
+                keep_background=keep_background,
                 settings=DetectorSettings(seed=seed),
             )
             by: Any = split

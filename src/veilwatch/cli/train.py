@@ -16,7 +16,9 @@ from veilwatch.errors import TrainingError
 def command(
     corpus: CorpusManifest,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")],
-    detector: Annotated[str, typer.Option(help="Which detector: lightgbm.")] = "lightgbm",
+    detector: Annotated[
+        str, typer.Option(help="Which detector; a wrong name lists them.")
+    ] = "lightgbm",
     target_fpr: Annotated[
         float,
         typer.Option(min=1e-6, max=0.5, help="False-positive rate the thresholds aim at."),
@@ -28,6 +30,13 @@ def command(
     shortcuts: Annotated[
         bool,
         typer.Option("--shortcuts", help="Also use addresses' ports, TTL and the like."),
+    ] = False,
+    keep_background: Annotated[
+        bool,
+        typer.Option(
+            "--keep-background",
+            help="Learn updates, advertising and the like of infected hosts as malicious.",
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 7,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes every core.")] = 0,
@@ -51,6 +60,7 @@ def command(
         folds=folds,
         split="source" if split == "source" else "group",
         shortcuts=shortcuts,
+        keep_background=keep_background,
         settings=DetectorSettings(seed=seed, threads=threads),
     )
     with working(quiet) as progress:

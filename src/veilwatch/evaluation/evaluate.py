@@ -44,8 +44,9 @@ def evaluate_scores(
     Returns
     -------
     dict
-        The levels that `measure_levels` gives, `families` and `supported_false_positive_rate` by
-        level.
+        The levels that `measure_levels` gives; `without_background` with the same levels and
+        `set_aside`, the number of background flows of infected hosts left out; `families` and
+        `supported_false_positive_rate` by level.
     """
     unit_alert, capture_alert = score >= unit_threshold, captures >= capture_threshold
     levels = measure_levels(
@@ -55,8 +56,19 @@ def evaluate_scores(
         unit_threshold=unit_threshold,
         capture_threshold=capture_threshold,
     )
+    clean = np.where(labels.background, np.nan, score)
     return {
         **levels,
+        "without_background": {
+            "set_aside": int((labels.background & ~np.isnan(score)).sum()),
+            **measure_levels(
+                clean,
+                captures,
+                labels,
+                unit_threshold=unit_threshold,
+                capture_threshold=capture_threshold,
+            ),
+        },
         "families": _families(
             ~np.isnan(score), unit_alert, captures, capture_alert, labels, entries
         ),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from veilwatch.corpus.catalogue import Corpus
+from veilwatch.corpus.hygiene import is_background
 from veilwatch.errors import TrainingError
 from veilwatch.schema.features import Unit
 
@@ -27,6 +28,9 @@ class Labels:
         bool, whether the unit is a flow with a TLS or QUIC handshake, shape (units,).
     capture_malicious
         bool, label of each capture, shape (captures,).
+    background
+        bool, whether the unit is a flow of a malicious capture that its host would have had
+        without an infection too (`veilwatch.corpus.hygiene`), shape (units,).
     unit
         What a unit is.
     """
@@ -35,6 +39,7 @@ class Labels:
     malicious: npt.NDArray[np.bool_]
     encrypted: npt.NDArray[np.bool_]
     capture_malicious: npt.NDArray[np.bool_]
+    background: npt.NDArray[np.bool_]
     unit: Unit = "flow"
 
 
@@ -61,7 +66,9 @@ def read_labels(corpus: Corpus) -> Labels:
     capture = corpus.flows["capture"].to_numpy().astype(np.int64)
     encrypted = corpus.flows.select(is_encrypted()).to_series().to_numpy().astype(bool)
     by_capture = capture_labels(corpus)
-    return Labels(capture, by_capture[capture], encrypted, by_capture)
+    malicious = by_capture[capture]
+    background = corpus.flows.select(is_background()).to_series().to_numpy().astype(bool)
+    return Labels(capture, malicious, encrypted, by_capture, malicious & background)
 
 
 def unit_labels(corpus: Corpus, capture: npt.NDArray[np.int64], unit: Unit) -> Labels:
@@ -77,7 +84,8 @@ def unit_labels(corpus: Corpus, capture: npt.NDArray[np.int64], unit: Unit) -> L
             f"the corpus holds no {unit.replace('_', ' ')}", hint="check its captures"
         )
     by_capture = capture_labels(corpus)
-    return Labels(capture, by_capture[capture], np.zeros(len(capture), bool), by_capture, unit)
+    none = np.zeros(len(capture), bool)
+    return Labels(capture, by_capture[capture], none, by_capture, none, unit)
 
 
 def capture_labels(corpus: Corpus) -> npt.NDArray[np.bool_]:

@@ -41,13 +41,17 @@ def cross_fit(
     fold: npt.NDArray[np.int64],
     settings: DetectorSettings,
     progress: Progress = SILENT,
+    *,
+    aside: npt.NDArray[np.bool_] | None = None,
 ) -> CrossFit:
-    """Train one detector for each fold and score every flow from outside.
+    """Train one detector for each fold and score every unit from outside.
 
     Parameters
     ----------
     fold
-        Fold of each flow, shape (flows,).
+        Fold of each unit, shape (units,).
+    aside
+        Units that are scored but not learned from, shape (units,).
 
     Raises
     ------
@@ -55,12 +59,13 @@ def cross_fit(
         If the flows outside some fold are of one class only.
     """
     folds = int(fold.max()) + 1
+    aside = np.zeros(len(fold), bool) if aside is None else aside
     score = np.full(len(fold), np.nan)
     members: list[Detector] = []
     for number in range(folds):
         progress.start(f"training {detector}, fold {number + 1} of {folds}")
         inside = np.flatnonzero(fold == number)
-        outside = np.flatnonzero(fold != number)
+        outside = np.flatnonzero((fold != number) & ~aside)
         if len(np.unique(training.malicious[outside])) < 2:
             raise TrainingError(
                 f"all captures of one class fall into fold {number + 1} of {folds}",

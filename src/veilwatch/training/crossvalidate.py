@@ -51,7 +51,14 @@ def cross_validate(
     else:
         capture_fold = assign_folds(corpus.entries, by, folds=options.folds, seed=seed)
         flow_fold = capture_fold[labels.capture]
-    fit = cross_fit(options.detector, training, flow_fold, options.settings, progress)
+    fit = cross_fit(
+        options.detector,
+        training,
+        flow_fold,
+        options.settings,
+        progress,
+        aside=options.set_aside(labels),
+    )
     flow_limit, capture_limit, captures = _thresholds(
         fit.score, labels, flow_fold, capture_fold, options.target_rate
     )
@@ -59,16 +66,23 @@ def cross_validate(
     whole_in = np.full(len(captures), -1) if capture_fold is None else capture_fold
     limits = {"unit_threshold": flow_limit, "capture_threshold": capture_limit}
     figures = evaluate_scores(fit.score, captures, labels, corpus.entries, **limits)
-    parts = [
-        measure_levels(
-            np.where(flow_fold == fold, fit.score, np.nan),
-            np.where(whole_in == fold, captures, np.nan),
-            labels,
-            **limits,
-        )
-        for fold in range(options.folds)
-    ]
-    return {"split": by, "folds": options.folds, **figures, "mean_of_folds": mean_of_folds(parts)}
+
+    def of_folds(scores: npt.NDArray[np.float64]) -> dict[str, dict[str, Any]]:
+        parts = [
+            measure_levels(
+                np.where(flow_fold == fold, scores, np.nan),
+                np.where(whole_in == fold, captures, np.nan),
+                labels,
+                **limits,
+            )
+            for fold in range(options.folds)
+        ]
+        return mean_of_folds(parts)
+
+    clean = of_folds(np.where(labels.background, np.nan, fit.score))
+    figures["without_background"]["mean_of_folds"] = clean
+    means = of_folds(fit.score)
+    return {"split": by, "folds": options.folds, **figures, "mean_of_folds": means}
 
 
 def _thresholds(

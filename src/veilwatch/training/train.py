@@ -51,6 +51,8 @@ class TrainingOptions:
         What stays together in a fold: "group" (one source, family and day) or "source".
     shortcuts
         Whether features that tell the place rather than the threat take part.
+    keep_background
+        Whether background flows of infected hosts are learned from as malicious.
     settings
         Seed, threads and parameters of the detector.
     """
@@ -60,7 +62,12 @@ class TrainingOptions:
     folds: int = 5
     split: SplitBy = "group"
     shortcuts: bool = False
+    keep_background: bool = False
     settings: DetectorSettings = field(default_factory=DetectorSettings)
+
+    def set_aside(self, labels: Labels) -> npt.NDArray[np.bool_]:
+        """Return which units are not learned from, shape (units,)."""
+        return np.zeros_like(labels.background) if self.keep_background else labels.background
 
 
 def train_model(
@@ -86,7 +93,14 @@ def train_model(
     fold = assign_folds(
         corpus.entries, options.split, folds=options.folds, seed=options.settings.seed
     )
-    fit = cross_fit(options.detector, training, fold[labels.capture], options.settings, progress)
+    fit = cross_fit(
+        options.detector,
+        training,
+        fold[labels.capture],
+        options.settings,
+        progress,
+        aside=options.set_aside(labels),
+    )
     thresholds = calibrate(fit.score, labels, options.target_rate)
     held_out = evaluate_scores(
         fit.score,
@@ -103,7 +117,12 @@ def train_model(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         veilwatch=__version__,
         seed=options.settings.seed,
-        parameters={**options.settings.parameters, "folds": options.folds, "split": options.split},
+        parameters={
+            **options.settings.parameters,
+            "folds": options.folds,
+            "split": options.split,
+            "keep_background": options.keep_background,
+        },
         members=[f"member-{k}" for k in range(len(fit.members))],
         features=FeatureCard(
             sets=list(DETECTORS[options.detector].feature_sets),

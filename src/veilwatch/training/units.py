@@ -34,7 +34,7 @@ class Units:
     labels: Labels
 
     def training_set(self, corpus: Corpus) -> TrainingSet:
-        """Return the units as a detector learns from them: grouped and weighed."""
+        """Return all units as detectors learn from them and score them: grouped and weighed."""
         groups = {group: k for k, group in enumerate(sorted({e.group for e in corpus.entries}))}
         group = np.array([groups[entry.group] for entry in corpus.entries], np.int64)
         capture = self.labels.capture
