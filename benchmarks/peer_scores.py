@@ -27,7 +27,8 @@ import polars as pl
 from generate import Traffic, write_capture
 from peer_nfstream import METER, SEQUENCE, STATISTICS
 from peers import CONFIG, measure_programs
-from veilwatch.detectors import DetectorSettings, LightGBMDetector, TrainingSet
+from veilwatch.detectors import DetectorSettings, TrainingSet
+from veilwatch.detectors.lightgbm import LightGBMDetector
 from veilwatch.features import compute_features, feature_schema
 from veilwatch.pipeline import FlowReader, warm
 from veilwatch.pipeline.extract import CHUNK_FLOWS

@@ -47,7 +47,7 @@ def command(
     # They take seconds to load: only the verbs that need them pay. Scoring needs LightGBM's trees
     # and not the classes that it makes of scikit-learn's, which takes as long as all the rest.
     with hidden("sklearn", "pandas"):
-        from veilwatch import detectors as _  # noqa: F401
+        from veilwatch.detectors import lightgbm as _  # noqa: F401
     from veilwatch.cli.detection import run_detection
     from veilwatch.registry import load_model
     from veilwatch.report.console import print_summary
