@@ -116,13 +116,11 @@ def programs(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def compare(name: str, traffic: Traffic, folder: Path, rounds: int) -> None:
-    """Measure all programs on one capture and print their lines."""
-    path, empty = folder / "all.pcap", folder / "few.pcap"
-    write_capture(path, traffic)
-    write_capture(empty, Traffic(packets=200, flows=20, gtp=traffic.gtp))
+def measure_programs(
+    found: dict[str, list[str]], path: Path, empty: Path, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Return the CPU and wall seconds of each program on a capture, its start subtracted."""
     cores = sorted(os.sched_getaffinity(0))
-    found = programs(folder)
     runs: dict[str, list[tuple[float, float, float, float]]] = {program: [] for program in found}
     for _ in range(rounds):
         for program, command in found.items():
@@ -134,6 +132,15 @@ def compare(name: str, traffic: Traffic, folder: Path, rounds: int) -> None:
         # What starting takes (imports, kernels from the cache) is no cost of a packet.
         cpu, wall, cpu_start, wall_start = (min(column) for column in zip(*taken, strict=True))
         best[program] = cpu - cpu_start, wall - wall_start
+    return best
+
+
+def compare(name: str, traffic: Traffic, folder: Path, rounds: int) -> None:
+    """Measure all programs on one capture and print their lines."""
+    path, empty = folder / "all.pcap", folder / "few.pcap"
+    write_capture(path, traffic)
+    write_capture(empty, Traffic(packets=200, flows=20, gtp=traffic.gtp))
+    best = measure_programs(programs(folder), path, empty, rounds)
     packets = traffic.packets
     floor = best.get("C by hand, statistics and sequence")
     peer = best.get("NFStream, statistics and sequence")

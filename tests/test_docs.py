@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.conftest import ROOT
-from veilwatch.cli.main import app
+from veilwatch.cli.main import command_line
 from veilwatch.features import FEATURE_SETS
 from veilwatch.schema.flows import FLOW_COLUMNS
 
@@ -110,7 +110,7 @@ def unknown_in(command: str) -> str:
 
 def unknown_to_veilwatch(arguments: list[str]) -> str:
     """Return the verb or option that `veilwatch` does not have, '' if it has them all."""
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(command_line())
     for word in arguments:
         if word in {"|", ">", "&&", ";"}:
             break

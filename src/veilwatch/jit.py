@@ -16,6 +16,9 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core.caching import NullCache
+from numba.core.registry import cpu_target
+
+from veilwatch.imports import hidden
 
 SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "subscriber", "pipeline")
 SOURCE_FILES = ("hashing.py",)
@@ -84,6 +87,16 @@ def leave_cache() -> None:
     """
     for compiled in _kernels:
         compiled._cache = NullCache()
+
+
+def load_numba() -> None:
+    """Load what Numba needs to take kernels from the cache, without what no kernel of ours uses.
+
+    It asks for SciPy's linear algebra and for cffi, and takes twice as long with them.
+    """
+    with hidden("scipy.linalg", "cffi"):
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
 
 
 def inline_kernel(function: F) -> F:

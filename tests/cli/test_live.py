@@ -24,7 +24,7 @@ from tests.capture.subscribers import WRAPPINGS, frames
 from tests.cli.helpers import exchange, veilwatch
 from tests.netns import Wire
 from veilwatch.capture import PcapWriter, open_captures
-from veilwatch.cli.main import app
+from veilwatch.cli.main import command_line
 from veilwatch.errors import VeilwatchError
 from veilwatch.lab import field_capture
 from veilwatch.pipeline.workers import FLOW_IDS
@@ -367,7 +367,7 @@ def test_one_line_says_what_is_wrong(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VeilwatchError) as error:
-        app(words, standalone_mode=False)
+        command_line()(words, standalone_mode=False)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []

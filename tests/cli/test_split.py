@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tests.capture import build
 from tests.cli.helpers import veilwatch, write_capture
 from veilwatch.capture import PcapWriter, open_captures
-from veilwatch.cli.main import app
+from veilwatch.cli.main import command_line
 from veilwatch.errors import VeilwatchError
 
 RECORD = 16 + 14 + 20 + 8 + 5
@@ -113,7 +113,7 @@ def test_wrong_values_are_told_before_anything_is_read(
     capture: Path, tmp_path: Path, options: list[str], words: str
 ) -> None:
     out = tmp_path / "out"
-    result = CliRunner().invoke(app, ["split", str(capture), "-o", str(out), *options])
+    result = CliRunner().invoke(command_line(), ["split", str(capture), "-o", str(out), *options])
     assert isinstance(result.exception, VeilwatchError) and words in str(result.exception)
     assert not out.exists()
 

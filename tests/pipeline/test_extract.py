@@ -16,9 +16,10 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
 from veilwatch.capture import PcapngWriter, PcapWriter
-from veilwatch.flow import MeterConfig
+from veilwatch.flow import FlowMeter, MeterConfig
+from veilwatch.flow.state import OUT_FLOWS
 from veilwatch.pipeline import FlowReader, extract
-from veilwatch.schema.flows import FLOW_COLUMNS, EndReason, FlowTable
+from veilwatch.schema.flows import FLOW_COLUMNS, EndReason, FlowBatch, FlowTable, HeadBatch
 
 NS = 10**9
 START = 1_700_000_000
@@ -183,6 +184,34 @@ def test_a_flood_is_read_in_bounded_chunks(tmp_path: Path, monkeypatch: pytest.M
         assert reader.meter.evicted == 10_000
     assert sum(sizes) == 12_000
     assert max(sizes) <= 500
+
+
+def test_flows_that_one_packet_ends_are_taken_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time jumps: a second copy of all live flows would double the memory."""
+    frame = bytes(Ether() / IP(src="10.0.0.1", dst="192.0.2.9") / UDP(sport=0, dport=9))
+    count = 3 * OUT_FLOWS
+    with PcapWriter(tmp_path / "a.pcap") as writer:
+        for port in range(count):
+            writer.write(START * NS + port, frame[:34] + port.to_bytes(2, "big") + frame[36:])
+        writer.write((START + 3600) * NS, frame)
+    monkeypatch.setattr(extract, "CHUNK_FLOWS", 500)
+    taken: list[int] = []
+    take = FlowMeter.take
+
+    def watched(meter: FlowMeter) -> tuple[FlowBatch, HeadBatch]:
+        taken.append(meter.pending)
+        return take(meter)
+
+    monkeypatch.setattr(FlowMeter, "take", watched)
+    with FlowReader([tmp_path / "a.pcap"]) as reader:
+        assert sum(len(table) for table in reader) == count + 1
+    assert max(taken) <= OUT_FLOWS
+    taken.clear()
+    with FlowReader([tmp_path / "a.pcap"]) as reader:
+        assert sum(len(batch) for _, batch in reader.packets()) == count + 1
+    assert max(taken) <= OUT_FLOWS
 
 
 def test_a_capture_without_flows_gives_an_empty_table(tmp_path: Path) -> None:

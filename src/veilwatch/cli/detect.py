@@ -21,6 +21,7 @@ from veilwatch.cli.options import (
 )
 from veilwatch.cli.terminal import Quiet, console, working
 from veilwatch.flow import MeterConfig
+from veilwatch.imports import hidden
 from veilwatch.subscriber import Rotation
 
 
@@ -43,7 +44,10 @@ def command(
 
     Example: `veilwatch detect n3.pcapng --model model --out results`
     """
-    # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
+    # They take seconds to load: only the verbs that need them pay. Scoring needs LightGBM's trees
+    # and not the classes that it makes of scikit-learn's, which takes as long as all the rest.
+    with hidden("sklearn", "pandas"):
+        from veilwatch.detectors import lightgbm as _  # noqa: F401
     from veilwatch.cli.detection import run_detection
     from veilwatch.registry import load_model
     from veilwatch.report.console import print_summary

@@ -17,8 +17,9 @@ from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import FlowReader
 from veilwatch.progress import Progress
 from veilwatch.registry import Model
-from veilwatch.report import build_document, render_html
+from veilwatch.report.build import build_document
 from veilwatch.report.document import ReportDocument
+from veilwatch.report.html import render_html
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.scores import ScoreFrame

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
+import pyarrow
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from veilwatch.imports import hidden
+from veilwatch.jit import load_numba
 from veilwatch.pipeline import warm
 from veilwatch.progress import SILENT
 from veilwatch.progress import Progress as Listener
@@ -89,6 +92,9 @@ class _Lines:
 @contextmanager
 def working(quiet: bool) -> Iterator[Listener]:
     """Show progress, with the kernels compiled first."""
+    load_numba()
+    with hidden("pandas"):
+        pyarrow.array([])  # looks for it once, to know its types
     with progress(quiet) as listener:
         warm(listener)
         yield listener

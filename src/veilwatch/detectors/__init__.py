@@ -3,12 +3,9 @@
 from typing import Final
 
 from veilwatch.detectors.base import Detector, DetectorSettings, TrainingSet
-from veilwatch.detectors.catboost import CatBoostDetector
-from veilwatch.detectors.lightgbm import LightGBMDetector
+from veilwatch.detectors.table import DetectorTable
 
-DETECTORS: Final[dict[str, type[Detector]]] = {
-    kind.name: kind for kind in (LightGBMDetector, CatBoostDetector)
-}
+DETECTORS: Final = DetectorTable(lightgbm="LightGBMDetector", catboost="CatBoostDetector")
 """Every detector by the name that `--detector` takes."""
 
 __all__ = ["DETECTORS", "Detector", "DetectorSettings", "TrainingSet"]

@@ -191,20 +191,29 @@ class FlowMeter:
 
     def add(self, batch: PacketBatch) -> None:
         """Meter one batch; finished flows wait for `take`."""
-        self._make_room(len(batch))
         begin = 0
         while begin < len(batch):
-            begin = kernel.meter_block(
-                self._state,
-                batch.buffer,
-                batch.packets,
-                begin,
-                self._seed,
-                self._timeouts,
-                *self._sessions,
-            )
-            if begin < len(batch):
-                self._drain()
+            begin = self.add_some(batch, begin)
+
+    def add_some(self, batch: PacketBatch, begin: int) -> int:
+        """Meter a batch from row `begin` on while the output has room; return the next row.
+
+        For those who take flows as they come: where time jumps, one packet ends every flow, and
+        `add` holds a second copy of them all.
+        """
+        self._make_room(len(batch) - begin)
+        end: int = kernel.meter_block(
+            self._state,
+            batch.buffer,
+            batch.packets,
+            begin,
+            self._seed,
+            self._timeouts,
+            *self._sessions,
+        )
+        if end < len(batch):
+            self._drain()
+        return end
 
     def bind(self, tunnels: npt.NDArray[np.void]) -> None:
         """Say which tunnels belong to which session from now on.
@@ -224,8 +233,15 @@ class FlowMeter:
         now_ns
             Time up to which every packet has been added, ns since the epoch.
         """
-        while not kernel.advance(self._state, now_ns, self._timeouts):
+        while not self.advance_some(now_ns):
+            pass
+
+    def advance_some(self, now_ns: int) -> bool:
+        """End silent flows while the output has room; True when none is left."""
+        done: bool = kernel.advance(self._state, now_ns, self._timeouts)
+        if not done:
             self._drain()
+        return done
 
     def finish(self) -> None:
         """End every live flow: the input is over."""

@@ -130,16 +130,16 @@ class FlowReader:
 
     def __iter__(self) -> Iterator[FlowTable]:
         meter = self._meter
-        handed_out_ns = 0
-        for block, _ in self._metered():
-            if block.now_ns:
-                meter.advance(block.now_ns)
+        handed_out_ns = now_ns = 0
+        for metered in self._metered():
+            if metered is not None:
+                now_ns = metered[0].now_ns
             if meter.pending_heads >= CHUNK_HEADS:
                 self._facts.append(read_heads(meter.take_heads()))
-            due = block.now_ns and meter.pending and abs(block.now_ns - handed_out_ns) > HAND_OUT_NS
+            due = now_ns and meter.pending and abs(now_ns - handed_out_ns) > HAND_OUT_NS
             if due or meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
-                handed_out_ns = block.now_ns
+                handed_out_ns = now_ns
         while not meter.finish_some():
             if meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
@@ -153,16 +153,27 @@ class FlowReader:
         Equal captures and settings give equal flow ids, so that a second reader can find the
         packets of flows that a first one made tables of. A block is valid until the next one.
         """
-        for pair in self._metered():
-            yield pair
+        for metered in self._metered():
+            if metered is not None:
+                yield metered
             if self._meter.pending >= CHUNK_FLOWS or self._meter.pending_heads >= CHUNK_HEADS:
                 self._meter.take()
 
-    def _metered(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
+    def _metered(self) -> Iterator[tuple[RawBlock, PacketBatch] | None]:
+        """Yield every block with its packets once they are metered.
+
+        None comes in between while more flows end than the meter holds ready: thousands for one
+        packet where time jumps. They can be taken then.
+        """
+        meter = self._meter
         for block, batch in self._decoded():
             self._directory.observe(batch)
             self._bind(len(batch))
-            self._meter.add(batch)
+            begin = 0
+            while (begin := meter.add_some(batch, begin)) < len(batch):
+                yield None
+            while block.now_ns and not meter.advance_some(block.now_ns):
+                yield None
             yield block, batch
 
     def _decoded(self) -> Iterator[tuple[RawBlock, PacketBatch]]:

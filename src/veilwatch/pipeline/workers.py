@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import polars as pl
-from pydantic import TypeAdapter
 
 from veilwatch.capture.live import MAX_WORKERS, LiveCapture, Tap
 from veilwatch.capture.live.privileges import end_with_parent
@@ -49,9 +48,6 @@ _TABLE: Final = b"T"
 _NOTE: Final = b"N"
 _ERROR: Final = b"E"
 _REPORT: Final = b"R"
-
-
-_SUBSCRIBERS: Final = TypeAdapter(SubscriberReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +240,14 @@ class ParallelReader:
         return kind, body
 
     def _add(self, number: int, found: dict[str, Any]) -> None:
+        from pydantic import TypeAdapter  # here, because every verb imports this module
+
         live = LiveReport(**found["file"].pop("live"))
         self._reports[number] = FileReport(**found["file"], live=live)
         self._balance.update(found["balance"])
         self._metering.update(found["metering"])
-        self._subscribers.append(_SUBSCRIBERS.validate_python(found["subscribers"]))
+        subscribers = TypeAdapter(SubscriberReport).validate_python(found["subscribers"])
+        self._subscribers.append(subscribers)
 
 
 class _Messages:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import polars as pl
 
@@ -29,14 +28,26 @@ CONTROL: Final = "control"
 LEARNED: Final = "learned"
 
 
-class _Answer(NamedTuple):
-    subscriber: str = ""
-    by: str = ""
-    apn: str = ""
-    location: str = ""
+_ANSWERS: Final = {
+    "row": pl.UInt32,
+    **dict.fromkeys(("subscriber", "subscriber_by", "apn", "location"), pl.String),
+}
+"""What is known of a flow, by its row in the table."""
 
+_WAY: Final = (
+    "ue",
+    "peer",
+    "outer_src_ip",
+    "outer_dst_ip",
+    "fwd_teid",
+    "bwd_teid",
+    "gtp_direction",
+)
+"""What flows of one UE through the same tunnels have in common. They have one subscriber. Where the
+UE is not told these are the flows between the same two inner addresses."""
 
-_UNKNOWN: Final = _Answer()
+_DAY_NS: Final = 86_400 * 10**9
+"""Pseudonyms change at the earliest after a day."""
 
 
 @lru_cache(maxsize=65_536)
@@ -65,20 +76,9 @@ def _packed(end: End) -> bytes:
     return end.address.to_bytes(16, "big") + end.teid.to_bytes(4, "big")
 
 
-@dataclass(slots=True)
-class _Way:
-    """Flows of one UE through the same tunnels."""
-
-    flow: TunnelledFlow
-    first_ns: int
-    last_ns: int
-    rows: list[tuple[int, int]] = field(default_factory=list)  # with the flow's first_ns
-    others: list[str] = field(default_factory=list)
-
-
-def _tunnelled(flow: tuple[Any, ...]) -> TunnelledFlow:
+def _tunnelled(flow: Sequence[Any]) -> TunnelledFlow:
     """Read a row of the columns `_WANTED`."""
-    depth, src, dst, outer_src, outer_dst, forth, back, direction, first, last, _ = flow
+    depth, src, dst, outer_src, outer_dst, forth, back, direction, first, last = flow
     return TunnelledFlow(
         address_number(src),
         address_number(dst),
@@ -131,36 +131,15 @@ class Attributor:
         sessions = (
             frame["session"] if "session" in frame.columns else pl.repeat(0, len(frame), eager=True)
         )
-        answers = [_UNKNOWN] * len(frame)
-        ways: dict[Hashable, _Way] = {}
-        wanted = (frame["gtp_depth"] > 0) | (sessions > 0)
-        if len(self._store):
-            wanted |= True
-        told = bool((sessions > 0).any()) or len(self._store) > 0
-        rows = pl.DataFrame({"row": wanted.arg_true()})["row"].to_list()
-        chosen = frame.select(_WANTED)[rows].with_columns(sessions[rows].alias("session"))
-        for row, flow in zip(rows, chosen.iter_rows(), strict=True):
-            if told:
-                record = self._by_control(_tunnelled(flow), flow[-1], flow[0] > 0)
-                if record is not None:
-                    record.flows += 1
-                    self.counts["control"] += 1
-                    answers[row] = self._told(record, flow[8], flow[9])
-                    continue
-            if flow[0]:
-                self._group(ways, row, flow)
-        for way in ways.values():
-            way.flow = way.flow._replace(first_ns=way.first_ns, last_ns=way.last_ns)
-        for learn in (self._learner.vote, self._learner.join):
-            for way in ways.values():
-                learn(way.flow)
-        for way in ways.values():
-            self._learned(way, answers)
-        columns = zip(*answers, strict=True) if answers else ((), (), (), ())
-        names = ("subscriber", "subscriber_by", "apn", "location")
-        return frame.with_columns(
-            pl.Series(name, values, pl.String) for name, values in zip(names, columns, strict=True)
+        chosen = frame.select(_WANTED).with_columns(sessions.alias("session")).with_row_index("row")
+        told = self._by_sessions(chosen)
+        learned = self._by_tunnels(
+            chosen.filter(pl.col("gtp_depth") > 0).join(told, on="row", how="anti")
         )
+        answers = chosen.select("row").join(
+            pl.concat([told, learned]), on="row", how="left", maintain_order="left"
+        )
+        return frame.with_columns(answers.drop("row").fill_null("").get_columns())
 
     def token(self, record: Record) -> bytes:
         """Return a session's token: of its identity, else of its address and core F-TEID."""
@@ -177,6 +156,20 @@ class Attributor:
     def tunnel_token(self, ue: int, core: End) -> bytes:
         """Return the token of what is known by its address and core F-TEID only."""
         return self._keys.token("tunnel", ue.to_bytes(16, "big") + _packed(core))
+
+    def _by_sessions(self, flows: pl.DataFrame) -> pl.DataFrame:
+        """Return the answers to the flows that control traffic tells of."""
+        if not len(self._store):
+            flows = flows.filter(pl.col("session") > 0)
+        answers = []
+        for row, *flow, number in flows.iter_rows():
+            tunnelled = _tunnelled(flow)
+            record = self._by_control(tunnelled, number, flow[0] > 0)
+            if record is not None:
+                record.flows += 1
+                self.counts["control"] += 1
+                answers.append(self._told(row, record, tunnelled))
+        return pl.DataFrame(answers, _ANSWERS, orient="row")
 
     def _by_control(self, flow: TunnelledFlow, number: int, tunnelled: bool) -> Record | None:
         if number:
@@ -208,44 +201,66 @@ class Attributor:
                 return None
         return None
 
-    def _told(self, record: Record, first_ns: int, last_ns: int) -> _Answer:
-        subscriber = self._keys.pseudonym(self.token(record), first_ns)
-        return _Answer(subscriber, CONTROL, record.apn, record.location(last_ns))
+    def _told(
+        self, row: int, record: Record, flow: TunnelledFlow
+    ) -> tuple[int, str, str, str, str]:
+        subscriber = self._keys.pseudonym(self.token(record), flow.first_ns)
+        return row, subscriber, CONTROL, record.apn, record.location(flow.last_ns)
 
-    def _group(self, ways: dict[Hashable, _Way], row: int, flow: tuple[Any, ...]) -> None:
-        """Put a flow to those of its UE through the same tunnels, which have one subscriber.
-
-        Where the UE is not told, to those between the same two inner addresses.
-        """
-        _, src, dst, outer_src, outer_dst, forth, back, direction, first, last, _ = flow
-        inner, other = (src, dst) if direction == "uplink" else (dst, src)
-        key = (inner if direction else (src, dst), outer_src, outer_dst, forth, back, direction)
-        way = ways.get(key)
-        if way is None:
-            way = ways[key] = _Way(_tunnelled(flow), first, last)
-        way.rows.append((row, first))
-        way.first_ns, way.last_ns = min(way.first_ns, first), max(way.last_ns, last)
+    def _by_tunnels(self, flows: pl.DataFrame) -> pl.DataFrame:
+        """Learn from the flows that no session claims; return the answers to those it tells of."""
+        up, directed = pl.col("gtp_direction") == "uplink", pl.col("gtp_direction") != ""
+        src, dst = pl.col("src_ip"), pl.col("dst_ip")
+        flows = flows.with_columns(
+            ue=pl.when(up | ~directed).then(src).otherwise(dst),
+            peer=pl.when(directed).then(pl.lit("")).otherwise(dst),
+            other=pl.when(up).then(dst).otherwise(src),
+        )
         # Two flows to different servers show what their tunnels have in common, and more do not.
-        if other not in way.others and len(way.others) < 2:
-            way.others.append(other)
+        showing = flows.unique([*_WAY, "other"], keep="first", maintain_order=True).filter(
+            pl.int_range(pl.len()).over(_WAY) < 2
+        )
+        for flow in showing.select(_WANTED).iter_rows():
             self._learner.observe(_tunnelled(flow))
+        ways = flows.group_by(_WAY, maintain_order=True).agg(
+            pl.col("gtp_depth", "src_ip", "dst_ip").first(),
+            pl.col("first_ns").min(),
+            pl.col("last_ns").max(),
+            pl.col("row"),
+            day=pl.col("first_ns") // _DAY_NS,
+        )
+        tunnelled = [_tunnelled(way) for way in ways.select(_WANTED).iter_rows()]
+        for learn in (self._learner.vote, self._learner.join):
+            for way in tunnelled:
+                learn(way)
+        counts = ways["row"].list.len().to_list()
+        tokens = [self._learned(*way) for way in zip(tunnelled, counts, strict=True)]
+        rows = (
+            ways.select("row", "day", token=pl.Series(tokens, dtype=pl.Binary))
+            .filter(pl.col("token").is_not_null())
+            .explode("row", "day")
+        )
+        names = rows.select("token", "day").unique()
+        shown = [self._keys.pseudonym(token, day * _DAY_NS) for token, day in names.iter_rows()]
+        return rows.join(
+            names.with_columns(subscriber=pl.Series(shown, dtype=pl.String)), on=["token", "day"]
+        ).select(
+            "row", "subscriber", subscriber_by=pl.lit(LEARNED), apn=pl.lit(""), location=pl.lit("")
+        )
 
-    def _learned(self, way: _Way, answers: list[_Answer]) -> None:
-        learned = self._learner.find(way.flow)
-        if learned is None:
-            self.counts["ambiguous"] += len(way.rows)
-            ends = sorted((way.flow.outer_src, way.flow.outer_dst))
+    def _learned(self, way: TunnelledFlow, flows: int) -> bytes | None:
+        """Return the token of the subscriber of flows that go one way, None unknown."""
+        learned = self._learner.find(way)
+        if learned is None or learned.core is None:
+            self.counts["ambiguous"] += flows
+            ends = sorted((way.outer_src, way.outer_dst))
             pair = (address_text(ends[0]), address_text(ends[1]))
             if pair in self.unattributed or len(self.unattributed) < MAX_UNATTRIBUTED:
-                self.unattributed[pair] += len(way.rows)
-            return
-        learned.flows += len(way.rows)
-        self.counts["learned"] += len(way.rows)
-        core = learned.core
-        token = b"" if core is None else self.tunnel_token(learned.ue, core)
-        for row, first_ns in way.rows:
-            name = self._keys.pseudonym(token, first_ns) if token else ""
-            answers[row] = _Answer(name, LEARNED)
+                self.unattributed[pair] += flows
+            return None
+        learned.flows += flows
+        self.counts["learned"] += flows
+        return self.tunnel_token(learned.ue, learned.core)
 
     def learned_name(self, learned: Learned, ts_ns: int) -> str:
         """Return the pseudonym of a learned subscriber, '' while its core F-TEID is unknown."""

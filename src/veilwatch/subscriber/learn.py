@@ -116,10 +116,12 @@ class Learner:
         for end in (flow.forth, flow.back):
             if end is None:
                 continue
-            common = self._common.get((end, version), ends) & ends
-            # Nothing in common: the TEID was given to another session.
-            self._common[end, version] = common or ends
-            self._common.move_to_end((end, version))
+            key = end, version
+            common = self._common.get(key)
+            if common is None or not common <= ends:
+                # Nothing in common: the TEID was given to another session.
+                self._common[key] = (common or ends) & ends or ends
+            self._common.move_to_end(key)
             if len(self._common) > self._limit:
                 self._common.popitem(last=False)
 

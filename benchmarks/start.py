@@ -1,0 +1,122 @@
+"""How long a verb takes from the start of its process to the first packets read, kernels compiled::
+
+    python benchmarks/start.py
+    python benchmarks/start.py --rounds 9
+
+Each start is a process of its own on a capture of 200 packets, after one that is not counted (it
+writes Python's bytecode, which an installed package has). The clock is the one on the wall: the
+median says what people wait, the best what the start itself takes on a machine with other work.
+"First packets" is when the first block reaches the decoder. Beside them stand a Python that does
+nothing, one that imports the libraries without which no flow is metered, and tshark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+BAR_S: Final = 1.5
+
+FLOORS: Final = {
+    "python, nothing": [sys.executable, "-c", ""],
+    "python, NumPy, Numba, Polars": [sys.executable, "-c", "import numpy, numba, polars"],
+    "tshark": ["tshark", "-n", "-r", "{capture}", "-c", "1"],
+}
+
+VERBS: Final = {
+    "inspect": ["inspect", "-q", "{capture}"],
+    "flows": ["flows", "-q", "{capture}", "-o", "{folder}/flows.parquet"],
+    "detect": ["detect", "-q", "{capture}", "--model", "{folder}/model", "--out", "{folder}/out"],
+}
+
+
+def verb(words: list[str]) -> None:
+    """Be the command line; say when the first block reaches the decoder."""
+    from veilwatch.decode import Decoder
+
+    decode = Decoder.decode
+
+    def watched(self: Decoder, *arguments: Any) -> Any:
+        Decoder.decode = decode  # type: ignore[method-assign]
+        print(time.monotonic(), file=sys.stderr, flush=True)
+        return decode(self, *arguments)
+
+    Decoder.decode = watched  # type: ignore[method-assign]
+    from veilwatch.cli.main import run
+
+    sys.argv = ["veilwatch", *words]
+    run()
+
+
+def started(command: list[str]) -> tuple[float, float]:
+    """Return seconds until the first packets (of a floor: until its end), and until the end."""
+    began = time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+    ended = time.monotonic()
+    first = float(done.stderr.split()[0]) if "--run" in command else ended
+    return first - began, ended - began
+
+
+def prepare(folder: Path, capture: Path) -> None:
+    """Compile, write a capture and train a model as `detect` takes it, of emulated traffic."""
+    # Here, because whoever is measured must not import them.
+    from generate import Traffic, write_capture
+    from veilwatch.corpus.catalogue import load_corpus
+    from veilwatch.lab import build_lab
+    from veilwatch.pipeline import warm
+    from veilwatch.registry import save_model
+    from veilwatch.training import TrainingOptions, train_model
+
+    warm()
+    write_capture(capture, Traffic(packets=200, flows=20, gtp=True))
+    build_lab(folder / "lab", seed=7, scale=0.1)
+    manifest = folder / "lab" / "MANIFEST.csv"
+    model = train_model(load_corpus(manifest), manifest, TrainingOptions())
+    save_model(folder / "model", model.members, model.manifest)
+
+
+def main() -> None:
+    """Start everything some times and print a table; or be a verb."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--run", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        verb(arguments.run)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder, capture = Path(name), Path(name) / "few.pcap"
+        prepare(folder, capture)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+        commands = {label: words for label, words in FLOORS.items() if shutil.which(words[0])}
+        commands |= {
+            f"veilwatch {label}": [sys.executable, __file__, "--run", *words]
+            for label, words in VERBS.items()
+        }
+        taken: dict[str, list[tuple[float, float]]] = {label: [] for label in commands}
+        for number in range(arguments.rounds + 1):
+            for label, words in commands.items():
+                filled = [word.format(capture=capture, folder=folder) for word in words]
+                found = started(filled)
+                if number:
+                    taken[label].append(found)
+    print("| s | first packets, best | median | whole run, best | median |")
+    print("|---|---|---|---|---|")
+    for label, times in taken.items():
+        first, whole = zip(*times, strict=True)
+        figures = (min(first), statistics.median(first), min(whole), statistics.median(whole))
+        print(f"| {label} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
+    print(f"\nBar: {BAR_S} s to the first packets")
+
+
+if __name__ == "__main__":
+    main()
