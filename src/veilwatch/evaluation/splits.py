@@ -20,9 +20,6 @@ def assign_folds(
 ) -> npt.NDArray[np.int64]:
     """Assign each capture to a fold so that no source (or group) stands in two folds.
 
-    Sources or groups are dealt out from the largest to the smallest, each to the fold that
-    holds least of its label, so that folds come out as even as the corpus allows.
-
     Parameters
     ----------
     by
@@ -39,14 +36,31 @@ def assign_folds(
     TrainingError
         If there are fewer sources or groups than folds.
     """
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, entry in enumerate(entries):
-        members[entry.source_repo if by == "source" else entry.group].append(index)
-    if len(members) < folds:
+    keys = [entry.source_repo if by == "source" else entry.group for entry in entries]
+    if len(set(keys)) < folds:
         raise TrainingError(
-            f"{len(members)} {by}s cannot fill {folds} folds",
+            f"{len(set(keys))} {by}s cannot fill {folds} folds",
             hint="use fewer folds, or add captures from other sources",
         )
+    return deal(keys, entries, folds=folds, seed=seed)
+
+
+def deal(
+    keys: Sequence[str], entries: Sequence[CaptureEntry], *, folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Deal captures out to folds so that those with one key stay together.
+
+    Keys are dealt out from the largest to the smallest, each to the fold that holds least of its
+    label, so that folds come out as even as the corpus allows.
+
+    Returns
+    -------
+    ndarray of int64
+        Fold of each capture, shape (captures,).
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        members[key].append(index)
     malicious = np.array([entry.label == "malicious" for entry in entries])
     order = np.random.default_rng(seed).permutation(sorted(members))
     sizes = {name: len(members[name]) for name in order}
