@@ -1,0 +1,182 @@
+"""One detector under one fold of one split: trained, judged, measured, and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.comparison.plan import make_split
+from veilwatch.corpus.catalogue import Corpus, load_corpus
+from veilwatch.detectors import DETECTORS, DetectorSettings, TrainingSet
+from veilwatch.errors import TrainingError
+from veilwatch.features import compute_features
+from veilwatch.files import replacing
+from veilwatch.jit import source_hash
+from veilwatch.schema.features import FeatureFrame, FeatureSchema
+from veilwatch.schema.flows import FlowTable
+from veilwatch.training.units import Units, read_units
+
+METADATA: Final = "metadata"
+"""Not a detector: LightGBM on shortcut features alone (ports, TTL, windows, hour …). What it
+tells apart, the laboratory tells apart and not the threat."""
+
+TIMED_ROWS: Final = 20_000
+"""Most units whose scoring is timed once more by itself, so that caches are warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker is asked for.
+
+    Attributes
+    ----------
+    manifest
+        Path of the corpus.
+    detector, split, fold
+        Who is judged, and by what.
+    folds, seed, threads
+        As the user chose them.
+    shortcuts, keep_background
+        As in training.
+    """
+
+    manifest: str
+    detector: str
+    split: str
+    fold: int
+    folds: int
+    seed: int
+    threads: int
+    shortcuts: bool
+    keep_background: bool
+
+    def key(self, corpus: str) -> str:
+        """Return what the result is filed under: everything that could change it."""
+        parts = {k: v for k, v in asdict(self).items() if k not in ("manifest", "threads")}
+        text = json.dumps([parts, corpus, source_hash(), _code_hash()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a job.
+
+    Attributes
+    ----------
+    rows
+        int64, the units that were judged, shape (judged,).
+    score
+        float64, their scores, shape (judged,).
+    facts
+        `train_seconds`, `train_cpu_seconds`, `trained_units`, `units_per_second`, `bytes`;
+        `importance` by feature where the detector knows it.
+    """
+
+    rows: npt.NDArray[np.int64]
+    score: npt.NDArray[np.float64]
+    facts: dict[str, Any]
+
+
+def corpus_hash(corpus: Corpus) -> str:
+    """Return a hash over what was labelled how."""
+    rows = [
+        (corpus.hashes[e.name], e.label, e.family, e.group, e.source_repo, e.capture_start)
+        for e in corpus.entries
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def run_job(job: Job, target: Path) -> Path:
+    """Do a job and file its result under `target`; what lies there already is kept."""
+    if target.is_file():
+        return target
+    corpus = _corpus(job.manifest)
+    units = _units(job.manifest, job.detector, job.shortcuts)
+    labels = units.labels
+    split = make_split(job.split, corpus.entries, folds=job.folds, seed=job.seed)
+    fold = split.unit_folds(labels.capture, job.seed)
+    aside = labels.background & (not job.keep_background)
+    learned = np.flatnonzero((fold >= 0) & split.learned_from(fold, job.fold) & ~aside)
+    rows = np.flatnonzero(fold == job.fold)
+    training = units.training_set(corpus).take(learned)
+    detector = DETECTORS["lightgbm" if job.detector == METADATA else job.detector]()
+    wall, cpu = time.perf_counter(), time.process_time()
+    detector.fit(training, DetectorSettings(seed=job.seed, threads=job.threads))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    score = detector.predict_proba(units.features.take(rows))
+    with tempfile.TemporaryDirectory() as folder:
+        size = sum((Path(folder) / name).stat().st_size for name in detector.save(Path(folder)))
+    facts = {
+        "train_seconds": round(wall, 3),
+        "train_cpu_seconds": round(cpu, 3),
+        "trained_units": len(learned),
+        "units_per_second": _rate(detector, units.features.take(rows[:TIMED_ROWS])),
+        "bytes": size,
+    }
+    importance = getattr(detector, "importance", None)
+    if importance is not None:
+        names = units.features.schema.names
+        facts["importance"] = dict(zip(names, np.round(importance(), 6).tolist(), strict=True))
+    with replacing(target) as stream:
+        np.savez(stream, rows=rows, score=score, facts=np.array(json.dumps(facts)))
+    return target
+
+
+def read_outcome(path: Path) -> Outcome:
+    """Read what `run_job` filed."""
+    with np.load(path, allow_pickle=False) as file:
+        return Outcome(
+            file["rows"].astype(np.int64),
+            file["score"].astype(np.float64),
+            json.loads(str(file["facts"])),
+        )
+
+
+def units_of(corpus: Corpus, detector: str, *, shortcuts: bool) -> Units:
+    """Return the units that a detector, or the metadata gate, judges."""
+    if detector != METADATA:
+        return read_units(corpus, detector, shortcuts=shortcuts)
+    units = read_units(corpus, "lightgbm", shortcuts=True)
+    specs = units.features.schema.features
+    columns = [k for k, spec in enumerate(specs) if spec.shortcut]
+    schema = FeatureSchema(METADATA, 1, tuple(specs[k] for k in columns))
+    values = np.ascontiguousarray(units.features.values[:, columns])
+    return Units(FeatureFrame(schema, values, units.features.keys), units.labels)
+
+
+def _rate(detector: Any, features: FeatureFrame) -> float:
+    """Return the units a second that a warm detector scores."""
+    began = time.perf_counter()
+    detector.predict_proba(features)
+    return round(len(features) / max(time.perf_counter() - began, 1e-9), 1)
+
+
+@lru_cache(maxsize=1)
+def _corpus(manifest: str) -> Corpus:
+    return load_corpus(Path(manifest), workers=1)
+
+
+@lru_cache(maxsize=1)
+def _units(manifest: str, detector: str, shortcuts: bool) -> Units:
+    return units_of(_corpus(manifest), detector, shortcuts=shortcuts)
+
+
+@lru_cache(maxsize=1)
+def _code_hash() -> str:
+    """Return a hash over the code that learns and that chooses what is learned from."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for room in ("corpus", "features", "detectors", "evaluation", "training", "comparison"):
+        for path in sorted((root / room).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
