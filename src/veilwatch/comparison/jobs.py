@@ -6,7 +6,6 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +16,10 @@ import numpy.typing as npt
 
 from veilwatch.comparison.plan import make_split
 from veilwatch.corpus.catalogue import Corpus, load_corpus
-from veilwatch.detectors import DETECTORS, DetectorSettings, TrainingSet
-from veilwatch.errors import TrainingError
-from veilwatch.features import compute_features
+from veilwatch.detectors import DETECTORS, DetectorSettings
 from veilwatch.files import replacing
 from veilwatch.jit import source_hash
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
-from veilwatch.schema.flows import FlowTable
 from veilwatch.training.units import Units, read_units
 
 METADATA: Final = "metadata"

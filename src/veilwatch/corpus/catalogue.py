@@ -121,7 +121,7 @@ def _extract_all(
     progress.advance()
     # Spawned, not forked: Numba's and Polars' threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_leave_quietly) as pool:
+    with ProcessPoolExecutor(count, context, initializer=leave_quietly) as pool:
         futures = [pool.submit(_extract, *job, config) for job in jobs[1:]]
         try:
             for future in as_completed(futures):
@@ -133,7 +133,7 @@ def _extract_all(
             raise
 
 
-def _leave_quietly() -> None:
+def leave_quietly() -> None:
     """Make Ctrl-C end a worker like an error does: cleaned up, and without a traceback."""
     signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
 

@@ -1,0 +1,245 @@
+"""From the scores of all folds to the figures of one detector under one split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
+
+from veilwatch.comparison.document import (
+    Calibration,
+    ClassFigures,
+    Confusion,
+    Family,
+    Interval,
+    Level,
+    SplitResult,
+)
+from veilwatch.comparison.plan import Split
+from veilwatch.comparison.ranked import Ranked
+from veilwatch.corpus.manifest import CaptureEntry
+from veilwatch.evaluation.calibration import supported_rate
+from veilwatch.evaluation.labelled import Labels
+from veilwatch.training.train import calibrate, capture_scores
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+RATES: Final = ("0.01", "0.001", "0.0001")
+RESAMPLES: Final = 200
+"""Resamples of a bootstrap: the 2.5 % quantile then rests on five of them."""
+
+CONFIDENCE: Final = (0.025, 0.975)
+BINS: Final = 10
+CURVE_POINTS: Final = 120
+
+
+def split_result(
+    score: Floats,
+    labels: Labels,
+    entries: Sequence[CaptureEntry],
+    split: Split,
+    fold: npt.NDArray[np.int64],
+    judged: Sequence[int],
+    *,
+    target_rate: float,
+    seed: int,
+) -> SplitResult:
+    """Return what one detector achieved under one split.
+
+    Parameters
+    ----------
+    score
+        Held-out score of each unit, NaN where it was not judged, shape (units,).
+    fold
+        Fold of each unit, shape (units,).
+    judged
+        The folds that count.
+    target_rate
+        False-positive rate that the detector's own thresholds aim at. The thresholds of a fold
+        come from the held-out scores of the others, of earlier ones where the split is ordered.
+    """
+    limits = np.full((2, max(len(score), len(entries))), np.nan)
+    unit_limit, capture_limit = limits[0, : len(score)], limits[1, : len(entries)]
+    captures = np.full(len(entries), np.nan)
+    capture_fold = split.fold if len(split.fold) else np.full(len(entries), -1)
+    for number in judged:
+        others = ~np.isnan(score) & split.learned_from(fold, number)
+        if not (others & ~labels.malicious).any():
+            # The first stretch in time: nothing earlier was judged. Its own benign scores choose.
+            others = fold == number
+        thresholds = calibrate(np.where(others, score, np.nan), labels, target_rate)
+        unit_limit[fold == number] = thresholds.unit
+        mine = capture_fold == number
+        captures[mine] = capture_scores(score, labels, thresholds.upper_share)[mine]
+        capture_limit[mine] = thresholds.group
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(entries), np.full(len(entries), 1 / len(entries)), RESAMPLES)
+
+    def level(mask: Mask) -> Level:
+        return _level(
+            score[mask],
+            labels.malicious[mask],
+            unit_limit[mask],
+            fold[mask],
+            draws.astype(np.float64)[:, labels.capture[mask]],
+        )
+
+    used = ~np.isnan(score)
+    rows: dict[str, Mask] = {}
+    if labels.unit == "flow":
+        rows = {"flow": used, "flow_tls": used & labels.encrypted}
+    elif labels.unit == "host_window":
+        rows = {"host_window": used}
+    seen = ~np.isnan(captures)
+    levels = {name: level(mask) for name, mask in rows.items()}
+    if seen.any():
+        levels["capture"] = _level(
+            captures[seen],
+            labels.capture_malicious[seen],
+            capture_limit[seen],
+            capture_fold[seen],
+            draws.astype(np.float64)[:, seen],
+        )
+    clean = {
+        name: level(mask & ~labels.background)
+        for name, mask in rows.items()
+        if labels.background.any()
+    }
+    found = captures >= capture_limit
+    return SplitResult(
+        levels=levels, without_background=clean, families=_families(seen, found, labels, entries)
+    )
+
+
+def _level(
+    score: Floats, malicious: Mask, limit: Floats, fold: npt.NDArray[np.int64], weights: Floats
+) -> Level:
+    """Return the figures of one level; `weights` has one row a resample."""
+    parts = []
+    for number in np.unique(fold):
+        rows = np.flatnonzero(fold == number)
+        ranked = Ranked(score[rows], malicious[rows])
+        if ranked.both:
+            parts.append((ranked, rows))
+    alert = score >= limit
+    true_positive, false_positive = int(alert[malicious].sum()), int(alert[~malicious].sum())
+    positives, negatives = int(malicious.sum()), int((~malicious).sum())
+    confusion = Confusion(
+        true_positive=true_positive,
+        false_negative=positives - true_positive,
+        false_positive=false_positive,
+        true_negative=negatives - false_positive,
+    )
+    both = bool(parts)
+    return Level(
+        positives=positives,
+        negatives=negatives,
+        folds=len(parts),
+        roc_auc=_interval([(lambda w, r=r: r.roc_auc(w), rows) for r, rows in parts], weights),
+        average_precision=float(
+            np.mean([average_precision_score(malicious[rows], score[rows]) for _, rows in parts])
+        )
+        if both
+        else None,
+        detection_rate_at_fpr={
+            rate: _interval(
+                [
+                    (lambda w, r=r, rate=rate: r.detection_rate(w, float(rate)), rows)
+                    for r, rows in parts
+                ],
+                weights,
+            )
+            for rate in RATES
+        },
+        supported_false_positive_rate=supported_rate(negatives),
+        accuracy=_share(true_positive + confusion.true_negative, len(score)),
+        malicious=_class(true_positive, false_positive, confusion.false_negative),
+        benign=_class(confusion.true_negative, confusion.false_negative, false_positive),
+        confusion=confusion,
+        calibration=_calibration(score, malicious) if both else None,
+        roc=_roc(score, malicious) if both else [],
+        precision_recall=_precision_recall(score, malicious) if both else [],
+    )
+
+
+def _interval(parts: Sequence[tuple[Any, npt.NDArray[np.intp]]], weights: Floats) -> Interval:
+    """Return the mean over folds of a figure, and its quantiles over resampled captures."""
+    if not parts:
+        return Interval(value=None)
+    value = float(np.mean([figure(np.ones(len(rows))) for figure, rows in parts]))
+    drawn = []
+    for weight in weights:
+        values = [figure(weight[rows]) for figure, rows in parts]
+        # A resample may leave a fold without one class; the others speak then.
+        if not np.isnan(values).all():
+            drawn.append(float(np.nanmean(values)))
+    if not drawn:
+        return Interval(value=value)
+    low, high = np.quantile(drawn, CONFIDENCE)
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _class(right: int, wrong: int, missed: int) -> ClassFigures:
+    return ClassFigures(
+        precision=_share(right, right + wrong),
+        recall=_share(right, right + missed),
+        f1=_share(2 * right, 2 * right + wrong + missed),
+    )
+
+
+def _calibration(score: Floats, malicious: Mask) -> Calibration:
+    """Hold scores against what they should mean, both classes weighing the same."""
+    weight = np.where(malicious, 0.5 / malicious.sum(), 0.5 / (~malicious).sum())
+    place = np.minimum((score * BINS).astype(np.int64), BINS - 1)
+    share = np.bincount(place, weight, BINS)
+    filled = share > 0
+    predicted = np.bincount(place, weight * score, BINS)[filled] / share[filled]
+    observed = np.bincount(place, weight * malicious, BINS)[filled] / share[filled]
+    return Calibration(
+        brier=float((weight * (score - malicious) ** 2).sum()),
+        expected_error=float((share[filled] * np.abs(predicted - observed)).sum()),
+        predicted=predicted.round(4).tolist(),
+        observed=observed.round(4).tolist(),
+        share=share[filled].round(4).tolist(),
+    )
+
+
+def _roc(score: Floats, malicious: Mask) -> list[tuple[float, float]]:
+    false, true, _ = roc_curve(malicious, score)
+    # Evenly in rank on a logarithmic scale: the left end is what matters.
+    return _thinned(false, true, np.geomspace(1, len(false), CURVE_POINTS).astype(np.int64) - 1)
+
+
+def _precision_recall(score: Floats, malicious: Mask) -> list[tuple[float, float]]:
+    precision, recall, _ = precision_recall_curve(malicious, score)
+    order = np.argsort(recall, kind="stable")
+    keep = np.linspace(0, len(recall) - 1, CURVE_POINTS).astype(np.int64)
+    return _thinned(recall[order], precision[order], keep)
+
+
+def _thinned(x: Floats, y: Floats, keep: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
+    chosen = np.unique(np.concatenate([[0], keep, [len(x) - 1]]))
+    return [(round(float(x[k]), 5), round(float(y[k]), 5)) for k in chosen]
+
+
+def _families(
+    seen: Mask, found: Mask, labels: Labels, entries: Sequence[CaptureEntry]
+) -> dict[str, Family]:
+    names = np.array([entry.family or "unnamed" for entry in entries])
+    out = {}
+    for name in sorted(set(names[seen & labels.capture_malicious].tolist())):
+        mine = np.flatnonzero(seen & labels.capture_malicious & (names == name))
+        out[name] = Family(
+            captures=len(mine),
+            found=float(found[mine].mean()),
+            is_ransomware=any(entries[int(k)].is_ransomware for k in mine),
+        )
+    return out

@@ -1,0 +1,84 @@
+"""Which detector to deploy, by a rule that is stated and figures that stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from veilwatch.comparison.document import DetectorResult, Interval, Recommendation
+
+BARS: Final = {"flow_tls": 0.95, "capture": 0.95}
+"""Detection rates at a false-positive rate of 1 % that a detector should reach, by level."""
+
+ORDER: Final = ("source", "group", "family", "time", "flow")
+"""Splits by how near they are to a network that nobody recorded."""
+
+
+def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recommendation:
+    """Choose by captures found at 1 % false positives under the hardest split there is.
+
+    Detectors whose figure lies within the best one's interval are taken for equal; of them the
+    one that judges flows goes first, since it can say which, and then the fastest.
+    """
+    split = next(s for s in ORDER if any(s in d.splits for d in detectors))
+    judged = [
+        (figure, detector)
+        for detector in detectors
+        if (figure := _found(detector, split, "capture")) is not None
+    ]
+    if not judged:
+        chosen = detectors[0]
+        return Recommendation(
+            detector=chosen.name,
+            text="No detector could be judged on whole captures; the first one is named.",
+            meets_bars=False,
+        )
+    best, _ = max(judged, key=lambda item: item[0].value or 0)
+    floor = best.value if best.low is None else best.low
+    equal = [d for figure, d in judged if (figure.value or 0) >= (floor or 0)]
+    chosen = max(equal, key=lambda d: (d.unit == "flow", _value(d, split), d.cost.units_per_second))
+    missed = [
+        f"{level} {rate.value:.3f} of {bar:.2f}"
+        for level, bar in BARS.items()
+        if (rate := _found(chosen, split, level)) is not None and (rate.value or 0) < bar
+    ]
+    figure = _found(chosen, split, "capture")
+    assert figure is not None  # it is among those judged
+    text = (
+        f"Deploy {chosen.name}: at 1 % false positives and {split} held out it finds "
+        f"{_words(figure)} of malicious captures, and scores {chosen.cost.units_per_second:,.0f} "
+        f"{chosen.unit.replace('_', ' ')}s a second on one core."
+    )
+    others = [d.name for d in equal if d.name != chosen.name]
+    if others:
+        text += f" By this figure {', '.join(others)} cannot be told from the best with certainty."
+    text += (
+        f" It does not reach what was asked for ({'; '.join(missed)}): use it to rank hosts for "
+        "people to look at, not to act without them."
+        if missed
+        else " It reaches what was asked for."
+    )
+    if emulated:
+        text += " The traffic is emulated: this says nothing about real malware."
+    return Recommendation(detector=chosen.name, text=text, meets_bars=not missed)
+
+
+def _found(detector: DetectorResult, split: str, level: str) -> Interval | None:
+    result = detector.splits.get(split)
+    found = None if result is None else result.levels.get(level)
+    if found is None or found.detection_rate_at_fpr["0.01"].value is None:
+        return None
+    return found.detection_rate_at_fpr["0.01"]
+
+
+def _value(detector: DetectorResult, split: str) -> float:
+    """Return the mean of what a detector finds of captures and of encrypted flows."""
+    rates = [_found(detector, split, level) for level in BARS]
+    values = [rate.value for rate in rates if rate is not None and rate.value is not None]
+    return sum(values) / max(len(values), 1)
+
+
+def _words(figure: Interval) -> str:
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
