@@ -112,7 +112,7 @@ def run_job(job: Job, target: Path) -> Path:
     score = detector.predict_proba(units.features.take(rows))
     with tempfile.TemporaryDirectory() as folder:
         size = sum((Path(folder) / name).stat().st_size for name in detector.save(Path(folder)))
-    facts = {
+    facts: dict[str, Any] = {
         "train_seconds": round(wall, 3),
         "train_cpu_seconds": round(cpu, 3),
         "trained_units": len(learned),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.errors import TrainingError
-from veilwatch.evaluation.splits import assign_folds, deal
+from veilwatch.evaluation.splits import SplitBy, assign_folds, deal
 
 SPLITS: Final[dict[str, str]] = {
     "source": "whole publishers held out: a network that nobody recorded",
@@ -71,8 +71,10 @@ def make_split(name: str, entries: Sequence[CaptureEntry], *, folds: int, seed: 
         raise TrainingError(f"unknown split {name!r}", hint=f"known: {', '.join(SPLITS)}")
     if name == "flow":
         return Split(name, np.zeros(0, np.int64), folds)
-    if name == "source" or name == "group":
-        fold = assign_folds(entries, name, folds=folds, seed=seed)
+    fold: npt.NDArray[np.int64]
+    if name in ("source", "group"):
+        by: SplitBy = "source" if name == "source" else "group"
+        fold = assign_folds(entries, by, folds=folds, seed=seed)
     elif name == "family":
         _require_families(entries, folds)
         # A family is left out whole; benign captures stay together by group.
