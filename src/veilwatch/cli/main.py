@@ -17,8 +17,8 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells expect it."""
 
 VERBS: Final = (
-    *("demo", "inspect", "flows", "record", "split", "train", "evaluate", "detect", "doctor"),
-    "corpus",
+    *("demo", "inspect", "flows", "record", "split", "train", "evaluate", "compare", "detect"),
+    *("doctor", "corpus"),
 )
 """Modules of this room with a `command`, or an `app` of several."""
 
