@@ -19,6 +19,10 @@ from veilwatch.jit import source_hash
 
 TARGET_RATE: Final = 0.01
 
+COMPARED: Final = ("lightgbm", "catboost", "lstm", "mobilenet", "header_words")
+COMPARED_FOLDS: Final = 2
+"""Folds of the comparison: two keep a demonstration short, each judging half of the variants."""
+
 _STAMP: Final = "built.json"
 
 
@@ -37,7 +41,9 @@ def command(
     Example: `veilwatch demo`
     """
     # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
+    from veilwatch.cli.compare import print_comparison, write_comparison
     from veilwatch.cli.detection import run_detection
+    from veilwatch.comparison import CompareOptions, compare
     from veilwatch.corpus.catalogue import load_corpus
     from veilwatch.lab import build_lab, field_capture
     from veilwatch.registry import save_model
@@ -64,15 +70,28 @@ def command(
         detection = run_detection(
             [field], model, out / "results", config=DEFAULTS, progress=progress
         )
+        comparison = compare(
+            manifest,
+            out / "comparison" / "folds",
+            CompareOptions(
+                detectors=COMPARED, splits=("group",), folds=COMPARED_FOLDS, target_rate=TARGET_RATE
+            ),
+            command="veilwatch demo",
+            progress=progress,
+        )
+        write_comparison(comparison, out / "comparison")
     if not quiet:
         print_figures(
             model.manifest.held_out,
             title="Training corpus, whole variants held out (emulated)",
             emulated=True,
         )
+        print_comparison(comparison)
         print_summary(detection.document, console, outputs=detection.outputs)
         found = {alert.host for alert in detection.alerts if alert.kind == "host"}
         _print_truth(field.with_suffix(".truth.csv"), found)
+    page = out / "comparison" / "comparison.html"
+    console.print(Text(f"Comparison: {page.resolve()}"), soft_wrap=True)
     console.print(Text(f"Report: {detection.outputs['report'].resolve()}", style="bold"))
 
 
