@@ -19,7 +19,6 @@ from veilwatch.progress import Progress
 from veilwatch.registry import Model
 from veilwatch.report.build import build_document
 from veilwatch.report.document import ReportDocument
-from veilwatch.report.html import render_html
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.scores import ScoreFrame
@@ -94,6 +93,9 @@ def run_detection(
         command=shlex.join(["veilwatch", *sys.argv[1:]]),
         alerts_file=EVE,
     )
+    # The page's templates load here, because nobody should wait for them before packets are read.
+    from veilwatch.report.html import render_html
+
     write_text(outputs["report"], render_html(document))
     write_text(outputs["summary"], json.dumps(_summary(scores, alerts, reader), indent=1) + "\n")
     return Detection(document, alerts, scores, outputs)
