@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from tests.flow import file_messages
 from veilwatch.flow import MeterConfig
 from veilwatch.schema.flows import (
+    FILE_MESSAGES,
     FLOW_RECORD_DTYPE,
     GAP_EDGES_NS,
     HEAD_BYTES,
@@ -178,6 +180,7 @@ class Flow:
     stream_bytes: list[int] = field(default_factory=lambda: [0, 0])
     duplicates: list[int] = field(default_factory=lambda: [0, 0])
     fragments: list[int] = field(default_factory=lambda: [0, 0])
+    file_messages: Counter[str | None] = field(default_factory=Counter)
     handovers: int = 0
     alive: bool = True
 
@@ -496,6 +499,8 @@ class Oracle:
         if packet.payload_length and not old:
             kept = connection.prefix[direction]
             connection.prefix[direction] = (kept + packet.payload)[:PREFIX_BYTES]
+            if packet.protocol == TCP:
+                flow.file_messages[file_messages.kind(packet.payload)] += 1
         self._collect(flow, direction, packet)
 
     def _follow(self, flow: Flow, direction: int, packet: Packet) -> bool:
@@ -708,6 +713,7 @@ def make_record(flow: Flow, reason: EndReason) -> np.void:
     record["pause_sumsq"] = sum_of_squares(gap / NS for gap in pauses)
     bursts, turns = find_bursts(flow)
     record["turns"] = turns
+    record["file_messages"] = [flow.file_messages[kind] for kind in FILE_MESSAGES]
     record["burst_direction"], record["burst_bytes"] = running_burst(flow, bursts)
     for d in (0, 1):
         own = [sum(sizes) for direction, sizes in bursts if direction == d]

@@ -364,7 +364,7 @@ def test_a_flood_of_one_packet_flows_stays_in_bounded_memory(block: int) -> None
     for start in range(0, count, block):
         flow_meter.add(PacketBatch(buffer, packets[start : start + block]))
         assert flow_meter.live <= most
-        assert allocated(flow_meter) <= fixed + most * 1300
+        assert allocated(flow_meter) <= fixed + most * 1600
         if flow_meter.pending > 20_000:
             seen.append(flow_meter.take()[0].records)
     assert flow_meter.evicted == count - most

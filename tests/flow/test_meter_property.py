@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.flow.file_messages import EXAMPLES
 from tests.flow.oracle import LATER_FRAGMENT, Packet
 from tests.flow.streams import MAPPED, SECOND, assert_same, packet, reply
 from veilwatch.flow import MeterConfig, state
@@ -36,6 +37,7 @@ OPENINGS = [
     b"\xc3" + bytes(range(40)),
     b"\x0d01234567Q039 and on and on",
     b"GET / HTTP/1.1",
+    *EXAMPLES[4::9],
 ]
 
 IDLE, ACTIVE, LINGER = 10 * SECOND, 5 * SECOND, 2 * SECOND

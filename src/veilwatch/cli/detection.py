@@ -57,6 +57,7 @@ def run_detection(
     progress: Progress,
 ) -> Detection:
     """Score captures and write alerts, flows with scores, report and summary into `out`."""
+    scorer = FlowScorer(model)
     make_folder(out)
     outputs = {
         "alerts": out / EVE,
@@ -64,7 +65,6 @@ def run_detection(
         "report": out / REPORT,
         "summary": out / SUMMARY,
     }
-    scorer = FlowScorer(model)
     with (
         FlowReader(
             captures,

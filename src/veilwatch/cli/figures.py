@@ -10,7 +10,12 @@ from rich.table import Table
 
 from veilwatch.cli.terminal import console
 
-LEVELS = {"flow": "all flows", "flow_tls": "encrypted", "capture": "captures"}
+LEVELS = {
+    "flow": "all flows",
+    "flow_tls": "encrypted",
+    "host_window": "host windows",
+    "capture": "captures",
+}
 
 
 def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> None:
@@ -32,6 +37,8 @@ def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> 
     table.add_column("at own\nthreshold", justify="right", no_wrap=True)
     table.add_column("FPR", justify="right", no_wrap=True)
     for level, words in LEVELS.items():
+        if level not in figures:
+            continue
         row = figures[level]
         rates = row["detection_rate_at_fpr"]
         table.add_row(

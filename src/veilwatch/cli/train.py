@@ -77,7 +77,7 @@ def command(
         )
         print_figures(
             model.manifest.held_out,
-            title=f"Held out by {split}: every flow scored by trees that never saw its {split}",
+            title=f"Held out by {split}: scored by detectors that never saw the same {split}",
             emulated=card.emulated,
         )
         console.print(f"Model: {out}", markup=False, soft_wrap=True)

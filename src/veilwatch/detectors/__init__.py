@@ -5,7 +5,9 @@ from typing import Final
 from veilwatch.detectors.base import Detector, DetectorSettings, TrainingSet
 from veilwatch.detectors.table import DetectorTable
 
-DETECTORS: Final = DetectorTable(lightgbm="LightGBMDetector", catboost="CatBoostDetector")
+DETECTORS: Final = DetectorTable(
+    lightgbm="LightGBMDetector", catboost="CatBoostDetector", host_window="HostWindowDetector"
+)
 """Every detector by the name that `--detector` takes."""
 
 __all__ = ["DETECTORS", "Detector", "DetectorSettings", "TrainingSet"]

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,15 +37,19 @@ PARAMETERS: Final[dict[str, Any]] = {
     "max_bin": 127,
     "num_boost_round": 200,
 }
-"""Settings that did best with whole sources held out; see docs/evaluation.md."""
+"""Settings that did best on flows with whole sources held out; see docs/evaluation.md."""
 
 
 class LightGBMDetector:
-    """LightGBM on `statistics` and `sequence`, kept in its own text format."""
+    """LightGBM on `statistics` and `sequence`, kept in its own text format.
+
+    Detectors of other units derive from it: they name their unit, feature sets and parameters.
+    """
 
     name: ClassVar[str] = "lightgbm"
     feature_sets: ClassVar[Sequence[str]] = ("statistics", "sequence")
     unit: ClassVar[Unit] = "flow"
+    parameters: ClassVar[dict[str, Any]] = PARAMETERS
 
     def __init__(self) -> None:
         self._booster: lightgbm.Booster | None = None
@@ -59,10 +63,10 @@ class LightGBMDetector:
         Raises
         ------
         TrainingError
-            If flows of one class are missing, or LightGBM refuses a parameter.
+            If units of one class are missing, or LightGBM refuses a parameter.
         """
         training.require_both_classes()
-        chosen = {**PARAMETERS, **settings.parameters}
+        chosen = {**self.parameters, **settings.parameters}
         rounds = int(chosen.pop("num_boost_round"))
         data = lightgbm.Dataset(
             training.features.values,
@@ -91,7 +95,7 @@ class LightGBMDetector:
         return self._booster
 
     def predict_proba(self, features: FeatureFrame) -> Scores:
-        """Return the probability that each flow is malicious, shape (n,)."""
+        """Return the probability that each unit is malicious, shape (n,)."""
         require_schema(self._schema, features)
         if not len(features):
             return np.zeros(0)
@@ -115,7 +119,7 @@ class LightGBMDetector:
         return [FILE]
 
     @classmethod
-    def load(cls, folder: Path, schema: FeatureSchema) -> LightGBMDetector:
+    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
         """Read the trees.
 
         Raises

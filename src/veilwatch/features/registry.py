@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.features.base import Feature, FeatureSet
+from veilwatch.features.host_window import HOST_WINDOW, WINDOW_KEYS, host_windows
 from veilwatch.features.sequence import SEQUENCE, first_steps
 from veilwatch.features.statistics import STATISTICS
-from veilwatch.schema.features import FeatureFrame, FeatureSchema
+from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 from veilwatch.schema.flows import FlowTable
 
-FEATURE_SETS: Final[dict[str, FeatureSet]] = {item.name: item for item in (STATISTICS, SEQUENCE)}
+FEATURE_SETS: Final[dict[str, FeatureSet]] = {
+    item.name: item for item in (STATISTICS, SEQUENCE, HOST_WINDOW)
+}
 """Every feature set by name."""
 
 DEFAULT_SETS: Final = ("statistics", "sequence")
 
 KEY_COLUMNS: Final = ("flow_id", "parent_id", "src_ip", "src_port", "dst_ip", "dst_port")
+
+_UNITS: Final[dict[Unit, tuple[Callable[[pl.DataFrame], pl.DataFrame], Sequence[str]]]] = {
+    "flow": (lambda frame: frame, KEY_COLUMNS),
+    "host_window": (host_windows, WINDOW_KEYS),
+}
+"""How the flows of a table become units, one a row, and which columns identify a unit."""
 
 
 def feature_schema(
@@ -53,23 +63,29 @@ def feature_schema(
 def compute_features(
     table: FlowTable, names: Sequence[str] = DEFAULT_SETS, *, shortcuts: bool = False
 ) -> FeatureFrame:
-    """Compute features of every flow.
+    """Compute features of every flow, or of every host window that the flows lie in.
+
+    Parameters
+    ----------
+    table
+        For sets of host windows every flow of the inputs: what is missing would be missed.
 
     Returns
     -------
     FeatureFrame
-        float32 values of shape (flows, features), NaN where a feature does not apply.
+        float32 values of shape (units, features), NaN where a feature does not apply.
     """
     features = _features(names, shortcuts)
-    frame = table.frame
+    schema = feature_schema(names, shortcuts=shortcuts)
+    to_units, keys = _UNITS[schema.unit]
+    frame = to_units(table.frame)
     if SEQUENCE.name in names:
         frame = frame.hstack(first_steps(frame))
     values = frame.select(item.expression for item in features)
     matrix = values.fill_null(np.nan).to_numpy().astype(np.float32, copy=False)
     # Infinite values (a rate over a vanishing duration) are as unknown as missing ones.
     matrix = np.where(np.isfinite(matrix), matrix, np.float32(np.nan))
-    schema = feature_schema(names, shortcuts=shortcuts)
-    return FeatureFrame(schema, np.ascontiguousarray(matrix), table.frame.select(KEY_COLUMNS))
+    return FeatureFrame(schema, np.ascontiguousarray(matrix), frame.select(keys))
 
 
 def _features(names: Sequence[str], shortcuts: bool) -> list[Feature]:

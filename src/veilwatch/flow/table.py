@@ -11,6 +11,7 @@ import polars as pl
 from veilwatch.flow.addresses import format_addresses
 from veilwatch.flow.prefix import prefix_measures
 from veilwatch.schema.flows import (
+    FILE_MESSAGES,
     GAP_EDGES_NS,
     IDENTITY_COLUMNS,
     MEASURE_COLUMNS,
@@ -52,6 +53,8 @@ def measure_table(batch: FlowBatch) -> pl.DataFrame:
     columns["pause_std"] = _deviation(
         records["pause_sum"], records["pause_sumsq"], records["pauses"], least=2
     )
+    for k, kind in enumerate(FILE_MESSAGES):
+        columns[f"file_{kind}"] = records["file_messages"][:, k]
     for direction, prefix in enumerate(("fwd", "bwd")):
         for name, values in _directed(records, direction).items():
             columns[f"{prefix}_{name}"] = values

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from veilwatch.flow.file_sharing import count_file_message
 from veilwatch.jit import inline_kernel
 from veilwatch.schema.flows import GAP_EDGES_NS, PREFIX_BYTES, SIZE_EDGES, TcpState
 
@@ -275,6 +276,8 @@ def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -
         update_burst(flow, direction, packet.payload_length)
         if flow.prefix_used[direction] < PREFIX_BYTES and not old_bytes:
             update_prefix(flow, direction, buffer, packet)
+        if packet.protocol == TCP and not old_bytes:
+            count_file_message(flow, buffer, packet)
     update_sequence(sequence, flow, direction, packet, gap_flow)
 
 

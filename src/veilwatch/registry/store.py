@@ -20,7 +20,7 @@ from veilwatch.errors import ModelError, VeilwatchError
 from veilwatch.features import compute_features, feature_schema
 from veilwatch.files import make_folder, output_error, write_text
 from veilwatch.registry.manifest import FORMAT, ModelManifest
-from veilwatch.schema.features import FeatureFrame, FeatureSchema
+from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 from veilwatch.schema.flows import FlowTable
 
 MANIFEST: Final = "model.json"
@@ -50,23 +50,34 @@ class Model:
     members: Sequence[Detector]
     manifest: ModelManifest
 
+    @property
+    def unit(self) -> Unit:
+        """What the model judges."""
+        return DETECTORS[self.manifest.detector].unit
+
     def features(self, table: FlowTable) -> FeatureFrame:
-        """Compute the features that the model was trained on."""
+        """Compute the features that the model was trained on.
+
+        Parameters
+        ----------
+        table
+            Flows; for a model of host windows all flows of the inputs.
+        """
         card = self.manifest.features
         return compute_features(table, card.sets, shortcuts=card.shortcuts)
 
     def score(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
-        """Return the score of each flow in 0…1, shape (flows,)."""
+        """Return the score of each unit in 0…1, shape (units,)."""
         return mean_score(self.members, features)
 
     def explain(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
-        """Return what each feature adds to the log-odds, shape (flows, features)."""
+        """Return what each feature adds to the log-odds, shape (units, features)."""
         parts = [member.explain(features) for member in self.members]
         return np.asarray(np.mean(parts, axis=0))
 
 
 def mean_score(members: Sequence[Detector], features: FeatureFrame) -> npt.NDArray[np.float64]:
-    """Average detectors in log-odds; shape (flows,)."""
+    """Average detectors in log-odds; shape (units,)."""
     odds = [log_odds(member.predict_proba(features)) for member in members]
     return probability(np.mean(odds, axis=0))
 

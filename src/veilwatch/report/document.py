@@ -220,7 +220,7 @@ class FamilyFigures(Part):
 class Evaluation(Part):
     """Figures on traffic that the model was not trained on."""
 
-    levels: dict[str, Figures]  # flow, flow_tls, capture
+    levels: dict[str, Figures]  # by name, see report.model.LEVELS
     fold_levels: dict[str, Figures]  # the same as the mean over folds, empty without folds
     families: tuple[FamilyFigures, ...]
 

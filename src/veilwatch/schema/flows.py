@@ -39,6 +39,12 @@ MAX_DATAGRAMS: Final = 4
 share takes two, and after a Retry or Version Negotiation the client sends it again."""
 
 
+FILE_MESSAGES: Final = (
+    *("open", "close", "read", "write", "change", "list", "other", "error", "encrypted"),
+)
+"""Kinds of SMB and NFS messages that are counted, see flow/file_sharing.py."""
+
+
 class EndReason(IntEnum):
     """Why the meter let go of a flow."""
 
@@ -139,6 +145,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("duplicates", np.uint32, (2,)),  # copies of packets that were counted before
         ("fragments", np.uint32, (2,)),  # IP fragments after the first
         ("zero_windows", np.uint32, (2,)),
+        ("file_messages", np.uint32, (len(FILE_MESSAGES),)),  # by kind, both ways
         ("teid", np.uint32, (2,)),  # as the first packet of the direction showed it
         ("handovers", np.uint16),
         ("window_first", np.uint16, (2,)),
@@ -155,7 +162,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
     ],
     align=True,
 )
-"""Everything the meter knows about one flow, 872 bytes, in the order that is fastest."""
+"""Everything the meter knows about one flow, 904 bytes, in the order that is fastest."""
 
 SEQUENCE_DTYPE: Final = np.dtype(
     [
@@ -366,6 +373,24 @@ MEASURE_COLUMNS: Final = [
     Column("pause_mean", pl.Float32, "s", "Mean of those gaps, NaN without"),
     Column("pause_std", pl.Float32, "s", "Deviation of those gaps, NaN below two"),
     Column("turns", pl.UInt32, "", "Changes of the talking direction among payload packets"),
+    *[
+        Column(f"file_{kind}", pl.UInt32, "", f"{doc} at the start of a TCP payload")
+        for kind, doc in zip(
+            FILE_MESSAGES,
+            (
+                "SMB and NFS requests to open or create a file",
+                "SMB requests to close a file",
+                "SMB and NFS requests to read",
+                "SMB and NFS requests to write",
+                "SMB and NFS requests to rename, delete or change attributes",
+                "SMB and NFS requests to list a folder",
+                "Other SMB and NFS requests",
+                "SMB answers with an error",
+                "Encrypted SMB 3 messages, both ways",
+            ),
+            strict=True,
+        )
+    ],
 ]
 
 SEQUENCE_COLUMNS: Final = [

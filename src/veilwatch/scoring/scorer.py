@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 
 from veilwatch.detectors.evidence import group_scores
+from veilwatch.errors import ModelError
+from veilwatch.features.windows import HOST
 from veilwatch.registry import Model
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
@@ -17,9 +19,6 @@ from veilwatch.scoring.explain import reasons
 EXPLAINED_PER_TABLE: Final = 256
 """Most flows of one table that are explained, the best-scored of each host first: an exact
 explanation costs as much as scoring hundreds of flows."""
-
-HOST: Final = ("src_ip", "subscriber", "source")
-"""A host is the initiator's address within one input; two subscribers with one address are two."""
 
 KEPT_COLUMNS: Final = (
     *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
@@ -41,9 +40,19 @@ class FlowScorer:
     ----------
     model
         The trained model.
+
+    Raises
+    ------
+    ModelError
+        If it judges something other than flows.
     """
 
     def __init__(self, model: Model) -> None:
+        if model.unit != "flow":
+            raise ModelError(
+                f"{model.manifest.detector} judges {model.unit.replace('_', ' ')}s, not flows",
+                hint="score captures with a model of flows; veilwatch evaluate takes this one",
+            )
         self._model = model
         self._kept: list[pl.DataFrame] = []
         self._reasons: dict[int, list[Reason]] = {}

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.detectors import DETECTORS, Detector, TrainingSet
 from veilwatch.errors import TrainingError
-from veilwatch.evaluation.labelled import Labels, read_labels
+from veilwatch.evaluation.labelled import Labels, read_labels, unit_labels
 from veilwatch.features import compute_features
 from veilwatch.schema.features import FeatureFrame, Unit
 from veilwatch.schema.flows import FlowTable
@@ -72,5 +73,16 @@ def _flows(corpus: Corpus, sets: Sequence[str], shortcuts: bool) -> Units:
     return Units(compute_features(FlowTable(corpus.flows), sets, shortcuts=shortcuts), labels)
 
 
-_READERS: Final[dict[Unit, Callable[[Corpus, Sequence[str], bool], Units]]] = {"flow": _flows}
+def _host_windows(corpus: Corpus, sets: Sequence[str], shortcuts: bool) -> Units:
+    # Captures are inputs of their own: a host of one is no host of another.
+    flows = corpus.flows.with_columns(source=pl.col("capture"))
+    features = compute_features(FlowTable(flows), sets, shortcuts=shortcuts)
+    capture = features.keys["source"].to_numpy().astype(np.int64)
+    return Units(features, unit_labels(corpus, capture, "host_window"))
+
+
+_READERS: Final[dict[Unit, Callable[[Corpus, Sequence[str], bool], Units]]] = {
+    "flow": _flows,
+    "host_window": _host_windows,
+}
 """How the units of each kind are taken from a corpus."""

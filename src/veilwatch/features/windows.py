@@ -1,0 +1,102 @@
+"""From flows to host windows: who, when, and what each flow adds.
+
+A host is an initiator's address within one input. Its windows begin with its first flow and not
+with the clock: a capture that is shifted in time gives the same windows, a capture of four minutes
+gives one and not two. A flow belongs to the window in which it starts, with all that it brings
+until its end; flows are cut into records of at most the active timeout, 30 minutes. There are at
+most as many windows as flows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from veilwatch.schema.flows import FILE_MESSAGES
+
+HOST: Final = ("src_ip", "subscriber", "source")
+"""A host is the initiator's address within one input; two subscribers with one address are two."""
+
+WINDOW: Final = ("host", "window")
+"""A window is the number of its host and how many windows after the host's first flow it began."""
+
+PAIR: Final = ("host", "pair")
+"""A host, and address, port and protocol of a service that it talks to."""
+
+WINDOW_NS: Final = 300 * 10**9
+"""Length of a window: a beacon that calls once a minute shows five times in it."""
+
+LATERAL: Final = ("smb", "rdp", "dcerpc", "ldap", "kerberos")
+"""Services by which an intruder moves from host to host. WinRM looks like any other HTTP."""
+
+SECOND_NS: Final = 1e9
+
+READ_COLUMNS: Final = (
+    *(*HOST, "flow_id", "parent_id", "first_ns", "last_ns", "dst_ip", "dst_port", "protocol"),
+    *("ip_version", "tcp_state", "fwd_syn", "fwd_rst", "bwd_rst", "service"),
+    *("fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes", "bwd_payload_packets"),
+    *("fwd_payload_bytes", "bwd_payload_bytes", "fwd_prefix_entropy"),
+    *(f"file_{kind}" for kind in FILE_MESSAGES),
+    *("tls_client_hello_bytes", "tls_server_hello_bytes", "tls_version", "tls_sni", "tls_alpn"),
+    *("tls_ciphers", "tls_cipher", "ja3", "ja3s", "ja4", "cert_self_signed", "cert_matches_sni"),
+    *("cert_not_before_s", "cert_not_after_s"),
+    *("dns_query", "dns_query_type", "dns_response_code", "dns_answers", "dns_min_ttl"),
+)
+"""What windows need of a flow table: whoever gathers tables before the windows are made keeps no
+more, about 300 bytes a flow."""
+
+
+def window_flows(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return flows with their window, in order of host and time.
+
+    Returns
+    -------
+    polars.DataFrame
+        `READ_COLUMNS` of the flow table, and
+
+        - `host`, `window`: see `WINDOW`
+        - `destination`: number of `dst_ip`; `pair`: of it, port and protocol
+        - `start`: seconds since the host's first flow
+        - `gap`: seconds since the host's flow before in the same window, null for the first
+        - `pair_gap_ns`, `gap_inside`: time since the flow before of the same `PAIR` in any window,
+          and whether that began in this one; null for the first. Where the active timeout cut a flow,
+          its later records open nothing and have no gap
+        - `is_new`: whether the host had never had a flow with the destination in an earlier window
+        - `up`, `down`: IP bytes from and to the host
+    """
+    hosts = frame.lazy().select(HOST).unique().sort(*HOST).with_row_index("host")
+    began = pl.col("first_ns").min().over("host")
+    pair = (pl.col("destination").cast(pl.UInt64) * 65_536 + pl.col("dst_port")) * 256
+    opens = pl.col("flow_id") == pl.col("parent_id")
+    return (
+        frame.lazy()
+        .select(READ_COLUMNS)
+        .join(hosts, on=HOST, how="left")
+        .sort("host", "first_ns", "flow_id")
+        .with_columns(
+            destination=pl.col("dst_ip").rank("dense"),
+            window=(pl.col("first_ns") - began) // WINDOW_NS,
+            start=(pl.col("first_ns") - began) / SECOND_NS,
+            up=pl.col("fwd_bytes").cast(pl.Float64),
+            down=pl.col("bwd_bytes").cast(pl.Float64),
+        )
+        .with_columns(pair=pair + pl.col("protocol"))
+        .with_columns(
+            gap=pl.col("first_ns").diff().over(WINDOW) / SECOND_NS,
+            pair_gap_ns=pl.when(opens).then(pl.col("first_ns").diff().over(*PAIR, opens)),
+            gap_inside=pl.col("window").diff().over(*PAIR, opens) == 0,
+            is_new=pl.col("window") == pl.col("window").min().over("host", "destination"),
+        )
+        .collect()
+    )
+
+
+def network() -> pl.Expr:
+    """Return the network of a flow's destination as text: /24, of IPv6 the first three groups."""
+    address = pl.col("dst_ip")
+    return (
+        pl.when(address.str.contains(":", literal=True))
+        .then(address.str.extract(r"^([^:]*:[^:]*:[^:]*)"))
+        .otherwise(address.str.extract(r"^(\d+\.\d+\.\d+)"))
+    )
