@@ -5,7 +5,12 @@ from typing import Final
 from veilwatch.detectors.base import Detector, DetectorSettings, TrainingSet
 from veilwatch.detectors.table import DetectorTable
 
-DETECTORS: Final = DetectorTable(lightgbm="LightGBMDetector", catboost="CatBoostDetector")
+DETECTORS: Final = DetectorTable(
+    lightgbm="LightGBMDetector",
+    catboost="CatBoostDetector",
+    lstm="LSTMDetector",
+    mobilenet="MobileNetDetector",
+)
 """Every detector by the name that `--detector` takes."""
 
 __all__ = ["DETECTORS", "Detector", "DetectorSettings", "TrainingSet"]
