@@ -10,6 +10,7 @@ DETECTORS: Final = DetectorTable(
     catboost="CatBoostDetector",
     lstm="LSTMDetector",
     mobilenet="MobileNetDetector",
+    header_words="HeaderWordsDetector",
 )
 """Every detector by the name that `--detector` takes."""
 

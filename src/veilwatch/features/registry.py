@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
+import polars as pl
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.features.base import Feature, FeatureSet
 from veilwatch.features.flowpic import FLOWPIC
+from veilwatch.features.header_words import HEADER_WORDS, header_columns
 from veilwatch.features.packets import PACKETS
 from veilwatch.features.sequence import SEQUENCE
 from veilwatch.features.statistics import STATISTICS
-from veilwatch.schema.features import FeatureFrame, FeatureSchema
+from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 from veilwatch.schema.flows import FlowTable
+from veilwatch.schema.headers import HeaderTable
 
 FEATURE_SETS: Final[dict[str, FeatureSet]] = {
-    item.name: item for item in (STATISTICS, SEQUENCE, PACKETS, FLOWPIC)
+    item.name: item for item in (STATISTICS, SEQUENCE, PACKETS, FLOWPIC, HEADER_WORDS)
 }
 """Every feature set by name."""
 
@@ -63,18 +67,61 @@ def compute_features(
     -------
     FeatureFrame
         float32 values of shape (flows, features), NaN where a feature does not apply.
+
+    Raises
+    ------
+    VeilwatchError
+        As `feature_schema`, and if a set describes something other than flows.
     """
-    features = _features(names, shortcuts)
+    schema = _schema_of("flow", names, shortcuts)
     frame = table.frame
     for name in names:
         if columns := FEATURE_SETS[name].columns:
             frame = frame.hstack(columns(table.frame))
-    values = frame.select(item.expression for item in features)
-    matrix = values.fill_null(np.nan).to_numpy().astype(np.float32, copy=False)
-    # Infinite values (a rate over a vanishing duration) are as unknown as missing ones.
-    matrix = np.where(np.isfinite(matrix), matrix, np.float32(np.nan))
+    matrix = _matrix(frame, names, shortcuts).astype(np.float32)
+    return FeatureFrame(schema, matrix, table.frame.select(KEY_COLUMNS))
+
+
+def capture_features(
+    tables: Sequence[HeaderTable], names: Sequence[str], *, shortcuts: bool = False
+) -> FeatureFrame:
+    """Compute features of captures from the headers of their first packets.
+
+    Returns
+    -------
+    FeatureFrame
+        float64 values of shape (captures, features), NaN where a feature does not apply; the key
+        `capture` is the position in `tables`.
+
+    Raises
+    ------
+    VeilwatchError
+        As `feature_schema`, and if a set describes something other than captures.
+    """
+    schema = _schema_of("capture", names, shortcuts)
+    keys = pl.DataFrame({"capture": pl.arange(len(tables), dtype=pl.UInt32, eager=True)})
+    return FeatureFrame(schema, _matrix(header_columns(tables), names, shortcuts), keys)
+
+
+def _schema_of(unit: Unit, names: Sequence[str], shortcuts: bool) -> FeatureSchema:
+    """Return the schema of sets that describe such units."""
     schema = feature_schema(names, shortcuts=shortcuts)
-    return FeatureFrame(schema, np.ascontiguousarray(matrix), table.frame.select(KEY_COLUMNS))
+    if schema.unit != unit:
+        raise VeilwatchError(
+            f"{schema.set_name} describes a {schema.unit}, not a {unit}".replace("_", " "),
+            hint="use a detector of the other kind",
+        )
+    return schema
+
+
+def _matrix(
+    frame: pl.DataFrame, names: Sequence[str], shortcuts: bool
+) -> npt.NDArray[np.float32 | np.float64]:
+    """Return the features of each row; what is infinite or null does not apply."""
+    values = frame.select(item.expression for item in _features(names, shortcuts))
+    matrix = values.fill_null(np.nan).to_numpy()
+    # Infinite values (a rate over a vanishing duration) are as unknown as missing ones.
+    return np.ascontiguousarray(np.where(np.isfinite(matrix), matrix, np.nan))
 
 
 def _features(names: Sequence[str], shortcuts: bool) -> list[Feature]:

@@ -21,6 +21,9 @@ from veilwatch.schema.headers import (
     HeaderTable,
 )
 
+CONTROL_FLAGS = 0x3F
+"""FIN to URG. The three above them (NS, CWR, ECE) say whether a system wants ECN."""
+
 _COLUMN = {field.name: k for k, field in enumerate(HEADER_FIELDS)}
 
 
@@ -83,8 +86,10 @@ def _with_context(
             flows[forward] = count, 0
             count += 1
         context[k, :2] = flows[forward]
-    context[:, 2] = payload
-    context[:, 3] = np.maximum(np.diff(time, prepend=time[:1]), 0)
+    flags = rows[:, _COLUMN["tcp_flags"]]
+    context[:, 2] = np.where(flags == ABSENT, ABSENT, flags & CONTROL_FLAGS)
+    context[:, 3] = payload
+    context[:, 4] = np.maximum(np.diff(time, prepend=time[:1]), 0)
     return np.concatenate([rows, context], axis=1)
 
 

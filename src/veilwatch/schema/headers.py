@@ -77,6 +77,7 @@ integer below 2^48 is kept, IPv6 addresses as a hash."""
 CONTEXT_FIELDS: Final = (
     HeaderField("flow", "", "Number of the flow within the capture", identifying=False),
     HeaderField("direction", "", "Direction (0 from the initiator)", identifying=False),
+    HeaderField("control", "", "TCP flags without those of ECN", identifying=False),
     HeaderField("payload", "bytes", "Transport payload", identifying=False),
     HeaderField("gap", "s", "Silence before the packet", identifying=False),
 )

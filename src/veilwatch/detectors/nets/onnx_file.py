@@ -21,7 +21,10 @@ MAX_NODES: Final = 4096
 """Most operations of a graph: MobileNetV2 has about a hundred."""
 
 OPERATORS: Final = frozenset(
-    ("Add", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "LSTM", "Squeeze", "Transpose")
+    (
+        *("Add", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "LSTM", "ReduceMax"),
+        *("Squeeze", "Transpose"),
+    )
 )
 """Operators of our networks. None of them loops, or makes more out of its inputs than they are."""
 
