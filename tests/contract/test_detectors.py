@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.features.factory import random_flows
-from tests.training.factory import QUICK, make_training_set
+from tests.training.factory import QUICK, QUICK_WORDS, own_features, own_training_set
 from veilwatch.detectors import DETECTORS, Detector, TrainingSet
 from veilwatch.detectors.evidence import log_odds
 from veilwatch.errors import ModelError, TrainingError
-from veilwatch.features import compute_features
 from veilwatch.schema.features import FeatureFrame
 
 SETTINGS = {
     "lightgbm": QUICK,
     "catboost": replace(QUICK, parameters={"iterations": 20, "learning_rate": 0.3, "depth": 4}),
+    "header_words": QUICK_WORDS,
 }
 """Settings that make a detector quick; a new detector gets a line here."""
 
@@ -38,25 +37,25 @@ def fit(name: str, training: TrainingSet, seed: int = 3) -> Detector:
 
 
 @pytest.fixture
-def training() -> TrainingSet:
-    return make_training_set()
+def training(name: str) -> TrainingSet:
+    return own_training_set(name)
 
 
 @pytest.fixture
 def fitted(name: str) -> Detector:
     """The detector trained on `training`; made once, since nothing here changes it."""
     if name not in _fitted:
-        _fitted[name] = fit(name, make_training_set())
+        _fitted[name] = fit(name, own_training_set(name))
     return _fitted[name]
 
 
 @pytest.fixture
 def unseen(name: str) -> FeatureFrame:
-    return compute_features(random_flows(200, seed=99), DETECTORS[name].feature_sets)
+    return own_features(name, 200, seed=99)
 
 
 def other_values(features: FeatureFrame, values: np.ndarray) -> FeatureFrame:
-    return replace(features, values=values.astype(np.float32))
+    return replace(features, values=values.astype(features.values.dtype))
 
 
 def test_it_keeps_the_protocol(name: str, fitted: Detector) -> None:
@@ -64,10 +63,8 @@ def test_it_keeps_the_protocol(name: str, fitted: Detector) -> None:
     assert fitted.name == name
 
 
-def test_scores_are_probabilities_that_tell_classes_apart(
-    fitted: Detector, unseen: FeatureFrame
-) -> None:
-    other = make_training_set(seed=5)
+def test_scores_are_probabilities_that_tell_classes_apart(name: str, fitted: Detector) -> None:
+    other = own_training_set(name, seed=5)
     score = fitted.predict_proba(other.features)
     assert score.shape == (len(other.features),) and score.dtype == np.float64
     assert ((score >= 0) & (score <= 1)).all()
@@ -83,7 +80,7 @@ def test_the_seed_decides(name: str, training: TrainingSet, unseen: FeatureFrame
 def test_fitting_again_forgets_the_first_time(
     name: str, training: TrainingSet, unseen: FeatureFrame
 ) -> None:
-    detector = fit(name, make_training_set(seed=8))
+    detector = fit(name, own_training_set(name, seed=8))
     detector.fit(training, SETTINGS[name])
     fresh = fit(name, training, SETTINGS[name].seed)
     np.testing.assert_array_equal(detector.predict_proba(unseen), fresh.predict_proba(unseen))
@@ -125,8 +122,10 @@ def test_another_schema_is_refused_on_loading(
             DETECTORS[name].load(tmp_path, replace(schema, features=features))
 
 
-def test_another_schema_is_refused_on_scoring(fitted: Detector, unseen: FeatureFrame) -> None:
-    wider = compute_features(random_flows(3), shortcuts=True)
+def test_another_schema_is_refused_on_scoring(
+    name: str, fitted: Detector, unseen: FeatureFrame
+) -> None:
+    wider = own_features(name, 3, shortcuts=True)
     newer = replace(unseen, schema=replace(unseen.schema, version=unseen.schema.version + 1))
     for features in (wider, newer):
         with pytest.raises(ModelError, match="schema"):
@@ -168,11 +167,11 @@ def test_one_class_cannot_be_learned_from(name: str, kept: str, training: Traini
         "benign": np.flatnonzero(~training.malicious),
         "nothing": np.zeros(0, np.intp),
     }[kept]
-    with pytest.raises(TrainingError, match=r"no (malicious|benign) flow"):
+    with pytest.raises(TrainingError, match=rf"no (malicious|benign) {DETECTORS[name].unit}"):
         fit(name, training.take(rows))
 
 
-def test_two_flows_are_enough_to_fit(name: str, training: TrainingSet) -> None:
+def test_two_units_are_enough_to_fit(name: str, training: TrainingSet) -> None:
     small = training.take(np.array([0, 1]))
     assert sorted(small.malicious) == [False, True]
     assert np.isfinite(fit(name, small).predict_proba(small.features)).all()
@@ -240,14 +239,13 @@ def test_scoring_needs_no_training_framework(
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tests.features.factory import random_flows\n"
+        "from tests.training.factory import own_features\n"
         "from veilwatch.detectors import DETECTORS\n"
-        "from veilwatch.features import compute_features\n"
         f"kind = DETECTORS[{name!r}]\n"
-        "frame = compute_features(random_flows(3), kind.feature_sets)\n"
+        f"frame = own_features({name!r}, 3)\n"
         f"detector = kind.load(Path({str(tmp_path)!r}), frame.schema)\n"
         "detector.predict_proba(frame); detector.explain(frame)\n"
-        "print(sorted({'torch', 'tensorflow', 'keras', 'jax', 'gensim'} & set(sys.modules)))\n"
+        "print(sorted({'torch', 'onnx', 'tensorflow', 'keras', 'jax', 'gensim'} & set(sys.modules)))\n"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(

@@ -12,6 +12,7 @@ import pytest
 
 from tests.features.factory import Inner, played_packets, write
 from tests.training.factory import entry
+from veilwatch.corpus import cache as cache_module
 from veilwatch.corpus import catalogue
 from veilwatch.corpus.catalogue import Corpus, load_corpus
 from veilwatch.corpus.manifest import write_manifest
@@ -47,7 +48,7 @@ def packets() -> list[Inner]:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A flow cache of its own; compiled kernels stay where they are."""
-    monkeypatch.setattr(catalogue, "cache_home", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache_module, "cache_home", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "flows"
 
 
@@ -71,9 +72,9 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     extract = catalogue._extract
 
-    def counting(source: Path, *rest: Any) -> None:
+    def counting(source: Path, *rest: Any, **settings: Any) -> None:
         names.append(source.name)
-        extract(source, *rest)
+        extract(source, *rest, **settings)
 
     monkeypatch.setattr(catalogue, "_extract", counting)
     return names
@@ -143,7 +144,7 @@ def test_parallel_is_as_serial(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serial = load_corpus(manifest, workers=1)
-    monkeypatch.setattr(catalogue, "cache_home", lambda: tmp_path / "other")
+    monkeypatch.setattr(cache_module, "cache_home", lambda: tmp_path / "other")
     listener = Listener()
     assert_same(load_corpus(manifest, workers=2, progress=listener), serial)
     assert listener.done == 7

@@ -19,6 +19,7 @@ from veilwatch.lab.profile import Activity, load_profiles
 from veilwatch.lab.world import make_user
 from veilwatch.pipeline import FlowReader
 from veilwatch.schema.flows import FLOW_COLUMNS, SEQUENCE_LENGTH, FlowTable
+from veilwatch.schema.headers import ABSENT, HEADER_FIELDS, HEADER_PACKETS, HeaderTable
 
 ARRAYS = {
     "seq_size": pl.Int16,
@@ -57,6 +58,32 @@ def random_flows(
     hello = ("tls_client_hello_bytes", "tls_server_hello_bytes", "quic_version")
     frame = frame.with_columns(pl.when(encrypted).then(name).otherwise(0) for name in hello)
     return FlowTable(frame.with_columns(last_ns=pl.col("first_ns") + 5_000_000_000)).check()
+
+
+def random_headers(
+    rows: int, *, seed: int = 0, malicious: np.ndarray[Any, Any] | None = None
+) -> list[HeaderTable]:
+    """Draw headers of captures; malicious ones send larger payloads, after longer silence."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros(rows, bool) if malicious is None else malicious
+    return [_header_table(bool(bad), rng) for bad in label]
+
+
+def _header_table(malicious: bool, rng: np.random.Generator) -> HeaderTable:
+    packets = int(rng.integers(4, HEADER_PACKETS + 1))
+    values = rng.integers(0, 2**16, (packets, len(HEADER_FIELDS)))
+    values[rng.random(values.shape) < 0.1] = ABSENT
+    drawn = {
+        "ip_protocol": rng.choice([6, 17], packets),
+        "direction": rng.integers(0, 2, packets),
+        "control": rng.choice([2, 16, 18, 24], packets),
+        "flow": np.sort(rng.integers(0, 5, packets)),
+        "payload": rng.poisson(700 if malicious else 60, packets),
+        "gap": rng.poisson(1e9 if malicious else 1e6, packets),
+    }
+    for k, field in enumerate(HEADER_FIELDS):
+        values[:, k] = drawn.get(field.name, values[:, k])
+    return HeaderTable(values)
 
 
 def _column(name: str, dtype: Any, rows: int, rng: np.random.Generator) -> pl.Series:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from tests.features.factory import random_flows
+from tests.features.factory import random_flows, random_headers
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.corpus.manifest import CaptureEntry
-from veilwatch.detectors import DetectorSettings, TrainingSet
-from veilwatch.features import compute_features
+from veilwatch.detectors import DETECTORS, DetectorSettings, TrainingSet
+from veilwatch.features import capture_features, compute_features
 from veilwatch.registry import Model
+from veilwatch.schema.features import FeatureFrame
 from veilwatch.training import TrainingOptions, train_model
 
 QUICK = DetectorSettings(
@@ -22,6 +24,16 @@ QUICK = DetectorSettings(
     parameters={"num_boost_round": 8, "learning_rate": 0.3, "feature_fraction": 0.6},
 )
 """Trees few enough for a test, and each of them strong enough to tell something."""
+
+QUICK_WORDS = DetectorSettings(
+    seed=3,
+    threads=1,
+    parameters={
+        "packets": 6, "dimensions": 6, "word_epochs": 1, "hidden": 6,
+        "epochs": 4, "learning_rate": 0.02,
+    },
+)
+"""A network over header words small enough for a test."""
 
 
 def entry(
@@ -58,6 +70,35 @@ def make_training_set(flows: int = 300, *, seed: int = 0) -> TrainingSet:
     malicious = capture % 2 == 1
     features = compute_features(random_flows(flows, seed=seed, malicious=malicious))
     return TrainingSet(features, malicious, capture, capture, np.ones(flows))
+
+
+def own_features(
+    detector: str,
+    rows: int,
+    *,
+    seed: int = 0,
+    malicious: np.ndarray[Any, Any] | None = None,
+    shortcuts: bool = False,
+) -> FeatureFrame:
+    """Units of a detector's own kind, with its own features."""
+    kind = DETECTORS[detector]
+    if kind.unit == "capture":
+        tables = random_headers(rows, seed=seed, malicious=malicious)
+        return capture_features(tables, kind.feature_sets, shortcuts=shortcuts)
+    flows = random_flows(rows, seed=seed, malicious=malicious)
+    return compute_features(flows, kind.feature_sets, shortcuts=shortcuts)
+
+
+def own_training_set(detector: str, *, seed: int = 0, rows: int = 300) -> TrainingSet:
+    """Units of both classes as a detector sees them, of ten captures of one group each.
+
+    Where units are captures, each is one of its own, of ten groups.
+    """
+    group = np.arange(rows) % 10
+    malicious = group % 2 == 1
+    features = own_features(detector, rows, seed=seed, malicious=malicious)
+    capture = np.arange(rows) if DETECTORS[detector].unit == "capture" else group
+    return TrainingSet(features, malicious, capture, group, np.ones(rows))
 
 
 def make_model(folder: Path, *, folds: int = 2) -> tuple[Model, Corpus]:

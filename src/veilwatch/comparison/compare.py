@@ -26,7 +26,8 @@ from veilwatch.comparison.jobs import METADATA, Job, Outcome, corpus_hash, read_
 from veilwatch.comparison.landscape import landscape
 from veilwatch.comparison.plan import SPLITS, Split, judged_folds, make_split
 from veilwatch.comparison.recommend import recommend
-from veilwatch.corpus.catalogue import Corpus, leave_quietly, load_corpus
+from veilwatch.corpus.cache import leave_quietly
+from veilwatch.corpus.catalogue import Corpus, load_corpus
 from veilwatch.detectors import DETECTORS
 from veilwatch.errors import TrainingError
 from veilwatch.evaluation.labelled import require_both_classes

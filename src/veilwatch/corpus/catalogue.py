@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
-import os
-import signal
-import sys
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from veilwatch.corpus.cache import cache_entry, content_hashes, fault_of, fill, store
 from veilwatch.corpus.manifest import CaptureEntry, read_manifest
-from veilwatch.errors import CorpusError, VeilwatchError
-from veilwatch.files import replacing
+from veilwatch.errors import VeilwatchError
 from veilwatch.flow import MeterConfig
-from veilwatch.jit import cache_home, source_hash
 from veilwatch.pipeline import FlowReader
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.flows import FlowTable
@@ -69,8 +63,8 @@ def load_corpus(
         If the manifest or a capture that it names cannot be used.
     """
     entries = read_manifest(manifest)
-    hashes = {entry.name: _content_hash(entry.file) for entry in entries}
-    cached = [_cached(hashes[entry.name], config) for entry in entries]
+    hashes = content_hashes(entries)
+    cached = [cache_entry("flows", hashes[entry.name], config) for entry in entries]
     # By cache entry: captures of equal content are read once.
     missing = {
         path: entry.file for entry, path in zip(entries, cached, strict=True) if not path.is_file()
@@ -86,9 +80,8 @@ def load_corpus(
             progress.note(f"{entry.name}: its entry in the cache is damaged and is made anew")
             _extract(entry.file, path, config)
             frame = pl.read_parquet(path)
-        fault = _fault_path(path)
-        if fault.is_file():
-            faults[entry.name] = fault.read_text()
+        if fault := fault_of(path):
+            faults[entry.name] = fault
         frames.append(frame.with_columns(pl.lit(index, pl.UInt32).alias("capture")))
         progress.advance()
     return Corpus(entries, pl.concat(frames), hashes, faults)
@@ -103,73 +96,19 @@ def _read(path: Path) -> pl.DataFrame | None:
 
 
 def _extract_all(
-    sources: Mapping[Path, Path],
-    config: MeterConfig,
-    workers: int | None,
-    progress: Progress,
+    sources: Mapping[Path, Path], config: MeterConfig, workers: int | None, progress: Progress
 ) -> None:
     """Extract captures, given by the cache entry that each is to become."""
-    jobs = [(source, target) for target, source in sources.items()]
-    count = min(workers or os.cpu_count() or 1, len(jobs))
-    if count == 1:
-        for source, target in jobs:
-            _extract(source, target, config)
-            progress.advance()
-        return
-    # The first capture is read here, so that kernels are compiled once and not by every worker.
-    _extract(*jobs[0], config)
-    progress.advance()
-    # Spawned, not forked: Numba's and Polars' threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=leave_quietly) as pool:
-        futures = [pool.submit(_extract, *job, config) for job in jobs[1:]]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                progress.advance()
-        except BaseException:
-            # Waiting here: leaving the block would wait without cancelling, and undo this.
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def leave_quietly() -> None:
-    """Make Ctrl-C end a worker like an error does: cleaned up, and without a traceback."""
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
+    fill(sources, partial(_extract, config=config), workers, progress)
 
 
 def _extract(source: Path, target: Path, config: MeterConfig) -> None:
     """Extract one capture into the cache; runs in a worker process."""
-    try:
-        with FlowReader([source], config=config) as reader:
-            frame = reader.read_all().frame
-            faults = [report.fault for report in reader.captures.faults]
-    except VeilwatchError as error:
-        raise CorpusError(
-            error.what, where=error.where, hint=error.hint or "mend or remove its manifest row"
-        ) from error
-    if faults:
-        with replacing(_fault_path(target)) as stream:
-            stream.write(faults[0].encode())
-    with replacing(target) as stream:
-        frame.write_parquet(stream, compression="lz4")
+    store(source, target, partial(_flows, config=config))
 
 
-def _content_hash(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise CorpusError(
-            f"cannot read: {error.strerror}", where=file, hint="mend or remove its manifest row"
-        ) from error
-
-
-def _cached(content: str, config: MeterConfig) -> Path:
-    """Return where the flow table of this content, made by this code and config, is kept."""
-    name = hashlib.sha256(f"{source_hash()} {config} {content}".encode()).hexdigest()
-    return cache_home() / "flows" / name[:2] / f"{name}.parquet"
-
-
-def _fault_path(path: Path) -> Path:
-    return path.with_suffix(".fault")
+def _flows(source: Path, config: MeterConfig) -> tuple[pl.DataFrame, str]:
+    with FlowReader([source], config=config) as reader:
+        frame = reader.read_all().frame
+        faults = [report.fault for report in reader.captures.faults]
+    return frame, "".join(faults[:1])

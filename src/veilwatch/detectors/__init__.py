@@ -6,7 +6,13 @@ from veilwatch.detectors.base import Detector, DetectorSettings, TrainingSet
 from veilwatch.detectors.table import DetectorTable
 
 DETECTORS: Final = DetectorTable(
-    lightgbm="LightGBMDetector", catboost="CatBoostDetector", host_window="HostWindowDetector"
+    lightgbm="LightGBMDetector",
+    catboost="CatBoostDetector",
+    lstm="LSTMDetector",
+    mobilenet="MobileNetDetector",
+    ensemble="EnsembleDetector",
+    host_window="HostWindowDetector",
+    header_words="HeaderWordsDetector",
 )
 """Every detector by the name that `--detector` takes."""
 

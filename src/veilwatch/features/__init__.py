@@ -3,8 +3,9 @@
 from veilwatch.features.registry import (
     DEFAULT_SETS,
     FEATURE_SETS,
+    capture_features,
     compute_features,
     feature_schema,
 )
 
-__all__ = ["DEFAULT_SETS", "FEATURE_SETS", "compute_features", "feature_schema"]
+__all__ = ["DEFAULT_SETS", "FEATURE_SETS", "capture_features", "compute_features", "feature_schema"]

@@ -6,18 +6,23 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.features.base import Feature, FeatureSet
+from veilwatch.features.flowpic import FLOWPIC
+from veilwatch.features.header_words import HEADER_WORDS, header_columns
 from veilwatch.features.host_window import HOST_WINDOW, WINDOW_KEYS, host_windows
-from veilwatch.features.sequence import SEQUENCE, first_steps
+from veilwatch.features.packets import PACKETS
+from veilwatch.features.sequence import SEQUENCE
 from veilwatch.features.statistics import STATISTICS
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 from veilwatch.schema.flows import FlowTable
+from veilwatch.schema.headers import HeaderTable
 
 FEATURE_SETS: Final[dict[str, FeatureSet]] = {
-    item.name: item for item in (STATISTICS, SEQUENCE, HOST_WINDOW)
+    item.name: item for item in (STATISTICS, SEQUENCE, PACKETS, FLOWPIC, HOST_WINDOW, HEADER_WORDS)
 }
 """Every feature set by name."""
 
@@ -63,29 +68,69 @@ def feature_schema(
 def compute_features(
     table: FlowTable, names: Sequence[str] = DEFAULT_SETS, *, shortcuts: bool = False
 ) -> FeatureFrame:
-    """Compute features of every flow, or of every host window that the flows lie in.
-
-    Parameters
-    ----------
-    table
-        For sets of host windows every flow of the inputs: what is missing would be missed.
+    """Compute features of every flow, or of every host window that the flows make.
 
     Returns
     -------
     FeatureFrame
         float32 values of shape (units, features), NaN where a feature does not apply.
+
+    Raises
+    ------
+    VeilwatchError
+        As `feature_schema`, and if a set describes what a flow table does not hold.
     """
-    features = _features(names, shortcuts)
     schema = feature_schema(names, shortcuts=shortcuts)
+    if schema.unit not in _UNITS:
+        raise _other_unit(schema, "flow or a host window")
     to_units, keys = _UNITS[schema.unit]
-    frame = to_units(table.frame)
-    if SEQUENCE.name in names:
-        frame = frame.hstack(first_steps(frame))
-    values = frame.select(item.expression for item in features)
-    matrix = values.fill_null(np.nan).to_numpy().astype(np.float32, copy=False)
+    units = frame = to_units(table.frame)
+    for name in names:
+        if columns := FEATURE_SETS[name].columns:
+            frame = frame.hstack(columns(units))
+    matrix = _matrix(frame, names, shortcuts).astype(np.float32, copy=False)
+    return FeatureFrame(schema, matrix, units.select(keys))
+
+
+def capture_features(
+    tables: Sequence[HeaderTable], names: Sequence[str], *, shortcuts: bool = False
+) -> FeatureFrame:
+    """Compute features of captures from the headers of their first packets.
+
+    Returns
+    -------
+    FeatureFrame
+        float64 values of shape (captures, features), NaN where a feature does not apply; the key
+        `capture` is the position in `tables`.
+
+    Raises
+    ------
+    VeilwatchError
+        As `feature_schema`, and if a set describes something other than captures.
+    """
+    schema = feature_schema(names, shortcuts=shortcuts)
+    if schema.unit != "capture":
+        raise _other_unit(schema, "capture")
+    keys = pl.DataFrame({"capture": pl.arange(len(tables), dtype=pl.UInt32, eager=True)})
+    return FeatureFrame(schema, _matrix(header_columns(tables), names, shortcuts), keys)
+
+
+def _other_unit(schema: FeatureSchema, wanted: str) -> VeilwatchError:
+    unit = schema.unit.replace("_", " ")
+    return VeilwatchError(
+        f"{schema.set_name} describes a {unit}, not a {wanted}",
+        hint="use a detector of the other kind",
+    )
+
+
+def _matrix(
+    frame: pl.DataFrame, names: Sequence[str], shortcuts: bool
+) -> npt.NDArray[np.float32 | np.float64]:
+    """Return the features of each row; what is infinite or null does not apply."""
+    values = frame.select(item.expression for item in _features(names, shortcuts))
+    matrix = values.fill_null(np.nan).to_numpy()
     # Infinite values (a rate over a vanishing duration) are as unknown as missing ones.
-    matrix = np.where(np.isfinite(matrix), matrix, np.float32(np.nan))
-    return FeatureFrame(schema, np.ascontiguousarray(matrix), frame.select(keys))
+    return np.ascontiguousarray(np.where(np.isfinite(matrix), matrix, np.nan))
 
 
 def _features(names: Sequence[str], shortcuts: bool) -> list[Feature]:

@@ -83,9 +83,7 @@ _VOLUME: Final = (
     ),
     feature(
         "flow_bytes_variation",
-        _share(
-            (pl.col("up") + pl.col("down")).std(ddof=0), (pl.col("up") + pl.col("down")).mean()
-        ),
+        _share((pl.col("up") + pl.col("down")).std(ddof=0), (pl.col("up") + pl.col("down")).mean()),
         "",
         "Deviation of the flows' IP bytes over their mean",
     ),
@@ -136,10 +134,7 @@ _PACE: Final = (
     ),
     feature(
         "equal_uploads_share",
-        1
-        - _share(
-            pl.col("fwd_payload_bytes").filter(HAS_PAYLOAD).n_unique(), HAS_PAYLOAD.sum()
-        ),
+        1 - _share(pl.col("fwd_payload_bytes").filter(HAS_PAYLOAD).n_unique(), HAS_PAYLOAD.sum()),
         "",
         "Share of flows with payload that send as many bytes as another one before",
     ),
@@ -279,9 +274,7 @@ def _where_shared(value: pl.Expr) -> pl.Expr:
 
 _FILES: Final = (
     *[
-        feature(
-            f"file_{kind}", _where_shared(_messages(kind)), "", f"SMB and NFS messages: {kind}"
-        )
+        feature(f"file_{kind}", _where_shared(_messages(kind)), "", f"SMB and NFS messages: {kind}")
         for kind in FILE_MESSAGES
     ],
     feature(

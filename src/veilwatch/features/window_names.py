@@ -63,7 +63,9 @@ TLS: Final[tuple[Feature, ...]] = (
     ),
     feature(
         "tls_weak_offer_share",
-        pl.col("tls_ciphers").list.eval(pl.element().is_in(WEAK)).list.any()
+        pl.col("tls_ciphers")
+        .list.eval(pl.element().is_in(WEAK))
+        .list.any()
         .filter(HAS_HELLO)
         .mean(),
         "",
@@ -250,7 +252,5 @@ def name_features(flows: pl.DataFrame) -> Iterable[pl.LazyFrame]:
     """Return the features of names, one frame for each column of `NAMES`."""
     for column, features in NAMES.items():
         yield (
-            window_names(flows, column)
-            .group_by(WINDOW)
-            .agg(item.expression for item in features)
+            window_names(flows, column).group_by(WINDOW).agg(item.expression for item in features)
         )

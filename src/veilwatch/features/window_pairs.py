@@ -105,9 +105,7 @@ BEACONS: Final[tuple[Feature, ...]] = (
         "s",
         "Median gap of the steadiest destination and port",
     ),
-    feature(
-        "beacon_gaps", _of_steadiest("gaps"), "", "Gaps of the steadiest destination and port"
-    ),
+    feature("beacon_gaps", _of_steadiest("gaps"), "", "Gaps of the steadiest destination and port"),
     feature(
         "beacon_jitter",
         _of_steadiest("jitter"),
@@ -126,9 +124,7 @@ BEACONS: Final[tuple[Feature, ...]] = (
         "",
         "Largest share of gaps of one destination and port within a tenth of their median",
     ),
-    feature(
-        "beacon_pairs", _REGULAR.sum(), "", "Destinations and ports with regular gaps"
-    ),
+    feature("beacon_pairs", _REGULAR.sum(), "", "Destinations and ports with regular gaps"),
     feature(
         "beacon_flow_share",
         pl.col("calls").filter(_REGULAR).sum() / pl.col("calls").sum(),

@@ -3,6 +3,7 @@
 from veilwatch.pipeline.extract import FlowReader
 from veilwatch.pipeline.groupfiles import Format
 from veilwatch.pipeline.grouping import GroupBy
+from veilwatch.pipeline.headers import read_headers
 from veilwatch.pipeline.selection import Selection
 from veilwatch.pipeline.split import SplitConfig, SplitResult, split
 from veilwatch.pipeline.warm import is_warm, settle, warm
@@ -17,6 +18,7 @@ __all__ = [
     "SplitConfig",
     "SplitResult",
     "is_warm",
+    "read_headers",
     "settle",
     "split",
     "warm",

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 
 from veilwatch.corpus.catalogue import Corpus
+from veilwatch.corpus.headers import load_headers
 from veilwatch.detectors import DETECTORS, Detector, TrainingSet
 from veilwatch.errors import TrainingError
 from veilwatch.evaluation.labelled import Labels, read_labels, unit_labels
-from veilwatch.features import compute_features
+from veilwatch.features import capture_features, compute_features
 from veilwatch.schema.features import FeatureFrame, Unit
 from veilwatch.schema.flows import FlowTable
 from veilwatch.training.weights import unit_weights
@@ -81,8 +82,17 @@ def _host_windows(corpus: Corpus, sets: Sequence[str], shortcuts: bool) -> Units
     return Units(features, unit_labels(corpus, capture, "host_window"))
 
 
+def _captures(corpus: Corpus, sets: Sequence[str], shortcuts: bool) -> Units:
+    tables = load_headers(corpus.entries, corpus.hashes)
+    capture = np.flatnonzero([len(table) for table in tables]).astype(np.int64)
+    labels = unit_labels(corpus, capture, "capture")
+    kept = [tables[k] for k in capture]
+    return Units(capture_features(kept, sets, shortcuts=shortcuts), labels)
+
+
 _READERS: Final[dict[Unit, Callable[[Corpus, Sequence[str], bool], Units]]] = {
     "flow": _flows,
     "host_window": _host_windows,
+    "capture": _captures,
 }
 """How the units of each kind are taken from a corpus."""
