@@ -59,7 +59,9 @@ class Split:
         return fold < number if self.ordered else fold != number
 
 
-def make_split(name: str, entries: Sequence[CaptureEntry], *, folds: int, seed: int) -> Split:
+def make_split(
+    name: str, entries: Sequence[CaptureEntry], *, folds: int, seed: int
+) -> Split:
     """Part a corpus.
 
     Raises

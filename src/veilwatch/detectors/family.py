@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 
 from veilwatch.detectors.base import DetectorSettings, require_schema
-from veilwatch.detectors.lightgbm import grow_trees, read_trees
 from veilwatch.errors import ModelError
 from veilwatch.files import write_text
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
+
+if TYPE_CHECKING:
+    import lightgbm
+
+# LightGBM takes a second to load, and a model of another detector may name no families: the trees
+# are imported where they are grown and read.
 
 FILE: Final = "families.txt"
 
@@ -91,6 +95,8 @@ class FamilyModel:
         TrainingError
             If LightGBM refuses a parameter.
         """
+        from veilwatch.detectors.lightgbm import grow_trees
+
         parameters = {**PARAMETERS, "num_class": len(names)}
         label = family.astype(np.float32)
         return cls(
@@ -131,6 +137,8 @@ class FamilyModel:
         ModelError
             If the file is missing, damaged, or made for other features or families.
         """
+        from veilwatch.detectors.lightgbm import read_trees
+
         trees = read_trees(folder / FILE, schema)
         if len(names) < 2 or trees.num_model_per_iteration() != len(names):
             raise ModelError(
@@ -142,18 +150,24 @@ class FamilyModel:
         return cls(names, trees, schema)
 
 
-def strongest(score: npt.NDArray[np.float64], group: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    """Return the rows of each group's `EVIDENCE_FLOWS` highest scores, shape (rows,).
+def strongest(
+    score: npt.NDArray[np.float64],
+    group: npt.NDArray[np.int64],
+    most: int = EVIDENCE_FLOWS,
+) -> npt.NDArray[np.intp]:
+    """Return the rows of each group's highest scores, shape (rows,).
 
     Parameters
     ----------
     score, group
         Score of each flow and index of its host or capture, shape (flows,).
+    most
+        Rows returned for a group at most.
     """
     order = np.lexsort((-score, group))
     ordered = group[order]
     rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-    return order[rank < EVIDENCE_FLOWS]
+    return order[rank < most]
 
 
 def group_evidence(
