@@ -44,7 +44,10 @@ class Alert:
     severity
         1 high, 2 medium, 3 low, as in Suricata.
     family
-        Most similar known family, '' unknown.
+        Most similar known family of the host, `veilwatch.schema.scores.UNKNOWN_FAMILY` where it
+        is like none, '' where the model names no families or the host as a whole is no alert.
+    family_probability
+        For a host alert, how sure the likeliest family is, known or not; 0 where it was not asked.
     application
         Server name, service or process that names the traffic, '' unknown.
     reasons
@@ -72,6 +75,7 @@ class Alert:
     severity: int
     subscriber: str = ""
     family: str = ""
+    family_probability: float = 0.0
     application: str = ""
     service: str = ""
     reasons: tuple[Reason, ...] = ()

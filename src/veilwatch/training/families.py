@@ -183,6 +183,9 @@ def train_families(
     flow_threshold
         Flows from this score on are asked about; the same holds for `veilwatch.scoring`.
     """
+    if labels.unit != "flow":
+        progress.note("no families are named: the detector does not judge flows")
+        return None
     deal = deal_families(corpus.entries, settings.seed)
     if not deal.names:
         progress.note(
