@@ -308,7 +308,7 @@ def empty_scene() -> Scene:
     full = scene(benign_hosts=1, infected_hosts=1, flows_per_host=2)
     scores = ScoreFrame(full.scores.flows.clear(), full.scores.hosts.clear(), 0.62, 0.55)
     captures = CaptureReport([FileReport("empty.pcap", "pcap", 0, 24)])
-    return Scene(captures, {}, scores, [], {}, full.manifest, emulated=False)
+    return Scene(captures, {}, scores, [], full.manifest, emulated=False)
 
 
 def evaluation() -> dict[str, Any]:

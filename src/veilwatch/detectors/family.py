@@ -195,9 +195,16 @@ def name_groups(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Return the likeliest family of each group and how sure it is, both of shape (groups,).
 
-    The certainty is the geometric mean of the family's probability over the group's flows: one
-    flow that fits no family takes much from it. Groups without evidence have a certainty of 0.
+    The certainty is the probability of the likeliest family against the next likeliest, 0.5 to 1,
+    from the difference of their mean log-probabilities. It told families that were never seen
+    better than the likeliest family's own probability did (docs/families.md): hosts that do many
+    things fit no family in all of them. Groups without evidence have a certainty of 0.
+
+    Parameters
+    ----------
+    evidence
+        Mean log-probabilities, shape (groups, families), two families or more.
     """
-    best = np.where(np.isnan(evidence), -np.inf, evidence)
-    family = best.argmax(axis=1)
-    return family, np.exp(best[np.arange(len(best)), family])
+    family = np.where(np.isnan(evidence), -np.inf, evidence).argmax(axis=1)
+    second, first = np.partition(evidence, (-2, -1), axis=1)[:, -2:].T
+    return family, np.nan_to_num(1 / (1 + np.exp(second - first)), nan=0.0)

@@ -47,7 +47,8 @@ class Alert:
         Most similar known family of the host, `veilwatch.schema.scores.UNKNOWN_FAMILY` where it
         is like none, '' where the model names no families or the host as a whole is no alert.
     family_probability
-        For a host alert, how sure the likeliest family is, known or not; 0 where it was not asked.
+        For a host alert, the likeliest family's probability against the next likeliest, whether
+        that was enough for a name or not; 0 where families are not named.
     application
         Server name, service or process that names the traffic, '' unknown.
     reasons

@@ -47,7 +47,8 @@ class ScoreFrame:
         One row a host: `host`, `subscriber` ('' unknown), `source`, `flows`, `alerts`,
         `first_ns`, `last_ns`, `score` (Float32), `alert` (Boolean), `family` ('' where the host
         is not alerted or the model names no families, else a name or `UNKNOWN_FAMILY`),
-        `family_probability` (Float32, of the likeliest family; 0 where `family` is '').
+        `family_probability` (Float32, of the likeliest family against the next; 0 where
+        `family` is '').
     flow_threshold, host_threshold
         A score at or above it is an alert.
     reasons

@@ -308,7 +308,7 @@ def figures(known: Judged, unknown: Judged, deal: Deal, families: Sequence[str])
     everything = np.ones(len(deal.family), bool)
     return FamilyFigures(
         **counts(everything),
-        unknown_families=len({families[k] for k in np.flatnonzero(unknown.asked)}),
+        unknown_families=len({families[k] for k in np.flatnonzero(unknown.asked).tolist()}),
         not_raised=int(((deal.left_out >= 0) & ~unknown.asked).sum()),
         by_family={name: counts(deal.family == k) for k, name in enumerate(deal.names)},
     )
