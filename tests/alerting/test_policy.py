@@ -72,6 +72,8 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
             "last_ns": [50, 30, 20],
             "score": pl.Series([0.6, 0.9, 0.1], dtype=pl.Float32),
             "alert": [True, True, False],
+            "family": ["LockBit", "unknown malware", ""],
+            "family_probability": [0.75, 0.25, 0.0],
         }
     )
     scores = ScoreFrame(flows, hosts, 0.6, 0.5, {13: [Reason("x", 1.0, 2.0, "because")]})
@@ -94,11 +96,12 @@ def test_an_alert_carries_the_facts_of_its_flow() -> None:
     scores, captures = small()
     by_flow = {
         a.flow_id: a
-        for a in raise_alerts(scores, captures=captures, emulated=True, families={13: "Conti"})
+        for a in raise_alerts(scores, captures=captures, emulated=True)
         if a.kind == "flow"
     }
     assert [by_flow[i].application for i in (11, 12, 13)] == ["a.example", "b.example", "tls"]
-    assert by_flow[13].family == "Conti" and by_flow[11].family == ""
+    # A flow is called what its host is called: one address in two captures is two hosts.
+    assert [by_flow[i].family for i in (11, 12, 13)] == ["LockBit", "LockBit", "unknown malware"]
     assert by_flow[13].reasons[0].text == "because" and by_flow[11].reasons == ()
     assert by_flow[13].capture == "b.pcap" and by_flow[11].capture == "a.pcap"
     assert by_flow[12].tunnel is None
@@ -111,19 +114,15 @@ def test_an_alert_carries_the_facts_of_its_flow() -> None:
 
 def test_a_host_alert_points_at_its_own_best_flow_and_family() -> None:
     scores, captures = small()
-    families = {11: "Conti", 12: "LockBit", 13: "Akira"}
     second, first = sorted(
-        (
-            a
-            for a in raise_alerts(scores, captures=captures, emulated=False, families=families)
-            if a.kind == "host"
-        ),
+        (a for a in raise_alerts(scores, captures=captures, emulated=False) if a.kind == "host"),
         key=lambda a: a.score,
     )
     # Same address in two captures: two hosts that must not be mixed.
-    assert (first.flow_id, first.family, first.subscriber) == (13, "Akira", "")
+    assert (first.flow_id, first.family, first.subscriber) == (13, "unknown malware", "")
     assert (second.flow_id, second.family, second.subscriber) == (12, "LockBit", "s1")
     assert (second.first_ns, second.last_ns) == (4, 50)
+    assert (first.family_probability, second.family_probability) == (0.25, 0.75)
     assert second.evidence == {"flows": 2, "alerts": 2}
     assert second.threshold == 0.5
 

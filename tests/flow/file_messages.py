@@ -14,7 +14,12 @@ SMB1 = {
     **dict.fromkeys((0x81, 0x82, 0x83), "list"),
 }
 NFS3 = {
-    2: "change", 6: "read", 7: "write", 8: "open", 16: "list", 17: "list",
+    2: "change",
+    6: "read",
+    7: "write",
+    8: "open",
+    16: "list",
+    17: "list",
     **dict.fromkeys(range(9, 16), "change"),
 }
 DENIED, MORE, PENDING = 0xC0000022, 0xC0000016, 0x00000103

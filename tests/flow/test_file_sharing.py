@@ -33,9 +33,7 @@ def in_turn(payloads: list[bytes]) -> list[Packet]:
 
 def test_encrypting_a_share() -> None:
     file = [smb2(5), smb2(8), smb2(9), smb2(9), smb2(17), smb2(6)]
-    assert counted(in_turn(file * 3)) == {
-        "open": 3, "read": 3, "write": 6, "change": 3, "close": 3
-    }
+    assert counted(in_turn(file * 3)) == {"open": 3, "read": 3, "write": 6, "change": 3, "close": 3}
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,6 @@ class Scene:
     balance: dict[str, int]
     scores: ScoreFrame
     alerts: list[Alert]
-    families: dict[int, str]
     manifest: dict[str, Any]
     emulated: bool = True
     evaluation: dict[str, Any] | None = None
@@ -240,6 +239,13 @@ def scene(
         .with_columns(alert=(pl.col("score") >= host_threshold) & (pl.col("alerts") > 0))
         .sort("host")
     )
+    known = ("LockBit-like", "Conti-like", "BlackCat-like")
+    host_frame = host_frame.with_columns(
+        family=pl.when("alert")
+        .then(pl.Series([known[k % 3] for k in range(host_frame.height)], dtype=pl.String))
+        .otherwise(pl.lit("")),
+        family_probability=pl.when("alert").then(0.75).otherwise(0.0),
+    )
     alerted_ids = frame.filter("alert")["flow_id"].to_list()
     scores = ScoreFrame(
         frame,
@@ -248,9 +254,6 @@ def scene(
         host_threshold,
         {flow_id: reasons(flow_id, rng) for flow_id in alerted_ids},
     )
-    known = ("LockBit-like", "Conti-like", "BlackCat-like")
-    host_of = dict(zip(range(1, height + 1), host.tolist(), strict=True))
-    families = {flow_id: known[host_of[flow_id] % 3] for flow_id in alerted_ids}
     packets = int(frame["fwd_packets"].sum() + frame["bwd_packets"].sum())
     captures = CaptureReport(
         [
@@ -293,8 +296,7 @@ def scene(
             "vlan_tagged": 9,
         },
         scores=scores,
-        alerts=raise_alerts(scores, captures=captures, emulated=emulated, families=families),
-        families=families,
+        alerts=raise_alerts(scores, captures=captures, emulated=emulated),
         manifest=manifest(),
         emulated=emulated,
         evaluation=evaluation(),
@@ -306,7 +308,7 @@ def empty_scene() -> Scene:
     full = scene(benign_hosts=1, infected_hosts=1, flows_per_host=2)
     scores = ScoreFrame(full.scores.flows.clear(), full.scores.hosts.clear(), 0.62, 0.55)
     captures = CaptureReport([FileReport("empty.pcap", "pcap", 0, 24)])
-    return Scene(captures, {}, scores, [], {}, full.manifest, emulated=False)
+    return Scene(captures, {}, scores, [], full.manifest, emulated=False)
 
 
 def evaluation() -> dict[str, Any]:

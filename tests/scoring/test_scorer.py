@@ -80,6 +80,8 @@ def test_hosts(model: Model, table: FlowTable) -> None:
         "last_ns": pl.Int64,
         "score": pl.Float32,
         "alert": pl.Boolean,
+        "family": pl.String,
+        "family_probability": pl.Float32,
     }
     assert hosts["flows"].sum() == len(table)
     share = model.manifest.thresholds.upper_share

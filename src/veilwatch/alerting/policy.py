@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import polars as pl
@@ -60,7 +59,6 @@ def raise_alerts(
     *,
     captures: CaptureReport,
     emulated: bool,
-    families: dict[int, str] | None = None,
 ) -> list[Alert]:
     """Make one alert of every alerted flow and of every alerted host.
 
@@ -73,8 +71,6 @@ def raise_alerts(
         The inputs that `source` counts, for the name of the capture.
     emulated
         Whether the traffic comes from the lab.
-    families
-        Most similar family by `flow_id`, where the detector tells one.
 
     Returns
     -------
@@ -87,7 +83,6 @@ def raise_alerts(
         If an alerted host has no flow in the same frame.
     """
     names = [report.name for report in captures.files]
-    families = families or {}
     keys = ["src_ip", "source"]
     ranked = scores.flows.select(*_FLOW_COLUMNS)
     if "subscriber" in scores.flows.columns:
@@ -95,19 +90,12 @@ def raise_alerts(
         ranked = ranked.with_columns(scores.flows["subscriber"].fill_null(""))
     ranked = ranked.sort(["score", "flow_id"], descending=[True, False])
 
-    flow_alerts = []
-    families_of_host: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for row in ranked.filter("alert").iter_rows(named=True):
-        family = families.get(row["flow_id"], "")
-        flow_alerts.append(_flow_alert(row, scores, names, emulated, family))
-        if family:
-            families_of_host[tuple(row[key] for key in keys)].append(family)
-
     best_flows = {
         tuple(row[key] for key in keys): row
         for row in ranked.unique(keys, keep="first", maintain_order=True).iter_rows(named=True)
     }
     host_alerts = []
+    families: dict[tuple[Any, ...], str] = {}
     hosts = (
         scores.hosts.filter("alert")
         .with_columns(pl.col("subscriber").fill_null(""))
@@ -117,17 +105,14 @@ def raise_alerts(
         identity = tuple(host["host" if key == "src_ip" else key] for key in keys)
         if identity not in best_flows:
             raise VeilwatchError(f"host {host['host']} has no flow", where="score frame")
-        family = _most_common(families_of_host[identity])
-        host_alerts.append(_host_alert(host, best_flows[identity], scores, names, emulated, family))
+        families[identity] = host["family"]
+        host_alerts.append(_host_alert(host, best_flows[identity], scores, names, emulated))
+    # A family is told from all flows of a host together: its flows are called what it is called.
+    flow_alerts = [
+        _flow_alert(row, scores, names, emulated, families.get(tuple(row[key] for key in keys), ""))
+        for row in ranked.filter("alert").iter_rows(named=True)
+    ]
     return host_alerts + flow_alerts
-
-
-def _most_common(families: Iterable[str]) -> str:
-    """Return the most frequent name; of equals the one met first, the highest scored."""
-    counts: dict[str, int] = {}
-    for family in families:
-        counts[family] = counts.get(family, 0) + 1
-    return max(counts, key=counts.__getitem__, default="")
 
 
 def _flow_alert(
@@ -153,7 +138,6 @@ def _host_alert(
     scores: ScoreFrame,
     names: list[str],
     emulated: bool,
-    family: str,
 ) -> Alert:
     return Alert(
         kind="host",
@@ -164,7 +148,8 @@ def _host_alert(
         score=host["score"],
         threshold=scores.host_threshold,
         severity=severity(host["score"], scores.host_threshold),
-        family=family,
+        family=host["family"],
+        family_probability=host["family_probability"],
         evidence={"flows": host["flows"], "alerts": host["alerts"]},
         **_flow_facts(row, scores, names, emulated),
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from veilwatch.cli.terminal import console
+
+if TYPE_CHECKING:
+    from veilwatch.registry import FamilyCard
 
 LEVELS = {
     "flow": "all flows",
@@ -51,6 +54,24 @@ def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> 
         console.print(
             "Emulated traffic: these figures say nothing about real malware.", style="yellow"
         )
+
+
+def print_families(card: FamilyCard) -> None:
+    """Print how well families are named, in two sentences with their counts."""
+    found = card.held_out
+    known, unknown = found.known_captures, found.unknown_captures
+    console.print(
+        f"Families: {len(card.names)} can be named. Of {known:,} captures of other groups "
+        f"{_share(found.named_rightly, known)} were named rightly, "
+        f"{_share(found.named_wrongly, known)} wrongly, {_share(found.called_unknown, known)} "
+        f"called unknown. Of {unknown:,} captures of {found.unknown_families} families left out "
+        f"{_share(found.unknown_called_unknown, unknown)} were called unknown.",
+        highlight=False,
+    )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.0%})" if whole else f"{part:,}"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

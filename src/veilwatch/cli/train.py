@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from veilwatch.cli.figures import print_figures
+from veilwatch.cli.figures import print_families, print_figures
 from veilwatch.cli.options import CorpusManifest
 from veilwatch.cli.terminal import Quiet, console, working
 from veilwatch.errors import TrainingError
@@ -38,6 +38,9 @@ def command(
             help="Learn updates, advertising and the like of infected hosts as malicious.",
         ),
     ] = False,
+    no_families: Annotated[
+        bool, typer.Option("--no-families", help="Do not learn to name malware families.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 7,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes every core.")] = 0,
     quiet: Quiet = False,
@@ -61,6 +64,7 @@ def command(
         split="source" if split == "source" else "group",
         shortcuts=shortcuts,
         keep_background=keep_background,
+        families=not no_families,
         settings=DetectorSettings(seed=seed, threads=threads),
     )
     with working(quiet) as progress:
@@ -68,7 +72,7 @@ def command(
         for name, fault in labelled.faults.items():
             progress.note(f"{name}: {fault}")
         model = train_model(labelled, corpus, options, progress=progress)
-        save_model(out, model.members, model.manifest)
+        save_model(out, model.members, model.manifest, model.families)
     if not quiet:
         card = model.manifest.corpus
         console.print(
@@ -80,4 +84,6 @@ def command(
             title=f"Held out by {split}: scored by detectors that never saw the same {split}",
             emulated=card.emulated,
         )
+        if model.manifest.families:
+            print_families(model.manifest.families)
         console.print(f"Model: {out}", markup=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -66,26 +66,13 @@ class LightGBMDetector:
             If units of one class are missing, or LightGBM refuses a parameter.
         """
         training.require_both_classes()
-        chosen = {**self.parameters, **settings.parameters}
-        rounds = int(chosen.pop("num_boost_round"))
-        data = lightgbm.Dataset(
-            training.features.values,
-            label=training.malicious.astype(np.float32),
-            weight=training.weight,
-            feature_name=training.features.schema.names,
-            free_raw_data=True,
+        self._booster = grow_trees(
+            training.features,
+            training.malicious.astype(np.float32),
+            training.weight,
+            {**self.parameters, **settings.parameters},
+            settings,
         )
-        chosen |= {
-            "seed": settings.seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": settings.threads or os.cpu_count() or 1,
-            "verbosity": -1,
-        }
-        try:
-            self._booster = lightgbm.train(chosen, data, num_boost_round=rounds)
-        except lightgbm.basic.LightGBMError as error:
-            raise TrainingError(f"LightGBM: {error}", hint="check its parameters") from error
         self._schema = training.features.schema
 
     @property
@@ -127,25 +114,81 @@ class LightGBMDetector:
         ModelError
             If the file is missing, damaged or holds other features.
         """
-        path = folder / FILE
-        try:
-            text = path.read_text("ascii")
-            _check_whole(text, path)
-            booster = lightgbm.Booster(model_str=text)
-        except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
-            raise ModelError(
-                f"cannot load the trees: {error}", where=path, hint="train the model anew"
-            ) from error
-        if booster.feature_name() != schema.names:
-            raise ModelError(
-                "the trees were grown on other features than the manifest says",
-                where=path,
-                hint="train the model anew",
-            )
+        booster = read_trees(folder / FILE, schema)
         detector = cls()
         detector._booster = booster
         detector._schema = schema
         return detector
+
+
+def grow_trees(
+    features: FeatureFrame,
+    label: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float64],
+    parameters: Mapping[str, Any],
+    settings: DetectorSettings,
+) -> lightgbm.Booster:
+    """Grow trees; the same seed and data give the same trees.
+
+    Parameters
+    ----------
+    label, weight
+        Class and weight of each unit, shape (units,).
+    parameters
+        LightGBM's own, `num_boost_round` among them.
+    settings
+        Seed and threads; its parameters are not looked at.
+
+    Raises
+    ------
+    TrainingError
+        If LightGBM refuses a parameter.
+    """
+    chosen = dict(parameters)
+    rounds = int(chosen.pop("num_boost_round"))
+    data = lightgbm.Dataset(
+        features.values,
+        label=label,
+        weight=weight,
+        feature_name=features.schema.names,
+        free_raw_data=True,
+    )
+    chosen |= {
+        "seed": settings.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": settings.threads or os.cpu_count() or 1,
+        "verbosity": -1,
+    }
+    try:
+        return lightgbm.train(chosen, data, num_boost_round=rounds)
+    except lightgbm.basic.LightGBMError as error:
+        raise TrainingError(f"LightGBM: {error}", hint="check its parameters") from error
+
+
+def read_trees(path: Path, schema: FeatureSchema) -> lightgbm.Booster:
+    """Read trees as `Booster.model_to_string` wrote them.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged or holds other features.
+    """
+    try:
+        text = path.read_text("ascii")
+        _check_whole(text, path)
+        booster = lightgbm.Booster(model_str=text)
+    except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
+        raise ModelError(
+            f"cannot load the trees: {error}", where=path, hint="train the model anew"
+        ) from error
+    if booster.feature_name() != schema.names:
+        raise ModelError(
+            "the trees were grown on other features than the manifest says",
+            where=path,
+            hint="train the model anew",
+        )
+    return booster
 
 
 def _check_whole(text: str, path: Path) -> None:

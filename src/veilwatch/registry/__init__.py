@@ -3,6 +3,8 @@
 from veilwatch.registry.manifest import (
     BenignRange,
     CorpusCard,
+    FamilyCard,
+    FamilyFigures,
     FeatureCard,
     ModelManifest,
     Thresholds,
@@ -12,6 +14,8 @@ from veilwatch.registry.store import Model, load_model, save_model
 __all__ = [
     "BenignRange",
     "CorpusCard",
+    "FamilyCard",
+    "FamilyFigures",
     "FeatureCard",
     "Model",
     "ModelManifest",

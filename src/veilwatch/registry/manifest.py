@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT: Final = 2
 """Version of the manifest's own format."""
@@ -63,6 +63,76 @@ class BenignRange(_Part):
     high: float
 
 
+MAX_FAMILIES: Final = 256
+"""Most families that a model names: training deals with dozens, and memory grows with them."""
+
+MAX_FAMILY_NAME: Final = 200
+"""Longest name of a family in characters: it is printed in every alert."""
+
+
+class FamilyFigures(_Part):
+    """How naming did on captures of groups, and of whole families, that were held out.
+
+    Attributes
+    ----------
+    known_captures
+        Captures of families that were learned from other groups; `named_rightly`,
+        `named_wrongly` and `called_unknown` add up to it.
+    unknown_captures, unknown_families
+        Captures of families that were left out of learning, and how many families those are.
+    unknown_called_unknown
+        How many of these captures were given no name.
+    not_raised
+        Malicious captures without a flow at the detector's threshold: nobody asks for their name.
+    by_family
+        The same counts for each family that can be named.
+    """
+
+    known_captures: int
+    named_rightly: int
+    named_wrongly: int
+    called_unknown: int
+    unknown_captures: int
+    unknown_families: int
+    unknown_called_unknown: int
+    not_raised: int
+    by_family: dict[str, dict[str, int]]
+
+
+class FamilyCard(_Part):
+    """The families that the model can name, and when it does.
+
+    Attributes
+    ----------
+    names
+        In the order of the trees' classes.
+    features
+        Hash of the feature schema of the trees.
+    threshold
+        From which certainty on a family is named; below it the malware is unknown.
+    target_rate
+        Share of captures of unknown families that the threshold lets be named.
+    flow_threshold
+        Flows from this score of the detector on are asked about.
+    captures, flows
+        What the trees learned from.
+    held_out
+        Figures.
+    """
+
+    names: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=MAX_FAMILY_NAME)]],
+        Field(min_length=2, max_length=MAX_FAMILIES),
+    ]
+    features: str
+    threshold: float
+    target_rate: float
+    flow_threshold: float
+    captures: int
+    flows: int
+    held_out: FamilyFigures
+
+
 class ModelManifest(_Part):
     """What `model.json` holds.
 
@@ -75,6 +145,8 @@ class ModelManifest(_Part):
         `veilwatch evaluate`.
     benign_ranges
         By feature name; features that benign flows never carry are absent.
+    families
+        None where the model names no families.
     files
         SHA-256 of each file by its path within the folder.
     """
@@ -92,5 +164,6 @@ class ModelManifest(_Part):
     thresholds: Thresholds
     held_out: dict[str, Any]
     benign_ranges: dict[str, BenignRange]
+    families: FamilyCard | None = None
     training_seconds: float
     files: dict[str, str] = {}

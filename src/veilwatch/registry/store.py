@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from veilwatch.detectors import DETECTORS, Detector
 from veilwatch.detectors.evidence import log_odds, probability
+from veilwatch.detectors.family import FEATURE_SETS, FamilyModel
 from veilwatch.errors import ModelError, VeilwatchError
 from veilwatch.features import compute_features, feature_schema
 from veilwatch.files import make_folder, output_error, write_text
@@ -27,6 +28,9 @@ MANIFEST: Final = "model.json"
 
 MEMBER: Final = re.compile(r"member-\d{1,3}", re.ASCII)
 """What the folder of a member is called; no such name leaves the model's folder."""
+
+FAMILY: Final = "family"
+"""What the folder of the trees that name families is called, in a model that has them."""
 
 MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 """Largest manifest read: a quarter of a million training captures take 40 MB."""
@@ -45,10 +49,13 @@ class Model:
         One detector for each training fold.
     manifest
         What the model is.
+    families
+        Tells families apart; None where `manifest.families` is.
     """
 
     members: Sequence[Detector]
     manifest: ModelManifest
+    families: FamilyModel | None = None
 
     @property
     def unit(self) -> Unit:
@@ -82,13 +89,20 @@ def mean_score(members: Sequence[Detector], features: FeatureFrame) -> npt.NDArr
     return probability(np.mean(odds, axis=0))
 
 
-def save_model(folder: Path, members: Sequence[Detector], manifest: ModelManifest) -> Path:
+def save_model(
+    folder: Path,
+    members: Sequence[Detector],
+    manifest: ModelManifest,
+    families: FamilyModel | None = None,
+) -> Path:
     """Write a model folder whole or not at all; an older model there is replaced.
 
     Parameters
     ----------
     manifest
         Names the folder of each member; its `files` are filled in here.
+    families
+        What `manifest.families` describes, None where it is.
 
     Raises
     ------
@@ -104,7 +118,7 @@ def save_model(folder: Path, members: Sequence[Detector], manifest: ModelManifes
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
             made, older = Path(name) / "made", Path(name) / "older"
             made.mkdir()
-            _write(made, members, manifest)
+            _write(made, members, manifest, families)
             _exchange(made, folder, older)
     except OSError as error:
         raise output_error(folder, error) from error
@@ -119,7 +133,7 @@ def _refuse_strangers(folder: Path) -> None:
         names = [path.name for path in folder.iterdir()]
     except OSError as error:
         raise output_error(folder, error) from error
-    strangers = [name for name in names if name != MANIFEST and not MEMBER.fullmatch(name)]
+    strangers = [n for n in names if n not in (MANIFEST, FAMILY) and not MEMBER.fullmatch(n)]
     if strangers or (names and MANIFEST not in names):
         raise ModelError(
             "the folder holds something that is not a model",
@@ -128,14 +142,27 @@ def _refuse_strangers(folder: Path) -> None:
         )
 
 
-def _write(folder: Path, members: Sequence[Detector], manifest: ModelManifest) -> None:
+def _write(
+    folder: Path,
+    members: Sequence[Detector],
+    manifest: ModelManifest,
+    families: FamilyModel | None,
+) -> None:
+    if (families is None) != (manifest.families is None):
+        raise ValueError("the manifest and the model disagree about families")
+    parts: list[Detector | FamilyModel] = [*members, *([families] if families else [])]
     files = {}
-    for name, member in zip(manifest.members, members, strict=True):
+    for name, member in zip(_folders(manifest), parts, strict=True):
         (folder / name).mkdir()
         for file in member.save(folder / name):
             files[f"{name}/{file}"] = _sha256(folder / name / file)
     document = manifest.model_copy(update={"files": files})
     write_text(folder / MANIFEST, document.model_dump_json(indent=1) + "\n")
+
+
+def _folders(manifest: ModelManifest) -> list[str]:
+    """Return the folders that a model consists of."""
+    return [*manifest.members, *([FAMILY] if manifest.families else [])]
 
 
 def _exchange(made: Path, folder: Path, older: Path) -> None:
@@ -168,9 +195,14 @@ def load_model(folder: Path) -> Model:
         raise ModelError(
             f"cannot read: {error.strerror or error}", where=error.filename or path
         ) from error
-    schema = _schema(manifest, path)
+    card, names = manifest.features, manifest.families
+    schema = _schema(card.sets, card.shortcuts, card.hash, path)
     detector = DETECTORS[manifest.detector]
-    return Model([detector.load(folder / name, schema) for name in manifest.members], manifest)
+    members = [detector.load(folder / name, schema) for name in manifest.members]
+    if names is None:
+        return Model(members, manifest)
+    schema = _schema(FEATURE_SETS, False, names.features, path)
+    return Model(members, manifest, FamilyModel.load(folder / FAMILY, schema, names.names))
 
 
 def _read_manifest(path: Path) -> ModelManifest:
@@ -213,14 +245,15 @@ def _read_manifest(path: Path) -> ModelManifest:
 def _check_files(folder: Path, manifest: ModelManifest) -> None:
     """Refuse a folder that does not hold exactly the files that were written into it."""
     for name in manifest.members:
-        member = folder / name
         if not MEMBER.fullmatch(name):
             raise ModelError(f"{name!r} cannot be a member", where=folder / MANIFEST)
-        if member.is_symlink() or not member.is_dir():
+    for name in _folders(manifest):
+        part = folder / name
+        if part.is_symlink() or not part.is_dir():
             raise _changed(folder, name)
     found = {
         file.relative_to(folder).as_posix(): file
-        for name in manifest.members
+        for name in _folders(manifest)
         for file in (folder / name).iterdir()
     }
     for name in sorted(found.keys() | manifest.files.keys()):
@@ -238,18 +271,17 @@ def _changed(folder: Path, name: str) -> ModelError:
     )
 
 
-def _schema(manifest: ModelManifest, path: Path) -> FeatureSchema:
+def _schema(sets: Sequence[str], shortcuts: bool, trained_on: str, path: Path) -> FeatureSchema:
     """Return this version's schema of the model's feature sets, if it is still the same."""
-    card = manifest.features
     try:
-        schema = feature_schema(card.sets, shortcuts=card.shortcuts)
+        schema = feature_schema(sets, shortcuts=shortcuts)
     except VeilwatchError as error:
         raise ModelError(
             error.what, where=path, hint="train the model anew with this version"
         ) from error
-    if schema.hash != card.hash:
+    if schema.hash != trained_on:
         raise ModelError(
-            f"the model was trained on feature schema {card.hash}, this version has {schema.hash}",
+            f"the model was trained on feature schema {trained_on}, this version has {schema.hash}",
             where=path,
             hint="train the model anew with this version",
         )

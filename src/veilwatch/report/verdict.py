@@ -7,6 +7,7 @@ import math
 from veilwatch.report import units
 from veilwatch.report.catalogue import Text
 from veilwatch.report.document import ReportDocument
+from veilwatch.schema.scores import UNKNOWN_FAMILY
 
 
 def verdict(document: ReportDocument, text: Text) -> str:
@@ -18,6 +19,12 @@ def verdict(document: ReportDocument, text: Text) -> str:
     if document.traffic.flows:
         return text("verdict.quiet")
     return text("verdict.no_flows" if document.reading.packets else "verdict.no_packets")
+
+
+def _family(name: str, text: Text) -> str:
+    if name == UNKNOWN_FAMILY:
+        return text("verdict.strongest_unknown")
+    return name and text("verdict.strongest_family", name=name)
 
 
 def details(document: ReportDocument, text: Text) -> list[str]:
@@ -35,7 +42,7 @@ def details(document: ReportDocument, text: Text) -> list[str]:
                 subscriber=alert.subscriber
                 and text("verdict.strongest_subscriber", name=alert.subscriber),
                 score=units.score(alert.score),
-                family=alert.family and text("verdict.strongest_family", name=alert.family),
+                family=_family(alert.family, text),
             )
         )
     elif not document.alerted_flows:

@@ -44,7 +44,11 @@ class Alert:
     severity
         1 high, 2 medium, 3 low, as in Suricata.
     family
-        Most similar known family, '' unknown.
+        Most similar known family of the host, `veilwatch.schema.scores.UNKNOWN_FAMILY` where it
+        is like none, '' where the model names no families or the host as a whole is no alert.
+    family_probability
+        For a host alert, the likeliest family's probability against the next likeliest, whether
+        that was enough for a name or not; 0 where families are not named.
     application
         Server name, service or process that names the traffic, '' unknown.
     reasons
@@ -72,6 +76,7 @@ class Alert:
     severity: int
     subscriber: str = ""
     family: str = ""
+    family_probability: float = 0.0
     application: str = ""
     service: str = ""
     reasons: tuple[Reason, ...] = ()

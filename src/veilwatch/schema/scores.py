@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+UNKNOWN_FAMILY: Final = "unknown malware"
+"""What an alerted host is called that looks like no family that the model can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,10 @@ class ScoreFrame:
         One row a flow: the flow table's columns and `score` (Float32, 0…1) and `alert` (Boolean).
     hosts
         One row a host: `host`, `subscriber` ('' unknown), `source`, `flows`, `alerts`,
-        `first_ns`, `last_ns`, `score` (Float32), `alert` (Boolean).
+        `first_ns`, `last_ns`, `score` (Float32), `alert` (Boolean), `family` ('' where the host
+        is not alerted or the model names no families, else a name or `UNKNOWN_FAMILY`),
+        `family_probability` (Float32, of the likeliest family against the next; 0 where
+        `family` is '').
     flow_threshold, host_threshold
         A score at or above it is an alert.
     reasons

@@ -15,6 +15,7 @@ from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
 from veilwatch.schema.scores import Reason, ScoreFrame
 from veilwatch.scoring.explain import reasons
+from veilwatch.scoring.naming import HostNamer
 
 EXPLAINED_PER_TABLE: Final = 256
 """Most flows of one table that are explained, the best-scored of each host first: an exact
@@ -56,6 +57,8 @@ class FlowScorer:
         self._model = model
         self._kept: list[pl.DataFrame] = []
         self._reasons: dict[int, list[Reason]] = {}
+        card = model.manifest.families
+        self._namer = HostNamer(model.families, card, HOST) if model.families and card else None
 
     def add(self, table: FlowTable) -> pl.DataFrame:
         """Score one table; return it with the further columns `score` and `alert`."""
@@ -67,6 +70,8 @@ class FlowScorer:
         )
         self._kept.append(frame.select(KEPT_COLUMNS))
         self._explain(frame, features)
+        if self._namer:
+            self._namer.add(frame)
         return frame
 
     def finish(self) -> ScoreFrame:
@@ -75,7 +80,7 @@ class FlowScorer:
         thresholds = self._model.manifest.thresholds
         return ScoreFrame(
             flows,
-            _hosts(flows, thresholds.group, thresholds.upper_share),
+            _hosts(flows, thresholds.group, thresholds.upper_share, self._namer),
             thresholds.unit,
             thresholds.group,
             self._reasons,
@@ -102,8 +107,10 @@ class FlowScorer:
         self._reasons.update(zip(chosen.keys["flow_id"].to_list(), found, strict=True))
 
 
-def _hosts(flows: pl.DataFrame, threshold: float, upper_share: float) -> pl.DataFrame:
-    """Add up the evidence of each host's flows."""
+def _hosts(
+    flows: pl.DataFrame, threshold: float, upper_share: float, namer: HostNamer | None
+) -> pl.DataFrame:
+    """Add up the evidence of each host's flows, and name the family of those that alert."""
     hosts = (
         flows.lazy()
         .group_by(HOST, maintain_order=True)
@@ -116,15 +123,23 @@ def _hosts(flows: pl.DataFrame, threshold: float, upper_share: float) -> pl.Data
         .with_row_index("host_index")
         .collect()
     )
-    index = flows.join(
-        hosts.select(*HOST, "host_index"), on=HOST, how="left", maintain_order="left"
+    index = (
+        flows.join(hosts.select(*HOST, "host_index"), on=HOST, how="left", maintain_order="left")[
+            "host_index"
+        ]
+        .to_numpy()
+        .astype(np.int64)
     )
     score = group_scores(
         flows["score"].to_numpy().astype(np.float64),
-        index["host_index"].to_numpy().astype(np.int64),
+        index,
         hosts.height,
         upper_share=upper_share,
     )
+    alert = pl.Series(score >= threshold, dtype=pl.Boolean)
+    families, certainty = [""] * hosts.height, np.zeros(hosts.height)
+    if namer:
+        families, certainty = namer.name(flows, index, hosts.height)
     return hosts.select(
         pl.col("src_ip").alias("host"),
         "subscriber",
@@ -134,5 +149,7 @@ def _hosts(flows: pl.DataFrame, threshold: float, upper_share: float) -> pl.Data
         "first_ns",
         "last_ns",
         pl.Series("score", score, pl.Float32),
-        pl.Series("alert", score >= threshold, pl.Boolean),
+        alert.alias("alert"),
+        family=pl.when(alert).then(pl.Series(families, dtype=pl.String)).otherwise(pl.lit("")),
+        family_probability=pl.when(alert).then(pl.Series(certainty, dtype=pl.Float32)).otherwise(0),
     )

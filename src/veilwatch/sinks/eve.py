@@ -189,6 +189,9 @@ def _alert(alert: Alert, techniques: list[str], max_reasons: int) -> eve.Alert:
         "threshold": [f"{alert.threshold:.6f}"],
         "confidence": [_CONFIDENCE[alert.severity]],
         "malware_family": [alert.family[:MAX_NAME]],
+        "family_probability": [f"{alert.family_probability:.3f}"]
+        if alert.family_probability
+        else [],
         "application": [alert.application[:MAX_NAME]],
         "mitre_technique_id": techniques,
         "teid": [str(teid) for teid in (tunnel.fwd_teid, tunnel.bwd_teid) if teid]

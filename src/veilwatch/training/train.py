@@ -32,6 +32,7 @@ from veilwatch.registry import (
 )
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.training.crossfit import cross_fit
+from veilwatch.training.families import train_families
 from veilwatch.training.units import read_units
 
 
@@ -53,6 +54,8 @@ class TrainingOptions:
         Whether features that tell the place rather than the threat take part.
     keep_background
         Whether background flows of infected hosts are learned from as malicious.
+    families
+        Whether the model learns to name families, if the corpus shows enough of them.
     settings
         Seed, threads and parameters of the detector.
     """
@@ -63,6 +66,7 @@ class TrainingOptions:
     split: SplitBy = "group"
     shortcuts: bool = False
     keep_background: bool = False
+    families: bool = True
     settings: DetectorSettings = field(default_factory=DetectorSettings)
 
     def set_aside(self, labels: Labels) -> npt.NDArray[np.bool_]:
@@ -110,6 +114,10 @@ def train_model(
         unit_threshold=thresholds.unit,
         capture_threshold=thresholds.group,
     )
+    named = None
+    if options.families:
+        least = min(thresholds.unit, thresholds.group)
+        named = train_families(corpus, labels, fit.score, least, options.settings, progress)
     features = training.features
     manifest = ModelManifest(
         name=name or f"{options.detector} on {manifest_path.name}",
@@ -134,9 +142,10 @@ def train_model(
         thresholds=thresholds,
         held_out={"split": options.split, **held_out},
         benign_ranges=_benign_ranges(features, labels.malicious),
+        families=named[1] if named else None,
         training_seconds=round(time.monotonic() - began, 1),
     )
-    return Model(fit.members, manifest)
+    return Model(fit.members, manifest, named[0] if named else None)
 
 
 def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Thresholds:

@@ -29,3 +29,21 @@ def unit_weights(
     for mask in (malicious, ~malicious):
         weight[mask] *= len(weight) / 2 / max(weight[mask].sum(), 1e-12)
     return np.asarray(weight)
+
+
+def family_weights(
+    capture: npt.NDArray[np.int64], family: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Return weights that damp large captures and large families, with mean 1.
+
+    A family counts with the root of its captures' weights: one that was captured a hundred times
+    is commoner than one that was captured four times, but not by so much as collectors' habits say.
+
+    Parameters
+    ----------
+    capture, family
+        Index of each flow's capture and family, shape (flows,).
+    """
+    weight = np.bincount(capture)[capture].astype(np.float64) ** -CAPTURE_EXPONENT
+    weight /= np.sqrt(np.bincount(family, weights=weight))[family]
+    return np.asarray(weight * len(weight) / weight.sum())
