@@ -41,6 +41,15 @@ def command(
         bool,
         typer.Option("--keep-background", help="Learn background of infected hosts too."),
     ] = False,
+    changed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Captures of each class that are judged again after their traffic was changed "
+            "(padding, loss, jitter …); 0 leaves it out.",
+        ),
+    ] = 40,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 7,
     workers: Annotated[
         int, typer.Option(min=0, help="Trainings at one time; 0 takes every core.")
@@ -64,6 +73,7 @@ def command(
         target_rate=target_fpr,
         shortcuts=shortcuts,
         keep_background=keep_background,
+        changed=changed,
         workers=workers or os.cpu_count() or 1,
     )
     with working(quiet) as progress:

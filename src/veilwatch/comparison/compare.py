@@ -12,20 +12,46 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from veilwatch import __version__
-from veilwatch.comparison.document import Comparison, Cost, DetectorResult, Gate, SplitResult
-from veilwatch.comparison.figures import split_result
+from veilwatch.comparison.document import (
+    Change,
+    Comparison,
+    Cost,
+    DetectorResult,
+    Gate,
+    SplitResult,
+)
+from veilwatch.comparison.figures import own_thresholds, split_result
 from veilwatch.comparison.gates import (
     leak_gate,
     random_gap,
     refuse_equal_captures,
     shortcut_gate,
 )
-from veilwatch.comparison.jobs import METADATA, Job, Outcome, corpus_hash, read_outcome, run_job
+from veilwatch.comparison.jobs import (
+    METADATA,
+    Job,
+    Outcome,
+    corpus_hash,
+    read_outcome,
+    run_job,
+    units_of,
+)
 from veilwatch.comparison.landscape import landscape
+from veilwatch.comparison.perturb import PERTURBATIONS
 from veilwatch.comparison.plan import SPLITS, Split, judged_folds, make_split
 from veilwatch.comparison.recommend import recommend
+from veilwatch.comparison.robust import (
+    MANIFEST,
+    PER_CLASS,
+    changes,
+    choose_captures,
+    choose_split,
+    make_trials,
+    trials_key,
+)
 from veilwatch.corpus.cache import leave_quietly
 from veilwatch.corpus.catalogue import Corpus, load_corpus
 from veilwatch.detectors import DETECTORS
@@ -51,6 +77,8 @@ class CompareOptions:
         Keys of `SPLITS`.
     folds, seed, target_rate, shortcuts, keep_background
         As in training.
+    changed
+        Most captures of each class that are also judged after their traffic was changed.
     workers
         Processes that train at one time, each with one thread.
     """
@@ -62,6 +90,7 @@ class CompareOptions:
     target_rate: float = 0.01
     shortcuts: bool = False
     keep_background: bool = False
+    changed: int = PER_CLASS
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     @property
@@ -112,14 +141,24 @@ def compare(
     splits = _splits(corpus, options, notes)
     make_folder(results)
     content = corpus_hash(corpus)
+    tried = choose_split(splits) if options.changed else None
+    chosen = choose_captures(corpus, tried, options.changed, seed=options.seed) if tried else []
+    trials = results / f"trials-{trials_key(content, chosen, options.seed)}" / MANIFEST
     jobs = {
-        (name, split.name, fold): _job(manifest, options, name, split, fold)
+        (name, split.name, fold): _job(
+            manifest, options, name, split, fold, trials if split is tried else None
+        )
         for name in [*names, METADATA]
         for split in splits
         if name != METADATA or split.name == splits[0].name
         for fold in judged_folds(split, corpus.entries)
     }
     files = {place: results / f"{job.key(content)}.npz" for place, job in jobs.items()}
+    changed: Corpus | None = None
+    if tried:
+        make_trials(corpus, chosen, trials.parent, seed=options.seed, progress=progress)
+        # Read here first, so that workers find its flows in the cache.
+        changed = load_corpus(trials, workers=options.workers, progress=progress)
     failed = _run([(jobs[place], files[place]) for place in jobs], options.workers, progress)
     for place in [place for place in jobs if files[place] in failed]:
         note = f"{place[0]}, split by {place[1]}: {failed[files[place]]}"
@@ -133,6 +172,9 @@ def compare(
         mine = {place: o for place, o in outcomes.items() if place[0] == name}
         if mine:
             made.append(_result(name, corpus, splits, mine, options))
+            if changed is not None and tried is not None and name != METADATA:
+                robustness = _robustness(name, corpus, changed, tried, mine, options)
+                made[-1] = made[-1].model_copy(update={"robustness": robustness})
         progress.advance()
     metadata = [result for result in made if result.name == METADATA]
     detectors = [result for result in made if result.name != METADATA]
@@ -168,6 +210,7 @@ def compare(
         detectors=detectors,
         gates=[*([shortcut] if shortcut else []), *gates],
         recommendation=recommend(detectors, emulated=corpus.emulated),
+        changes={name: change.doc for name, change in PERTURBATIONS.items()} if tried else {},
         notes=notes,
         map=landscape(corpus, seed=options.seed),
     )
@@ -191,7 +234,14 @@ def _splits(corpus: Corpus, options: CompareOptions, notes: list[str]) -> list[S
     return splits
 
 
-def _job(manifest: Path, options: CompareOptions, name: str, split: Split, fold: int) -> Job:
+def _job(
+    manifest: Path,
+    options: CompareOptions,
+    name: str,
+    split: Split,
+    fold: int,
+    trials: Path | None,
+) -> Job:
     return Job(
         str(manifest.resolve()),
         name,
@@ -202,6 +252,7 @@ def _job(manifest: Path, options: CompareOptions, name: str, split: Split, fold:
         1 if options.workers > 1 else 0,
         options.shortcuts,
         options.keep_background,
+        "" if trials is None or name == METADATA else str(trials.resolve()),
     )
 
 
@@ -250,6 +301,41 @@ def _attempt(job: Job, path: Path) -> TrainingError | None:
     return None
 
 
+def _robustness(
+    name: str,
+    corpus: Corpus,
+    changed: Corpus,
+    split: Split,
+    outcomes: Mapping[tuple[str, str, int], Outcome],
+    options: CompareOptions,
+) -> dict[str, Change]:
+    mine = {fold: o for (_, by, fold), o in outcomes.items() if by == split.name}
+    if not mine:
+        return {}
+    labels = read_units(corpus, name).labels
+    thresholds = own_thresholds(
+        _scores(mine, len(labels.capture)),
+        labels,
+        split,
+        split.unit_folds(labels.capture, options.seed),
+        sorted(mine),
+        options.target_rate,
+    )
+    trial_labels = units_of(changed, name, shortcuts=False).labels
+    score = np.full(len(trial_labels.capture), np.nan)
+    for outcome in mine.values():
+        score[outcome.trial_rows] = outcome.trial_score
+    return changes(changed, trial_labels, score, split, thresholds)
+
+
+def _scores(outcomes: Mapping[int, Outcome], units: int) -> npt.NDArray[np.float64]:
+    """Return the held-out score of each unit, NaN where none was given."""
+    score = np.full(units, np.nan)
+    for outcome in outcomes.values():
+        score[outcome.rows] = outcome.score
+    return score
+
+
 def _result(
     name: str,
     corpus: Corpus,
@@ -263,11 +349,8 @@ def _result(
         mine = {fold: o for (_, by, fold), o in outcomes.items() if by == split.name}
         if not mine:
             continue
-        score = np.full(len(labels.capture), np.nan)
-        for outcome in mine.values():
-            score[outcome.rows] = outcome.score
         results[split.name] = split_result(
-            score,
+            _scores(mine, len(labels.capture)),
             labels,
             corpus.entries,
             split,

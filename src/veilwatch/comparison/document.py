@@ -96,6 +96,20 @@ class Cost(_Part):
     bytes: int
 
 
+class Change(_Part):
+    """What was found of a sample of held-out captures after their traffic was changed.
+
+    Shares of captures, and of their units, that were alerted at the detector's own threshold.
+    """
+
+    malicious: int
+    benign: int
+    found: float | None
+    false_alarms: float | None
+    units_found: float | None
+    units_false_alarms: float | None
+
+
 class DetectorResult(_Part):
     """Everything about one detector."""
 
@@ -104,7 +118,7 @@ class DetectorResult(_Part):
     splits: dict[str, SplitResult]
     cost: Cost
     importance: dict[str, float]
-    robustness: dict[str, dict[str, float]]
+    robustness: dict[str, Change]
 
 
 class Gate(_Part):
@@ -136,6 +150,8 @@ class Comparison(_Part):
 
     Attributes
     ----------
+    changes
+        What was done to traffic, by the keys of `DetectorResult.robustness`.
     notes
         What was left out and why, and what the figures do not say.
     map
@@ -154,5 +170,6 @@ class Comparison(_Part):
     detectors: list[DetectorResult]
     gates: list[Gate]
     recommendation: Recommendation
+    changes: dict[str, str]
     notes: list[str]
     map: list[Point]

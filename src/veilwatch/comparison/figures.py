@@ -23,6 +23,7 @@ from veilwatch.comparison.ranked import Ranked
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.evaluation.calibration import supported_rate
 from veilwatch.evaluation.labelled import Labels
+from veilwatch.registry import Thresholds
 from veilwatch.training.train import calibrate, capture_scores
 
 Floats = npt.NDArray[np.float64]
@@ -66,12 +67,9 @@ def split_result(
     unit_limit, capture_limit = limits[0, : len(score)], limits[1, : len(entries)]
     captures = np.full(len(entries), np.nan)
     capture_fold = split.fold if len(split.fold) else np.full(len(entries), -1)
-    for number in judged:
-        others = ~np.isnan(score) & split.learned_from(fold, number)
-        if not (others & ~labels.malicious).any():
-            # The first stretch in time: nothing earlier was judged. Its own benign scores choose.
-            others = fold == number
-        thresholds = calibrate(np.where(others, score, np.nan), labels, target_rate)
+    for number, thresholds in own_thresholds(
+        score, labels, split, fold, judged, target_rate
+    ).items():
         unit_limit[fold == number] = thresholds.unit
         mine = capture_fold == number
         captures[mine] = capture_scores(score, labels, thresholds.upper_share)[mine]
@@ -113,6 +111,28 @@ def split_result(
     return SplitResult(
         levels=levels, without_background=clean, families=_families(seen, found, labels, entries)
     )
+
+
+def own_thresholds(
+    score: Floats,
+    labels: Labels,
+    split: Split,
+    fold: npt.NDArray[np.int64],
+    judged: Sequence[int],
+    target_rate: float,
+) -> dict[int, Thresholds]:
+    """Return the thresholds of each judged fold, from held-out scores of the others.
+
+    Parameters are those of `split_result`.
+    """
+    out = {}
+    for number in judged:
+        others = ~np.isnan(score) & split.learned_from(fold, number)
+        if not (others & ~labels.malicious).any():
+            # The first stretch in time: nothing earlier was judged. Its own benign scores choose.
+            others = fold == number
+        out[number] = calibrate(np.where(others, score, np.nan), labels, target_rate)
+    return out
 
 
 def _level(

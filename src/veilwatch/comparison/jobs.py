@@ -14,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.comparison.plan import make_split
+from veilwatch.comparison.plan import Split, make_split
+from veilwatch.comparison.robust import original_captures
 from veilwatch.corpus.catalogue import Corpus, load_corpus
-from veilwatch.detectors import DETECTORS, DetectorSettings
+from veilwatch.detectors import DETECTORS, Detector, DetectorSettings
 from veilwatch.files import replacing
 from veilwatch.jit import source_hash
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
@@ -44,6 +45,9 @@ class Job:
         As the user chose them.
     shortcuts, keep_background
         As in training.
+    trials
+        Manifest of changed captures to judge as well (`veilwatch.comparison.robust`), empty for
+        none. Its folder is named after what it holds.
     """
 
     manifest: str
@@ -55,10 +59,12 @@ class Job:
     threads: int
     shortcuts: bool
     keep_background: bool
+    trials: str = ""
 
     def key(self, corpus: str) -> str:
         """Return what the result is filed under: everything that could change it."""
         parts = {k: v for k, v in asdict(self).items() if k not in ("manifest", "threads")}
+        parts["trials"] = Path(self.trials).parent.name
         text = json.dumps([parts, corpus, source_hash(), _code_hash()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -76,11 +82,15 @@ class Outcome:
     facts
         `train_seconds`, `train_cpu_seconds`, `trained_units`, `units_per_second`, `bytes`;
         `importance` by feature where the detector knows it.
+    trial_rows, trial_score
+        The same of the units of changed captures, shape (tried,).
     """
 
     rows: npt.NDArray[np.int64]
     score: npt.NDArray[np.float64]
     facts: dict[str, Any]
+    trial_rows: npt.NDArray[np.int64]
+    trial_score: npt.NDArray[np.float64]
 
 
 def corpus_hash(corpus: Corpus) -> str:
@@ -123,9 +133,30 @@ def run_job(job: Job, target: Path) -> Path:
     if importance is not None:
         names = units.features.schema.names
         facts["importance"] = dict(zip(names, np.round(importance(), 6).tolist(), strict=True))
+    tried, trial_score = _try(job, detector, split)
     with replacing(target) as stream:
-        np.savez(stream, rows=rows, score=score, facts=np.array(json.dumps(facts)))
+        np.savez(
+            stream,
+            rows=rows,
+            score=score,
+            facts=np.array(json.dumps(facts)),
+            trial_rows=tried,
+            trial_score=trial_score,
+        )
     return target
+
+
+def _try(
+    job: Job, detector: Detector, split: Split
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Judge the changed captures of the fold that the detector never saw."""
+    if not job.trials:
+        return np.zeros(0, np.intp), np.zeros(0)
+    trials = load_corpus(Path(job.trials), workers=1)
+    units = units_of(trials, job.detector, shortcuts=job.shortcuts)
+    fold = split.fold[original_captures(trials)]
+    rows = np.flatnonzero(fold[units.labels.capture] == job.fold)
+    return rows, detector.predict_proba(units.features.take(rows))
 
 
 def read_outcome(path: Path) -> Outcome:
@@ -135,6 +166,8 @@ def read_outcome(path: Path) -> Outcome:
             file["rows"].astype(np.int64),
             file["score"].astype(np.float64),
             json.loads(str(file["facts"])),
+            file["trial_rows"].astype(np.int64),
+            file["trial_score"].astype(np.float64),
         )
 
 
