@@ -60,6 +60,27 @@ def random_flows(
     return FlowTable(frame.with_columns(last_ns=pl.col("first_ns") + 5_000_000_000)).check()
 
 
+def random_windows(
+    windows: int, *, seed: int = 0, malicious: np.ndarray[Any, Any] | None = None
+) -> FlowTable:
+    """Draw windows of five flows, one a host; those of `malicious` are seldom answered."""
+    rng = np.random.default_rng([seed, 2])
+    window = np.repeat(np.arange(windows), 5)
+    label = np.zeros(windows, bool) if malicious is None else malicious
+    frame = random_flows(len(window), seed=seed).frame
+    answered = rng.random(len(window)) < np.where(label, 0.2, 0.8)[window]
+    return FlowTable(
+        frame.with_columns(
+            # Hosts are numbered in the order of their windows.
+            pl.Series("src_ip", [f"10.{n // 65536}.{n // 256 % 256}.{n % 256}" for n in window]),
+            pl.Series("source", window, pl.UInt32),
+            pl.lit("").alias("subscriber"),
+            first_ns=pl.col("first_ns") + pl.Series(rng.integers(0, 250 * 10**9, len(window))),
+            bwd_packets=pl.Series(answered, dtype=pl.UInt32) * pl.col("bwd_packets"),
+        ).with_columns(last_ns=pl.col("first_ns") + 5_000_000_000)
+    ).check()
+
+
 def random_headers(
     rows: int, *, seed: int = 0, malicious: np.ndarray[Any, Any] | None = None
 ) -> list[HeaderTable]:

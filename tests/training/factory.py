@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tests.features.factory import random_flows, random_headers
+from tests.features.factory import random_flows, random_headers, random_windows
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.detectors import DETECTORS, DetectorSettings, TrainingSet
@@ -89,7 +89,8 @@ def own_features(
     if kind.unit == "capture":
         tables = random_headers(rows, seed=seed, malicious=malicious)
         return capture_features(tables, kind.feature_sets, shortcuts=shortcuts)
-    flows = random_flows(rows, seed=seed, malicious=malicious)
+    draw = random_windows if kind.unit == "host_window" else random_flows
+    flows = draw(rows, seed=seed, malicious=malicious)
     return compute_features(flows, kind.feature_sets, shortcuts=shortcuts)
 
 

@@ -65,7 +65,7 @@ def window_flows(frame: pl.DataFrame) -> pl.DataFrame:
         - `is_new`: whether the host had never had a flow with the destination in an earlier window
         - `up`, `down`: IP bytes from and to the host
     """
-    hosts = frame.lazy().select(HOST).unique().sort(*HOST).with_row_index("host")
+    hosts = frame.lazy().select(HOST).unique().sort("source", *HOST[:2]).with_row_index("host")
     began = pl.col("first_ns").min().over("host")
     pair = (pl.col("destination").cast(pl.UInt64) * 65_536 + pl.col("dst_port")) * 256
     opens = pl.col("flow_id") == pl.col("parent_id")
