@@ -48,9 +48,7 @@ def varied_flows(rows: int, *, seed: int) -> FlowTable:
             source=pick([0, 0, 1], pl.UInt32),
             src_ip=pick(["10.0.0.1", "10.0.0.2"], pl.String),
             subscriber=pick(["", "", "a"], pl.String),
-            dst_ip=pick(PLACES, pl.String).set(
-                pl.Series(steady), "192.0.2.1"
-            ),
+            dst_ip=pick(PLACES, pl.String).set(pl.Series(steady), "192.0.2.1"),
             dst_port=pick([53, 443, 8080], pl.UInt16).set(pl.Series(steady), 443),
             protocol=pick([6, 6, 17, 1], pl.UInt8).set(pl.Series(steady), 6),
             ip_version=pick([4, 4, 6], pl.UInt8),
@@ -92,9 +90,7 @@ def assert_as_naive(table: FlowTable) -> FeatureFrame:
     assert set(found.schema.names) == set(next(iter(wanted.values())))
     for k, name in enumerate(found.schema.names):
         expected = np.array([wanted[place][name] for place in places], np.float64)
-        np.testing.assert_allclose(
-            found.values[:, k], expected, rtol=1e-5, atol=1e-6, err_msg=name
-        )
+        np.testing.assert_allclose(found.values[:, k], expected, rtol=1e-5, atol=1e-6, err_msg=name)
     return found
 
 
@@ -133,9 +129,7 @@ def test_renaming_hosts_and_places_changes_nothing() -> None:
 def test_shifting_time_changes_nothing() -> None:
     table = varied_flows(500, seed=10)
     later = table.frame.with_columns(pl.col("first_ns", "last_ns") + 12_345 * NS + 678)
-    before, after = (
-        compute_features(item, ["host_window"]) for item in (table, FlowTable(later))
-    )
+    before, after = (compute_features(item, ["host_window"]) for item in (table, FlowTable(later)))
     np.testing.assert_array_equal(after.values, before.values)
 
 

@@ -86,7 +86,7 @@ class MobileNetDetector(NeuralDetector):
     def pieces(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Take out one cell at a time; its packets share what it brought."""
         cells = _cells(values)
-        flows, kinds, _ = cells.shape
+        kinds = cells.shape[1]
         flow, kind, packet = np.nonzero(cells != EMPTY)
         place = (flow * kinds + kind) * CELLS + cells[flow, kind, packet]
         filled, which = np.unique(place, return_inverse=True)
@@ -100,4 +100,4 @@ def _cells(values: Matrix) -> npt.NDArray[np.int16]:
     with np.errstate(invalid="ignore"):
         real = (values >= 0) & (values < CELLS)
     cells = np.where(real, values, EMPTY).astype(np.int16)
-    return cells.reshape(len(values), -1, TOLD)
+    return cells.reshape(len(values), values.shape[1] // TOLD, TOLD)
