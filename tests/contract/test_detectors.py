@@ -12,19 +12,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.training.factory import QUICK, QUICK_WORDS, own_features, own_training_set
+from tests.training.factory import QUICK_BY_DETECTOR, own_features, own_training_set
 from veilwatch.detectors import DETECTORS, Detector, TrainingSet
 from veilwatch.detectors.evidence import log_odds
 from veilwatch.errors import ModelError, TrainingError
 from veilwatch.schema.features import FeatureFrame
-
-SETTINGS = {
-    "lightgbm": QUICK,
-    "catboost": replace(QUICK, parameters={"iterations": 20, "learning_rate": 0.3, "depth": 4}),
-    "header_words": QUICK_WORDS,
-    "host_window": QUICK,
-}
-"""Settings that make a detector quick; a new detector gets a line here."""
 
 pytestmark = pytest.mark.parametrize("name", DETECTORS)
 
@@ -33,7 +25,7 @@ _fitted: dict[str, Detector] = {}
 
 def fit(name: str, training: TrainingSet, seed: int = 3) -> Detector:
     detector = DETECTORS[name]()
-    detector.fit(training, replace(SETTINGS[name], seed=seed))
+    detector.fit(training, replace(QUICK_BY_DETECTOR[name], seed=seed))
     return detector
 
 
@@ -82,8 +74,8 @@ def test_fitting_again_forgets_the_first_time(
     name: str, training: TrainingSet, unseen: FeatureFrame
 ) -> None:
     detector = fit(name, own_training_set(name, seed=8))
-    detector.fit(training, SETTINGS[name])
-    fresh = fit(name, training, SETTINGS[name].seed)
+    detector.fit(training, QUICK_BY_DETECTOR[name])
+    fresh = fit(name, training, QUICK_BY_DETECTOR[name].seed)
     np.testing.assert_array_equal(detector.predict_proba(unseen), fresh.predict_proba(unseen))
 
 
@@ -247,7 +239,8 @@ def test_scoring_needs_no_training_framework(
         f"frame = own_features({name!r}, 3)\n"
         f"detector = kind.load(Path({str(tmp_path)!r}), frame.schema)\n"
         "detector.predict_proba(frame); detector.explain(frame)\n"
-        "print(sorted({'torch', 'onnx', 'tensorflow', 'keras', 'jax', 'gensim'} & set(sys.modules)))\n"
+        "frameworks = {'torch', 'onnx', 'tensorflow', 'keras', 'jax', 'gensim'}\n"
+        "print(sorted(frameworks & set(sys.modules)))\n"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(

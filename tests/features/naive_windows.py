@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import statistics
@@ -123,7 +124,7 @@ def exchange(row: Row) -> tuple[int, int]:
 
 def pace(flows: list[Row], began: int) -> dict[str, float]:
     starts = [row["first_ns"] for row in flows]
-    gaps = [(later - earlier) / NS for earlier, later in zip(starts, starts[1:], strict=False)]
+    gaps = [(later - earlier) / NS for earlier, later in itertools.pairwise(starts)]
     talking = [row for row in flows if has_payload(row)]
     return {
         "active_span": (starts[-1] - starts[0]) / NS,
@@ -320,7 +321,7 @@ def calls(flows: Iterable[Row]) -> list[int]:
 
 
 def differences(times: Sequence[int]) -> list[int]:
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 def steadiest(pairs: list[tuple[float, int, Row]], name: str) -> float:

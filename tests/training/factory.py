@@ -25,6 +25,18 @@ QUICK = DetectorSettings(
 )
 """Trees few enough for a test, and each of them strong enough to tell something."""
 
+QUICK_LSTM = DetectorSettings(
+    seed=3,
+    threads=1,
+    parameters={"hidden": 8, "epochs": 4, "batch": 32, "samples": 640, "learning_rate": 0.03},
+)
+QUICK_MOBILENET = DetectorSettings(
+    seed=3,
+    threads=1,
+    parameters={"width": 0.05, "epochs": 2, "batch": 16, "samples": 256, "learning_rate": 0.01},
+)
+"""Networks small enough for a test."""
+
 QUICK_WORDS = DetectorSettings(
     seed=3,
     threads=1,
@@ -113,3 +125,25 @@ def make_model(folder: Path, *, folds: int = 2) -> tuple[Model, Corpus]:
     manifest.write_text("made by the test\n")
     options = TrainingOptions(folds=folds, target_rate=0.05, settings=QUICK)
     return train_model(corpus, manifest, options), corpus
+
+
+QUICK_BY_DETECTOR = {
+    "lightgbm": QUICK,
+    "catboost": DetectorSettings(
+        seed=3, threads=1, parameters={"iterations": 20, "learning_rate": 0.3, "depth": 4}
+    ),
+    "host_window": QUICK,
+    "lstm": QUICK_LSTM,
+    "mobilenet": QUICK_MOBILENET,
+    "header_words": QUICK_WORDS,
+}
+"""Settings that make each detector quick."""
+
+QUICK_BY_DETECTOR["ensemble"] = DetectorSettings(
+    seed=3,
+    threads=1,
+    parameters={
+        name: QUICK_BY_DETECTOR[name].parameters
+        for name in ("lightgbm", "catboost", "lstm", "mobilenet")
+    },
+)

@@ -61,7 +61,9 @@ class LSTMDetector(NeuralDetector):
         A packet without a size is none: those behind it move up, and its gap is added to the next.
         A flow without any shows one step of zeros.
         """
-        size, gap, flags, *lengths = values.reshape(len(values), values.shape[1] // TOLD, TOLD).swapaxes(0, 1)
+        size, gap, flags, *lengths = values.reshape(
+            len(values), values.shape[1] // TOLD, TOLD
+        ).swapaxes(0, 1)
         there = ~np.isnan(size)
         count = np.maximum(there.sum(axis=1), 1)
         order = np.argsort(~there, axis=1, kind="stable")[:, : int(count.max(initial=1))]

@@ -28,8 +28,9 @@ def render_evaluation(
     ----------
     evaluation
         What `veilwatch evaluate --json` writes: for each level (`flow`, `flow_tls`,
-        `host_window`, `capture`) that it has the counts and figures, `families` with `n` and `detection_rate`, and where it is known
-        `curve` in a level, with equally long lists `false_positive_rate` and `detection_rate`.
+        `host_window`, `capture`) that it has the counts and figures, `families` with `n` and
+        `detection_rate`, and where it is known `curve` in a level,
+        with equally long lists `false_positive_rate` and `detection_rate`.
     model
         Name of the model.
     emulated

@@ -42,7 +42,7 @@ def _power(values: Values) -> Values:
 
 def _decade(seconds: Values) -> Values:
     """0 below a millisecond, then a bucket for each decade up to 100 s."""
-    return np.clip(4 + np.floor(np.log10(np.maximum(seconds, 1e-6))), 0, 6)
+    return np.asarray(np.clip(4 + np.floor(np.log10(np.maximum(seconds, 1e-6))), 0, 6))
 
 
 def _initial_ttl(values: Values) -> Values:
