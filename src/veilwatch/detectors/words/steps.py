@@ -40,7 +40,7 @@ def step_words(numbers: Numbers, steps: Steps) -> Numbers:
 
 def step_counts(words: Numbers) -> Counts:
     """Return how many steps of each capture hold a word, at least 1, shape (captures,)."""
-    used = np.asarray(words > 0).any(axis=2)
+    used: npt.NDArray[np.bool_] = np.any(words > 0, axis=2)
     ends = words.shape[1] - np.argmax(used[:, ::-1], axis=1)
     return np.where(used.any(axis=1), ends, 1).astype(np.int32)
 
