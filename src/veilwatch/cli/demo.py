@@ -74,7 +74,11 @@ def command(
             manifest,
             out / "comparison" / "folds",
             CompareOptions(
-                detectors=COMPARED, splits=("group",), folds=COMPARED_FOLDS, target_rate=TARGET_RATE
+                detectors=COMPARED,
+                splits=("group",),
+                folds=COMPARED_FOLDS,
+                target_rate=TARGET_RATE,
+                changed=0,
             ),
             command="veilwatch demo",
             progress=progress,
