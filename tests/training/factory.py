@@ -16,6 +16,7 @@ from veilwatch.detectors import DETECTORS, DetectorSettings, TrainingSet
 from veilwatch.features import capture_features, compute_features
 from veilwatch.registry import Model
 from veilwatch.schema.features import FeatureFrame
+from veilwatch.schema.flows import FlowTable
 from veilwatch.training import TrainingOptions, train_model
 
 QUICK = DetectorSettings(
@@ -147,3 +148,33 @@ QUICK_BY_DETECTOR["ensemble"] = DetectorSettings(
         for name in ("lightgbm", "catboost", "lstm", "mobilenet")
     },
 )
+
+
+MARKS = ("fwd_size_std", "bwd_size_std", "fwd_payload_std", "bwd_payload_std", "bwd_gap_std")
+"""What each family of a corpus of families shows: one measure that no other family moves."""
+
+
+def family_flows(family: np.ndarray, *, seed: int) -> FlowTable:
+    """Draw flows: -1 benign, k malicious with the mark k, `len(MARKS)` malicious without one."""
+    frame = random_flows(len(family), seed=seed, malicious=family >= 0).frame
+    return FlowTable(
+        frame.with_columns(
+            pl.when(pl.Series(family == k)).then(pl.col(mark) + 500).otherwise(pl.col(mark))
+            for k, mark in enumerate(MARKS)
+        )
+    )
+
+
+def make_family_corpus(
+    *, families: int = len(MARKS), captures: int = 5, flows: int = 12, seed: int = 0
+) -> Corpus:
+    """As many benign captures as malicious ones of a few families, each a group of its own."""
+    kinds = [*np.repeat(np.arange(families), captures).tolist(), *[-1] * families * captures]
+    entries = [
+        entry(k, "benign" if kind < 0 else "malicious", family="" if kind < 0 else f"family-{kind}")
+        for k, kind in enumerate(kinds)
+    ]
+    capture = np.repeat(np.arange(len(kinds)), flows)
+    frame = family_flows(np.array(kinds)[capture], seed=seed).frame
+    hashes = {item.name: hashlib.sha256(item.name.encode()).hexdigest() for item in entries}
+    return Corpus(entries, frame.with_columns(pl.Series("capture", capture, pl.UInt32)), hashes, {})
