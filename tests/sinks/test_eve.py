@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tests.report import factory
@@ -142,6 +143,18 @@ def test_quic_handshakes_go_under_quic() -> None:
     )
     assert event["quic"]["version"] == "0x00000001" and event["quic"]["sni"] == "q"
     assert "tls" not in event
+
+
+def test_a_host_alert_says_how_sure_its_family_is() -> None:
+    scene = factory.scene()
+    host = next(alert for alert in scene.alerts if alert.kind == "host")
+    flow = scene.scores.flows.row(by_predicate=pl.col("flow_id") == host.flow_id, named=True)
+    metadata = eve.event(host, flow).alert.metadata
+    assert metadata["malware_family"] == [host.family]
+    assert metadata["family_probability"] == ["0.750"]
+    unasked = dataclasses.replace(host, family="", family_probability=0.0)
+    metadata = eve.event(unasked, flow).alert.metadata
+    assert not {"malware_family", "family_probability"} & metadata.keys()
 
 
 def test_ransomware_context_only_for_named_families(tmp_path: Path) -> None:

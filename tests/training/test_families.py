@@ -40,26 +40,48 @@ def field(*, hosts: int = 60, flows: int = 10, seed: int = 9) -> tuple[FlowTable
     return FlowTable(frame), kind
 
 
-def test_known_families_are_named_and_unknown_ones_are_not(model: Model) -> None:
-    table, kind = field()
+def named_hosts(model: Model, table: FlowTable) -> pl.DataFrame:
+    """Return the hosts of traffic that arrives in three tables."""
     scorer = FlowScorer(model)
     for part in (table.frame[:7], table.frame[7:250], table.frame[250:]):
         scorer.add(FlowTable(part))
-    hosts = scorer.finish().hosts
-    family = np.array(hosts["family"].to_list())
-    alert = hosts["alert"].to_numpy()
-    certainty = hosts["family_probability"].to_numpy()
-    known, unknown = (kind >= 0) & (kind < len(MARKS)), kind == len(MARKS)
-    assert alert[known].mean() > 0.9 and alert[unknown].mean() > 0.9
-    truth = np.array([f"family-{k}" for k in kind])
-    assert (family == truth)[known & alert].mean() > 0.9
-    assert (family == UNKNOWN_FAMILY)[unknown & alert].mean() >= 0.8
-    assert (family[~alert] == "").all() and (certainty[~alert] == 0).all()
-    assert model.manifest.families is not None
-    named = (family != "") & (family != UNKNOWN_FAMILY)
-    np.testing.assert_array_equal(
-        named[alert], certainty[alert] >= model.manifest.families.threshold
-    )
+    return scorer.finish().hosts
+
+
+def test_known_families_are_named_and_unknown_ones_are_not(tmp_path: Path) -> None:
+    """Coverage is a promise on average over families, not for the one that comes next."""
+    path = tmp_path / "MANIFEST.csv"
+    path.touch()
+    silent = []
+    for seed in range(4):
+        model = train_model(make_family_corpus(seed=seed), path, OPTIONS)
+        table, kind = field(hosts=70, flows=12, seed=90 + seed)
+        hosts = named_hosts(model, table)
+        family, alert = np.array(hosts["family"].to_list()), hosts["alert"].to_numpy()
+        known, unknown = alert & (kind >= 0) & (kind < len(MARKS)), alert & (kind == len(MARKS))
+        assert known.sum() > 45 and unknown.sum() > 8
+        truth = np.array([f"family-{k}" for k in kind])
+        assert (family == truth)[known].mean() > 0.9
+        certainty = hosts["family_probability"].to_numpy()
+        assert certainty[unknown].max() < np.quantile(certainty[known], 0.05)
+        silent.append((family == UNKNOWN_FAMILY)[unknown].mean())
+    assert np.mean(silent) > 0.5 and max(silent) > 0.9
+
+
+def test_a_host_is_named_only_if_it_alerts_and_the_name_is_sure(model: Model) -> None:
+    hosts = named_hosts(model, field()[0])
+    card = model.manifest.families
+    assert card is not None and 0 < hosts["alert"].sum() < hosts.height
+    for host in hosts.iter_rows(named=True):
+        if not host["alert"]:
+            assert (host["family"], host["family_probability"]) == ("", 0)
+        elif host["family_probability"] < card.threshold:
+            assert host["family"] == UNKNOWN_FAMILY
+        else:
+            assert host["family"] in card.names
+    whole = FlowScorer(model)
+    whole.add(field()[0])
+    assert whole.finish().hosts.equals(hosts)
 
 
 def test_the_card_counts_what_was_held_out(model: Model) -> None:
