@@ -74,6 +74,7 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
             "alert": [True, True, False],
             "family": ["LockBit", "unknown malware", ""],
             "family_probability": [0.75, 0.25, 0.0],
+            "probability": [0.5, 0.25, 0.0],
         }
     )
     scores = ScoreFrame(flows, hosts, 0.6, 0.5, {13: [Reason("x", 1.0, 2.0, "because")]})
@@ -123,7 +124,7 @@ def test_a_host_alert_points_at_its_own_best_flow_and_family() -> None:
     assert (second.flow_id, second.family, second.subscriber) == (12, "LockBit", "s1")
     assert (second.first_ns, second.last_ns) == (4, 50)
     assert (first.family_probability, second.family_probability) == (0.25, 0.75)
-    assert second.evidence == {"flows": 2, "alerts": 2}
+    assert second.evidence == {"flows": 2, "alerts": 2, "probability": 0.5}
     assert second.threshold == 0.5
 
 

@@ -245,6 +245,7 @@ def scene(
         .then(pl.Series([known[k % 3] for k in range(host_frame.height)], dtype=pl.String))
         .otherwise(pl.lit("")),
         family_probability=pl.when("alert").then(0.75).otherwise(0.0),
+        probability=pl.when("alert").then(0.5).otherwise(0.0),
     )
     alerted_ids = frame.filter("alert")["flow_id"].to_list()
     scores = ScoreFrame(

@@ -82,6 +82,7 @@ def test_hosts(model: Model, table: FlowTable) -> None:
         "alert": pl.Boolean,
         "family": pl.String,
         "family_probability": pl.Float32,
+        "probability": pl.Float32,
     }
     assert hosts["flows"].sum() == len(table)
     share = model.manifest.thresholds.upper_share

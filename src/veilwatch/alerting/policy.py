@@ -150,7 +150,11 @@ def _host_alert(
         severity=severity(host["score"], scores.host_threshold),
         family=host["family"],
         family_probability=host["family_probability"],
-        evidence={"flows": host["flows"], "alerts": host["alerts"]},
+        evidence={
+            "flows": host["flows"],
+            "alerts": host["alerts"],
+            "probability": round(host["probability"], 6),
+        },
         **_flow_facts(row, scores, names, emulated),
     )
 

@@ -41,6 +41,12 @@ def command(
     no_families: Annotated[
         bool, typer.Option("--no-families", help="Do not learn to name malware families.")
     ] = False,
+    prior: Annotated[
+        float,
+        typer.Option(
+            min=1e-9, max=0.5, help="Share of infected hosts where the model will be used."
+        ),
+    ] = 0.001,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 7,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes every core.")] = 0,
     quiet: Quiet = False,
@@ -64,6 +70,7 @@ def command(
         split="source" if split == "source" else "group",
         shortcuts=shortcuts,
         keep_background=keep_background,
+        prior=prior,
         families=not no_families,
         settings=DetectorSettings(seed=seed, threads=threads),
     )

@@ -2,6 +2,7 @@
 
 from veilwatch.registry.manifest import (
     BenignRange,
+    CalibrationCard,
     CorpusCard,
     FamilyCard,
     FamilyFigures,
@@ -13,6 +14,7 @@ from veilwatch.registry.store import Model, load_model, save_model
 
 __all__ = [
     "BenignRange",
+    "CalibrationCard",
     "CorpusCard",
     "FamilyCard",
     "FamilyFigures",

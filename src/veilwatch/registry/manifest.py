@@ -55,6 +55,17 @@ class Thresholds(_Part):
     benign_captures: int
 
 
+class CalibrationCard(_Part):
+    """What a host's score means: log-likelihood ratio = `slope` · log-odds + `intercept`.
+
+    `prior` is the share of infected hosts that probabilities are given for.
+    """
+
+    slope: float
+    intercept: float
+    prior: float
+
+
 class BenignRange(_Part):
     """Where benign flows of the training corpus usually lie: 5th to 95th percentile, median."""
 
@@ -162,6 +173,7 @@ class ModelManifest(_Part):
     features: FeatureCard
     corpus: CorpusCard
     thresholds: Thresholds
+    calibration: CalibrationCard
     held_out: dict[str, Any]
     benign_ranges: dict[str, BenignRange]
     families: FamilyCard | None = None

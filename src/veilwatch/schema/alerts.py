@@ -58,7 +58,8 @@ class Alert:
     emulated
         Whether the traffic is known to come from the lab.
     evidence
-        For a host alert, how many of its flows were alerted and seen.
+        For a host alert, how many of its flows were alerted and seen, and the `probability` of
+        an infection at the model's prior.
     """
 
     kind: str
@@ -83,4 +84,4 @@ class Alert:
     tunnel: Tunnel | None = None
     emulated: bool = False
     capture: str = ""
-    evidence: dict[str, int] = field(default_factory=dict)
+    evidence: dict[str, float] = field(default_factory=dict)

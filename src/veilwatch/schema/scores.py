@@ -48,7 +48,8 @@ class ScoreFrame:
         `first_ns`, `last_ns`, `score` (Float32), `alert` (Boolean), `family` ('' where the host
         is not alerted or the model names no families, else a name or `UNKNOWN_FAMILY`),
         `family_probability` (Float32, of the likeliest family against the next; 0 where
-        `family` is '').
+        `family` is ''), `probability` (Float32, of an infection at the prior that the model
+        was told: what the score means where one host in a thousand is infected).
     flow_threshold, host_threshold
         A score at or above it is an alert.
     reasons

@@ -9,6 +9,7 @@ import polars as pl
 
 from veilwatch.detectors.evidence import group_scores
 from veilwatch.errors import ModelError
+from veilwatch.evaluation.posterior import Platt
 from veilwatch.features.windows import HOST
 from veilwatch.registry import Model
 from veilwatch.schema.features import FeatureFrame
@@ -77,10 +78,14 @@ class FlowScorer:
     def finish(self) -> ScoreFrame:
         """Return the scores of all tables and of their hosts."""
         flows = pl.concat(self._kept)
-        thresholds = self._model.manifest.thresholds
+        thresholds, card = self._model.manifest.thresholds, self._model.manifest.calibration
+        hosts = _hosts(flows, thresholds.group, thresholds.upper_share, self._namer)
+        meaning = Platt(card.slope, card.intercept).posterior(
+            hosts["score"].to_numpy().astype(np.float64), card.prior
+        )
         return ScoreFrame(
             flows,
-            _hosts(flows, thresholds.group, thresholds.upper_share, self._namer),
+            hosts.with_columns(pl.Series("probability", meaning, pl.Float32)),
             thresholds.unit,
             thresholds.group,
             self._reasons,

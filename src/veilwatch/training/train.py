@@ -20,10 +20,12 @@ from veilwatch.errors import TrainingError
 from veilwatch.evaluation.calibration import conformal_threshold
 from veilwatch.evaluation.evaluate import evaluate_scores
 from veilwatch.evaluation.labelled import Labels, require_both_classes
+from veilwatch.evaluation.posterior import DEPLOYMENT_PRIOR, fit_platt
 from veilwatch.evaluation.splits import SplitBy, assign_folds
 from veilwatch.progress import SILENT, Progress
 from veilwatch.registry import (
     BenignRange,
+    CalibrationCard,
     CorpusCard,
     FeatureCard,
     Model,
@@ -54,6 +56,8 @@ class TrainingOptions:
         Whether features that tell the place rather than the threat take part.
     keep_background
         Whether background flows of infected hosts are learned from as malicious.
+    prior
+        Share of hosts that are taken to be infected where the model will be used.
     families
         Whether the model learns to name families, if the corpus shows enough of them.
     settings
@@ -66,6 +70,7 @@ class TrainingOptions:
     split: SplitBy = "group"
     shortcuts: bool = False
     keep_background: bool = False
+    prior: float = DEPLOYMENT_PRIOR
     families: bool = True
     settings: DetectorSettings = field(default_factory=DetectorSettings)
 
@@ -140,6 +145,7 @@ def train_model(
         ),
         corpus=_corpus_card(corpus, labels, manifest_path),
         thresholds=thresholds,
+        calibration=_calibration_card(fit.score, labels, thresholds.upper_share, options),
         held_out={"split": options.split, **held_out},
         benign_ranges=_benign_ranges(features, labels.malicious),
         families=named[1] if named else None,
@@ -193,6 +199,16 @@ def capture_scores(
         len(labels.capture_malicious),
         upper_share=upper_share,
     )
+
+
+def _calibration_card(
+    score: npt.NDArray[np.float64], labels: Labels, upper_share: float, options: TrainingOptions
+) -> CalibrationCard:
+    """Say what a capture's score, and so a host's, means at the prior of its place."""
+    captures = capture_scores(score, labels, upper_share)
+    seen = ~np.isnan(captures)
+    platt = fit_platt(captures[seen], labels.capture_malicious[seen])
+    return CalibrationCard(slope=platt.slope, intercept=platt.intercept, prior=options.prior)
 
 
 def _precision(captures: npt.NDArray[np.float64], labels: Labels) -> float:
