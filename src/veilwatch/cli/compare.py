@@ -93,13 +93,14 @@ def command(
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write the document, the page and the tables into a folder."""
-    from veilwatch.comparison.tables import families_csv, figures_csv, latex
+    from veilwatch.comparison.tables import families_csv, figures_csv, latex, robustness_csv
     from veilwatch.report.comparison import render_comparison
 
     write_text(out / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
     write_text(out / "comparison.html", render_comparison(comparison))
     write_text(out / "figures.csv", figures_csv(comparison))
     write_text(out / "families.csv", families_csv(comparison))
+    write_text(out / "robustness.csv", robustness_csv(comparison))
     write_text(out / "tables.tex", latex(comparison))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +43,8 @@ from veilwatch.comparison.jobs import (
 from veilwatch.comparison.landscape import landscape
 from veilwatch.comparison.perturb import PERTURBATIONS
 from veilwatch.comparison.plan import SPLITS, Split, judged_folds, make_split
-from veilwatch.comparison.recommend import recommend
+from veilwatch.comparison.prevalence import prevalence_note
+from veilwatch.comparison.recommend import hardest_split, recommend
 from veilwatch.comparison.robust import (
     MANIFEST,
     PER_CLASS,
@@ -55,7 +57,7 @@ from veilwatch.comparison.robust import (
 from veilwatch.corpus.cache import leave_quietly
 from veilwatch.corpus.catalogue import Corpus, load_corpus
 from veilwatch.detectors import DETECTORS
-from veilwatch.errors import TrainingError
+from veilwatch.errors import TrainingError, VeilwatchError
 from veilwatch.evaluation.labelled import require_both_classes
 from veilwatch.files import make_folder
 from veilwatch.progress import SILENT, Progress
@@ -171,13 +173,10 @@ def compare(
     for name in [*names, METADATA]:
         mine = {place: o for place, o in outcomes.items() if place[0] == name}
         if mine:
-            made.append(_result(name, corpus, splits, mine, options))
-            if changed is not None and tried is not None and name != METADATA:
-                robustness = _robustness(name, corpus, changed, tried, mine, options)
-                made[-1] = made[-1].model_copy(update={"robustness": robustness})
+            made.append(_result(name, corpus, splits, mine, options, changed, notes))
         progress.advance()
     metadata = [result for result in made if result.name == METADATA]
-    detectors = [result for result in made if result.name != METADATA]
+    detectors = [result for result in made if result.name != METADATA and result.splits]
     if not detectors:
         raise TrainingError("no detector could be trained", hint="; ".join(notes[:3]))
     gates = [leak_gate(corpus, split) for split in splits if len(split.fold)]
@@ -189,6 +188,10 @@ def compare(
         "At one infected flow in 10,000, a detection rate of 0.95 means a precision of 9 % at a "
         "false-positive rate of 0.001 and of 49 % at 0.0001.",
     ]
+    advice = recommend(detectors, emulated=corpus.emulated)
+    recommended = next(result for result in detectors if result.name == advice.detector)
+    if rare := prevalence_note(recommended, hardest_split(detectors)):
+        notes.append(rare)
     malicious = sum(entry.label == "malicious" for entry in corpus.entries)
     return Comparison(
         veilwatch=__version__,
@@ -209,7 +212,7 @@ def compare(
         splits={split.name: SPLITS[split.name] for split in splits},
         detectors=detectors,
         gates=[*([shortcut] if shortcut else []), *gates],
-        recommendation=recommend(detectors, emulated=corpus.emulated),
+        recommendation=advice,
         changes={name: change.doc for name, change in PERTURBATIONS.items()} if tried else {},
         notes=notes,
         map=landscape(corpus, seed=options.seed),
@@ -262,7 +265,7 @@ def _run(work: Sequence[tuple[Job, Path]], workers: int, progress: Progress) -> 
     progress.start(f"{len(missing)} of {len(work)} trainings to do", len(missing))
     failed: dict[Path, str] = {}
 
-    def settle(path: Path, outcome: TrainingError | None) -> None:
+    def settle(path: Path, outcome: VeilwatchError | None) -> None:
         if outcome is not None:
             failed[path] = f"{outcome.what} ({outcome.hint})" if outcome.hint else outcome.what
         progress.advance()
@@ -274,7 +277,7 @@ def _run(work: Sequence[tuple[Job, Path]], workers: int, progress: Progress) -> 
 
 def _each(
     work: Sequence[tuple[Job, Path]], workers: int
-) -> Iterator[tuple[Path, TrainingError | None]]:
+) -> Iterator[tuple[Path, VeilwatchError | None]]:
     if workers <= 1:
         for job, path in work:
             yield path, _attempt(job, path)
@@ -286,53 +289,34 @@ def _each(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise TrainingError(
+                "a worker was ended from outside, most likely for want of memory",
+                hint="run again with --workers 1: what is done is kept",
+            ) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def _attempt(job: Job, path: Path) -> TrainingError | None:
+def _attempt(job: Job, path: Path) -> VeilwatchError | None:
     try:
         run_job(job, path)
-    except TrainingError as error:
+    except VeilwatchError as error:
         return error
     except MemoryError:
         return TrainingError("not enough memory", hint="use fewer workers")
     return None
 
 
-def _robustness(
-    name: str,
-    corpus: Corpus,
-    changed: Corpus,
-    split: Split,
-    outcomes: Mapping[tuple[str, str, int], Outcome],
-    options: CompareOptions,
-) -> dict[str, Change]:
-    mine = {fold: o for (_, by, fold), o in outcomes.items() if by == split.name}
-    if not mine:
-        return {}
-    labels = read_units(corpus, name).labels
-    thresholds = own_thresholds(
-        _scores(mine, len(labels.capture)),
-        labels,
-        split,
-        split.unit_folds(labels.capture, options.seed),
-        sorted(mine),
-        options.target_rate,
-    )
-    trial_labels = units_of(changed, name, shortcuts=False).labels
-    score = np.full(len(trial_labels.capture), np.nan)
-    for outcome in mine.values():
-        score[outcome.trial_rows] = outcome.trial_score
-    return changes(changed, trial_labels, score, split, thresholds)
-
-
-def _scores(outcomes: Mapping[int, Outcome], units: int) -> npt.NDArray[np.float64]:
-    """Return the held-out score of each unit, NaN where none was given."""
-    score = np.full(units, np.nan)
-    for outcome in outcomes.values():
-        score[outcome.rows] = outcome.score
+def _spread(
+    size: int,
+    parts: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]],
+) -> npt.NDArray[np.float64]:
+    """Return scores by unit, NaN where none was given, shape (size,)."""
+    score = np.full(size, np.nan)
+    for rows, given in parts:
+        score[rows] = given
     return score
 
 
@@ -342,23 +326,42 @@ def _result(
     splits: Sequence[Split],
     outcomes: Mapping[tuple[str, str, int], Outcome],
     options: CompareOptions,
+    trials: Corpus | None,
+    notes: list[str],
 ) -> DetectorResult:
-    labels = read_units(corpus, "lightgbm" if name == METADATA else name).labels
+    """Gather the folds of one detector.
+
+    Parameters
+    ----------
+    trials
+        The changed captures, None where none were judged.
+    notes
+        Take what had to be left out.
+    """
+    labels = units_of(corpus, name, shortcuts=options.shortcuts).labels
+    size = len(labels.capture)
     results: dict[str, SplitResult] = {}
+    robustness: dict[str, Change] = {}
     for split in splits:
         mine = {fold: o for (_, by, fold), o in outcomes.items() if by == split.name}
         if not mine:
             continue
+        score = _spread(size, [(o.rows, o.score) for o in mine.values()])
+        fold = split.unit_folds(labels.capture, options.seed)
+        kept = {k: _spread(size, [(o.kept_rows, o.kept_score)]) for k, o in sorted(mine.items())}
+        try:
+            limits = own_thresholds(score, labels, fold, kept, options.target_rate)
+        except TrainingError as error:
+            notes.append(f"{name}, split by {split.name}: {error.what} ({error.hint})")
+            continue
         results[split.name] = split_result(
-            _scores(mine, len(labels.capture)),
-            labels,
-            corpus.entries,
-            split,
-            split.unit_folds(labels.capture, options.seed),
-            sorted(mine),
-            target_rate=options.target_rate,
-            seed=options.seed,
+            score, labels, corpus.entries, split, fold, limits, seed=options.seed
         )
+        tried = [(o.trial_rows, o.trial_score) for o in mine.values()]
+        if trials is not None and any(len(rows) for rows, _ in tried):
+            of_trials = units_of(trials, name, shortcuts=options.shortcuts).labels
+            trial_score = _spread(len(of_trials.capture), tried)
+            robustness = changes(trials, of_trials, trial_score, split, limits)
     facts = [outcome.facts for outcome in outcomes.values()]
 
     def mean(key: str) -> float:
@@ -377,9 +380,10 @@ def _result(
         cost=Cost(
             train_seconds=mean("train_seconds"),
             train_cpu_seconds=mean("train_cpu_seconds"),
+            peak_memory=max(fact["peak_memory"] for fact in facts),
             units_per_second=mean("units_per_second"),
             bytes=round(mean("bytes")),
         ),
         importance={feature: round(importance[feature], 5) for feature in strongest},
-        robustness={},
+        robustness=robustness,
     )

@@ -88,10 +88,11 @@ class SplitResult(_Part):
 
 
 class Cost(_Part):
-    """What a detector costs: means over the folds of all splits."""
+    """What a detector costs: means over the folds of all splits; of memory the most, in bytes."""
 
     train_seconds: float
     train_cpu_seconds: float
+    peak_memory: int
     units_per_second: float
     bytes: int
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +45,8 @@ def split_result(
     entries: Sequence[CaptureEntry],
     split: Split,
     fold: npt.NDArray[np.int64],
-    judged: Sequence[int],
+    limits: Mapping[int, Thresholds],
     *,
-    target_rate: float,
     seed: int,
 ) -> SplitResult:
     """Return what one detector achieved under one split.
@@ -57,19 +57,13 @@ def split_result(
         Held-out score of each unit, NaN where it was not judged, shape (units,).
     fold
         Fold of each unit, shape (units,).
-    judged
-        The folds that count.
-    target_rate
-        False-positive rate that the detector's own thresholds aim at. The thresholds of a fold
-        come from the held-out scores of the others, of earlier ones where the split is ordered.
+    limits
+        The detector's own thresholds in each fold that counts; see `own_thresholds`.
     """
-    limits = np.full((2, max(len(score), len(entries))), np.nan)
-    unit_limit, capture_limit = limits[0, : len(score)], limits[1, : len(entries)]
+    unit_limit, capture_limit = np.full(len(score), np.nan), np.full(len(entries), np.nan)
     captures = np.full(len(entries), np.nan)
     capture_fold = split.fold if len(split.fold) else np.full(len(entries), -1)
-    for number, thresholds in own_thresholds(
-        score, labels, split, fold, judged, target_rate
-    ).items():
+    for number, thresholds in limits.items():
         unit_limit[fold == number] = thresholds.unit
         mine = capture_fold == number
         captures[mine] = capture_scores(score, labels, thresholds.upper_share)[mine]
@@ -83,7 +77,8 @@ def split_result(
             labels.malicious[mask],
             unit_limit[mask],
             fold[mask],
-            draws.astype(np.float64)[:, labels.capture[mask]],
+            labels.capture[mask],
+            draws,
         )
 
     used = ~np.isnan(score)
@@ -100,7 +95,8 @@ def split_result(
             labels.capture_malicious[seen],
             capture_limit[seen],
             capture_fold[seen],
-            draws.astype(np.float64)[:, seen],
+            np.flatnonzero(seen),
+            draws,
         )
     clean = {
         name: level(mask & ~labels.background)
@@ -116,35 +112,57 @@ def split_result(
 def own_thresholds(
     score: Floats,
     labels: Labels,
-    split: Split,
     fold: npt.NDArray[np.int64],
-    judged: Sequence[int],
+    kept: Mapping[int, Floats],
     target_rate: float,
 ) -> dict[int, Thresholds]:
-    """Return the thresholds of each judged fold, from held-out scores of the others.
+    """Return the thresholds of each judged fold, never chosen by what they judge.
 
-    Parameters are those of `split_result`.
+    Parameters
+    ----------
+    score, labels, fold
+        As for `split_result`.
+    kept
+        By judged fold the scores, NaN elsewhere, of units that were kept from learning for this
+        (`Split.kept_for_thresholds`); where there are none, the held-out scores of the other folds
+        choose.
+    target_rate
+        False-positive rate that the thresholds aim at.
+
+    Raises
+    ------
+    TrainingError
+        If no benign unit is left to choose by.
     """
     out = {}
-    for number in judged:
-        others = ~np.isnan(score) & split.learned_from(fold, number)
-        if not (others & ~labels.malicious).any():
-            # The first stretch in time: nothing earlier was judged. Its own benign scores choose.
-            others = fold == number
-        out[number] = calibrate(np.where(others, score, np.nan), labels, target_rate)
+    for number, scores in kept.items():
+        own = scores if np.isfinite(scores).any() else np.where(fold == number, np.nan, score)
+        out[number] = calibrate(own, labels, target_rate)
     return out
 
 
 def _level(
-    score: Floats, malicious: Mask, limit: Floats, fold: npt.NDArray[np.int64], weights: Floats
+    score: Floats,
+    malicious: Mask,
+    limit: Floats,
+    fold: npt.NDArray[np.int64],
+    capture: npt.NDArray[np.int64],
+    draws: npt.NDArray[np.int64],
 ) -> Level:
-    """Return the figures of one level; `weights` has one row a resample."""
+    """Return the figures of one level.
+
+    Parameters
+    ----------
+    draws
+        How often each capture was drawn, shape (resamples, captures).
+    """
     parts = []
     for number in np.unique(fold):
         rows = np.flatnonzero(fold == number)
         ranked = Ranked(score[rows], malicious[rows])
         if ranked.both:
             parts.append((ranked, rows))
+    weighed = [(ranked, capture[rows]) for ranked, rows in parts]
     alert = score >= limit
     true_positive, false_positive = int(alert[malicious].sum()), int(alert[~malicious].sum())
     positives, negatives = int(malicious.sum()), int((~malicious).sum())
@@ -159,20 +177,14 @@ def _level(
         positives=positives,
         negatives=negatives,
         folds=len(parts),
-        roc_auc=_interval([(lambda w, r=r: r.roc_auc(w), rows) for r, rows in parts], weights),
+        roc_auc=_interval(weighed, Ranked.roc_auc, draws),
         average_precision=float(
             np.mean([average_precision_score(malicious[rows], score[rows]) for _, rows in parts])
         )
         if both
         else None,
         detection_rate_at_fpr={
-            rate: _interval(
-                [
-                    (lambda w, r=r, rate=rate: r.detection_rate(w, float(rate)), rows)
-                    for r, rows in parts
-                ],
-                weights,
-            )
+            rate: _interval(weighed, partial(Ranked.detection_rate, rate=float(rate)), draws)
             for rate in RATES
         },
         supported_false_positive_rate=supported_rate(negatives),
@@ -186,14 +198,26 @@ def _level(
     )
 
 
-def _interval(parts: Sequence[tuple[Any, npt.NDArray[np.intp]]], weights: Floats) -> Interval:
-    """Return the mean over folds of a figure, and its quantiles over resampled captures."""
+def _interval(
+    parts: Sequence[tuple[Ranked, npt.NDArray[np.int64]]],
+    figure: Callable[[Ranked, Floats], float],
+    draws: npt.NDArray[np.int64],
+) -> Interval:
+    """Return the mean over folds of a figure, and its quantiles over resampled captures.
+
+    Parameters
+    ----------
+    parts
+        The scores of each fold, and the capture of each of them.
+    draws
+        How often each capture was drawn, shape (resamples, captures).
+    """
     if not parts:
         return Interval(value=None)
-    value = float(np.mean([figure(np.ones(len(rows))) for figure, rows in parts]))
+    value = float(np.mean([figure(ranked, np.ones(len(capture))) for ranked, capture in parts]))
     drawn = []
-    for weight in weights:
-        values = [figure(weight[rows]) for figure, rows in parts]
+    for draw in draws.astype(np.float64):
+        values = [figure(ranked, draw[capture]) for ranked, capture in parts]
         # A resample may leave a fold without one class; the others speak then.
         if not np.isnan(values).all():
             drawn.append(float(np.nanmean(values)))

@@ -5,24 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import polars as pl
 
+from veilwatch.comparison.copies import ALIKE, LEAST_PACKETS, copied_captures, flow_marks
 from veilwatch.comparison.document import DetectorResult, Gate
-from veilwatch.comparison.plan import Split
+from veilwatch.comparison.plan import Split, judged_folds
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.errors import CorpusError
 
 GAP: Final = 0.05
 """AUC that a detector must have above what metadata alone reaches, or the gate fails."""
 
-SAME: Final = (
-    *("protocol", "fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes"),
-    *("fwd_payload_bytes", "bwd_payload_bytes", "tls_sni", "dns_query", "seq_gap_us"),
-)
-"""Flows that agree in all of these, microsecond gaps among them, are one flow recorded twice."""
-
-LEAST_PACKETS: Final = 6
-"""Flows of fewer packets agree by chance: an unanswered SYN is like any other."""
+MOST_COPIES: Final = 0.1
+"""Share of all captures that may be set aside as copies before the corpus is no corpus of many
+captures any more."""
 
 
 def refuse_equal_captures(corpus: Corpus) -> None:
@@ -45,7 +40,7 @@ def refuse_equal_captures(corpus: Corpus) -> None:
 
 
 def leak_gate(corpus: Corpus, split: Split) -> Gate:
-    """Count captures and flows that stand on both sides of a split."""
+    """Say what stands on both sides of a split: copies, which are set aside, and what is alike."""
     name = f"leaks, split by {split.name}"
     if not len(split.fold):
         return Gate(
@@ -53,29 +48,29 @@ def leak_gate(corpus: Corpus, split: Split) -> Gate:
             passed=True,
             text="Units of one capture stand on both sides: this split is there to show the gap.",
         )
-    folds: dict[str, set[int]] = {}
-    for entry, fold in zip(corpus.entries, split.fold.tolist(), strict=True):
-        folds.setdefault(corpus.hashes[entry.name], set()).add(fold)
-    captures = sum(len(found) > 1 for found in folds.values())
-    whole = pl.col("fwd_packets") + pl.col("bwd_packets") >= LEAST_PACKETS
-    flows = (
-        corpus.flows.select(
-            pl.struct(SAME).hash(seed=0).alias("same"),
-            whole.alias("whole"),
-            pl.Series("fold", split.fold[corpus.flows["capture"].to_numpy()]),
-        )
-        .filter("whole")
-        .group_by("same")
-        .agg(folds=pl.col("fold").n_unique(), flows=pl.len())
-        .filter(pl.col("folds") > 1)["flows"]
-        .sum()
+    capture = corpus.flows["capture"].to_numpy()
+    marks = flow_marks(corpus, ALIKE)
+    copies = np.zeros(len(corpus.entries), bool)
+    alike = tellable = 0
+    for number in judged_folds(split, corpus.entries):
+        judged = split.fold == number
+        learned = (split.fold >= 0) & split.learned_from(split.fold, number)
+        mine = copied_captures(corpus, judged) & learned
+        copies |= mine
+        rows = judged[capture] & (marks > 0)
+        known = np.unique(marks[(learned & ~mine)[capture]])
+        alike += int(np.isin(marks[rows], known[known > 0]).sum())
+        tellable += int(rows.sum())
+    share = float(copies.mean())
+    text = (
+        f"{int(copies.sum())} captures hold flows that others hold too, to the microsecond, and "
+        "are not learned from where those are judged. "
+        f"{alike / max(tellable, 1):.1%} of judged flows of {LEAST_PACKETS} or more packets have "
+        "the sizes and order of a flow that was learned, at other times."
     )
-    return Gate(
-        name=name,
-        passed=captures == 0 and flows == 0,
-        text=f"{captures} captures and {flows:,} flows of {LEAST_PACKETS} or more packets "
-        "stand on both sides with equal content.",
-    )
+    if share > MOST_COPIES:
+        text += " THAT MANY COPIES MAKE FIGURES OF THIS SPLIT UNSURE: remove them from the corpus."
+    return Gate(name=name, passed=share <= MOST_COPIES, text=text)
 
 
 def shortcut_gate(metadata: DetectorResult, others: list[DetectorResult]) -> Gate | None:

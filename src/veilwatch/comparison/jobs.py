@@ -14,6 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.comparison.copies import copied_captures
+from veilwatch.comparison.memory import PeakMemory
 from veilwatch.comparison.plan import Split, make_split
 from veilwatch.comparison.robust import original_captures
 from veilwatch.corpus.catalogue import Corpus, load_corpus
@@ -80,8 +82,10 @@ class Outcome:
     score
         float64, their scores, shape (judged,).
     facts
-        `train_seconds`, `train_cpu_seconds`, `trained_units`, `units_per_second`, `bytes`;
-        `importance` by feature where the detector knows it.
+        `train_seconds`, `train_cpu_seconds`, `peak_memory` (bytes), `trained_units`,
+        `units_per_second`, `bytes`; `importance` by feature where the detector knows it.
+    kept_rows, kept_score
+        The same of units that were kept from learning to choose thresholds, shape (kept,).
     trial_rows, trial_score
         The same of the units of changed captures, shape (tried,).
     """
@@ -89,6 +93,8 @@ class Outcome:
     rows: npt.NDArray[np.int64]
     score: npt.NDArray[np.float64]
     facts: dict[str, Any]
+    kept_rows: npt.NDArray[np.int64]
+    kept_score: npt.NDArray[np.float64]
     trial_rows: npt.NDArray[np.int64]
     trial_score: npt.NDArray[np.float64]
 
@@ -112,10 +118,16 @@ def run_job(job: Job, target: Path) -> Path:
     split = make_split(job.split, corpus.entries, folds=job.folds, seed=job.seed)
     fold = split.unit_folds(labels.capture, job.seed)
     aside = labels.background & (not job.keep_background)
-    learned = np.flatnonzero((fold >= 0) & split.learned_from(fold, job.fold) & ~aside)
     rows = np.flatnonzero(fold == job.fold)
+    known = (fold >= 0) & split.learned_from(fold, job.fold)
+    if len(split.fold):
+        copies = copied_captures(corpus, split.fold == job.fold)
+        known &= ~copies[labels.capture]
+    kept = split.kept_for_thresholds(corpus.entries, job.fold, job.seed)[labels.capture] & known
+    learned = np.flatnonzero(known & ~kept & ~aside)
     training = units.training_set(corpus).take(learned)
     detector = DETECTORS["lightgbm" if job.detector == METADATA else job.detector]()
+    memory = PeakMemory()
     wall, cpu = time.perf_counter(), time.process_time()
     detector.fit(training, DetectorSettings(seed=job.seed, threads=job.threads))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -125,6 +137,7 @@ def run_job(job: Job, target: Path) -> Path:
     facts: dict[str, Any] = {
         "train_seconds": round(wall, 3),
         "train_cpu_seconds": round(cpu, 3),
+        "peak_memory": memory.peak(),
         "trained_units": len(learned),
         "units_per_second": _rate(detector, units.features.take(rows[:TIMED_ROWS])),
         "bytes": size,
@@ -133,6 +146,7 @@ def run_job(job: Job, target: Path) -> Path:
     if importance is not None:
         names = units.features.schema.names
         facts["importance"] = dict(zip(names, np.round(importance(), 6).tolist(), strict=True))
+    kept_rows = np.flatnonzero(kept)
     tried, trial_score = _try(job, detector, split)
     with replacing(target) as stream:
         np.savez(
@@ -140,6 +154,8 @@ def run_job(job: Job, target: Path) -> Path:
             rows=rows,
             score=score,
             facts=np.array(json.dumps(facts)),
+            kept_rows=kept_rows,
+            kept_score=detector.predict_proba(units.features.take(kept_rows)),
             trial_rows=tried,
             trial_score=trial_score,
         )
@@ -166,6 +182,8 @@ def read_outcome(path: Path) -> Outcome:
             file["rows"].astype(np.int64),
             file["score"].astype(np.float64),
             json.loads(str(file["facts"])),
+            file["kept_rows"].astype(np.int64),
+            file["kept_score"].astype(np.float64),
             file["trial_rows"].astype(np.int64),
             file["trial_score"].astype(np.float64),
         )

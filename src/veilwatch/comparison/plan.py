@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,13 @@ SPLITS: Final[dict[str, str]] = {
 
 TIME_PARTS: Final = 4
 """Stretches of equal numbers of captures; the first is only learned from."""
+
+EARLIEST: Final = date(1990, 1, 1)
+"""Captures dated before it were written by a machine whose clock was not set (it began at 1970 or
+1980): they are set aside in the split by time."""
+
+KEPT_PARTS: Final = 5
+"""One part in so many of what an ordered fold could learn from chooses its thresholds instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,29 @@ class Split:
         """Return which folds' members train the detector that judges fold `number`."""
         return fold < number if self.ordered else fold != number
 
+    def kept_for_thresholds(
+        self, entries: Sequence[CaptureEntry], number: int, seed: int
+    ) -> npt.NDArray[np.bool_]:
+        """Return which captures choose the thresholds of fold `number` instead of being learned.
+
+        Where a fold is judged by what came before, the other folds were not all judged by
+        detectors that an honest threshold may come from: whole groups of what could be learned
+        are kept for it. Elsewhere the other folds' held-out scores serve, and nothing is kept.
+        """
+        kept = np.zeros(len(entries), bool)
+        if not self.ordered:
+            return kept
+        known = np.flatnonzero((self.fold >= 0) & self.learned_from(self.fold, number))
+        earlier = [entries[int(k)] for k in known]
+        part = deal([e.group for e in earlier], earlier, folds=KEPT_PARTS, seed=seed)
+        malicious = np.array([e.label == "malicious" for e in earlier])
+        for chosen in range(KEPT_PARTS):
+            mine, rest = part == chosen, part != chosen
+            if all(len(np.unique(malicious[side])) == 2 for side in (mine, rest)):
+                kept[known[mine]] = True
+                break
+        return kept
+
 
 def make_split(name: str, entries: Sequence[CaptureEntry], *, folds: int, seed: int) -> Split:
     """Part a corpus.
@@ -76,40 +107,69 @@ def make_split(name: str, entries: Sequence[CaptureEntry], *, folds: int, seed: 
         by: SplitBy = "source" if name == "source" else "group"
         fold = assign_folds(entries, by, folds=folds, seed=seed)
     elif name == "family":
-        _require_families(entries, folds)
-        # A family is left out whole; benign captures stay together by group.
-        keys = [e.family if e.label == "malicious" else f"benign {e.group}" for e in entries]
+        keys = _family_keys(entries)
+        folds = _fewer_folds(keys, entries, folds)
         fold = deal(keys, entries, folds=folds, seed=seed)
     else:
         return _by_time(entries)
     return _checked(Split(name, fold, folds), entries)
 
 
-def _require_families(entries: Sequence[CaptureEntry], folds: int) -> None:
-    families = {entry.family for entry in entries if entry.label == "malicious"}
-    if len(families) < folds:
+def _family_keys(entries: Sequence[CaptureEntry]) -> list[str]:
+    """Return what each capture must stay together with: its family and its group.
+
+    A capture of two families ("Locky+Kovter") ties them: who has learned from it has seen both.
+    """
+    tied: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while tied.setdefault(name, name) != name:
+            tied[name] = tied[tied[name]]
+            name = tied[name]
+        return name
+
+    for entry in entries:
+        group = f"group {entry.group}"
+        if entry.label == "malicious" and entry.family:
+            for part in entry.family.split("+"):
+                tied[root(f"family {part}")] = root(group)
+    return [root(f"group {entry.group}") for entry in entries]
+
+
+def _fewer_folds(keys: Sequence[str], entries: Sequence[CaptureEntry], folds: int) -> int:
+    """Return as many folds as there are families, if they are fewer."""
+    families = {k for k, entry in zip(keys, entries, strict=True) if entry.label == "malicious"}
+    if len(families) < 2:
         raise TrainingError(
-            f"{len(families)} families cannot fill {folds} folds",
-            hint="use fewer folds, or leave out the split by family",
+            "one family cannot be left out and learned from",
+            hint="add captures of other families, or leave out the split by family",
         )
+    return min(folds, len(families))
 
 
 def _by_time(entries: Sequence[CaptureEntry]) -> Split:
     """Cut the captures, in the order of their dates, into stretches of equal numbers."""
-    dates = np.array([entry.capture_start for entry in entries])
-    missing = int((dates == "").sum())
-    if missing == len(dates):
+    days = np.array([_day(entry.capture_start) for entry in entries])
+    dated = np.flatnonzero(days > 0)
+    if not len(dated):
         raise TrainingError(
             "no capture has a date", hint="fill in capture_start, or leave out the split by time"
         )
-    fold = np.full(len(dates), -1, np.int64)
-    dated = np.flatnonzero(dates != "")
-    days = np.array([date[:10] for date in dates[dated]])
-    order = np.argsort(days, kind="stable")
-    edges = days[order][np.linspace(0, len(dated), TIME_PARTS + 1).astype(np.int64)[1:-1]]
+    fold = np.full(len(days), -1, np.int64)
+    ordered = np.sort(days[dated])
+    edges = ordered[np.linspace(0, len(dated), TIME_PARTS + 1).astype(np.int64)[1:-1]]
     # Captures of one day stay together.
-    fold[dated] = np.searchsorted(edges, days, side="right")
+    fold[dated] = np.searchsorted(edges, days[dated], side="right")
     return _checked(Split("time", fold, TIME_PARTS, ordered=True), entries)
+
+
+def _day(text: str) -> int:
+    """Return the ordinal of a date, 0 for none: no date, or that of a clock nobody had set."""
+    try:
+        found = date.fromisoformat(text[:10])
+    except ValueError:
+        return 0
+    return found.toordinal() if found >= EARLIEST else 0
 
 
 def _checked(split: Split, entries: Sequence[CaptureEntry]) -> Split:

@@ -20,7 +20,7 @@ def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recomme
     Detectors whose figure lies within the best one's interval are taken for equal; of them the
     one that judges flows goes first, since it can say which, and then the fastest.
     """
-    split = next(s for s in ORDER if any(s in d.splits for d in detectors))
+    split = hardest_split(detectors)
     judged = [
         (figure, detector)
         for detector in detectors
@@ -61,6 +61,11 @@ def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recomme
     if emulated:
         text += " The traffic is emulated: this says nothing about real malware."
     return Recommendation(detector=chosen.name, text=text, meets_bars=not missed)
+
+
+def hardest_split(detectors: Sequence[DetectorResult]) -> str:
+    """Return the split nearest to a network that nobody recorded, of those that were judged."""
+    return next(s for s in ORDER if any(s in d.splits for d in detectors))
 
 
 def _found(detector: DetectorResult, split: str, level: str) -> Interval | None:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import Final
 
-from veilwatch.comparison.document import Comparison, Interval
+from veilwatch.comparison.document import Change, Comparison, Interval
 
 LEVELS: Final = {
     "flow": "all flows",
@@ -23,7 +23,7 @@ _COLUMNS: Final = (
     *("detection_at_0.001", "detection_at_0.0001", "supported_false_positive_rate"),
     *("accuracy", "precision_malicious", "recall_malicious", "f1_malicious"),
     *("precision_benign", "recall_benign", "f1_benign", "brier", "calibration_error"),
-    *("train_seconds", "units_per_second", "bytes"),
+    *("train_seconds", "units_per_second", "bytes", "peak_memory"),
 )
 
 _ESCAPES: Final = {
@@ -56,6 +56,18 @@ def families_csv(comparison: Comparison) -> str:
     return out.getvalue()
 
 
+def robustness_csv(comparison: Comparison) -> str:
+    """Return what each detector found of captures after each change of their traffic."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("detector", "change", *Change.model_fields))
+    for detector in comparison.detectors:
+        for name, change in detector.robustness.items():
+            values = change.model_dump().values()
+            writer.writerow((detector.name, name, *("" if v is None else v for v in values)))
+    return out.getvalue()
+
+
 def latex(comparison: Comparison) -> str:
     """Return one table for each split, ready for `\\input`."""
     return "\n".join(_latex_table(comparison, split) for split in comparison.splits)
@@ -85,7 +97,7 @@ def _rows(comparison: Comparison) -> Iterator[list[object]]:
                         ),
                         _round(calibration.brier if calibration else None),
                         _round(calibration.expected_error if calibration else None),
-                        *(cost.train_seconds, cost.units_per_second, cost.bytes),
+                        *(cost.train_seconds, cost.units_per_second, cost.bytes, cost.peak_memory),
                     ]
 
 

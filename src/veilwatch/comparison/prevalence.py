@@ -1,0 +1,42 @@
+"""How many alerts would be right where malware is rare: arithmetic that a corpus hides."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from veilwatch.comparison.document import DetectorResult
+from veilwatch.evaluation.calibration import supported_rate
+
+PREVALENCE: Final = 1e-4
+"""One infected unit in 10,000: a guess at the rare end, which no corpus can tell."""
+
+
+def precision_at(recall: float, false_alarms: float, prevalence: float = PREVALENCE) -> float:
+    """Return the share of alerts that are right (Bayes).
+
+    Examples
+    --------
+    >>> round(precision_at(0.95, 1e-3), 2), round(precision_at(0.95, 1e-4), 2)
+    (0.09, 0.49)
+    """
+    right, wrong = prevalence * recall, (1 - prevalence) * false_alarms
+    return right / (right + wrong) if right + wrong else 0.0
+
+
+def prevalence_note(detector: DetectorResult, split: str) -> str | None:
+    """Say in one sentence what a detector's measured rates mean in the field, None if unknown."""
+    level = detector.splits[split].levels.get("capture") if split in detector.splits else None
+    if level is None or not level.positives or not level.negatives:
+        return None
+    counts = level.confusion
+    recall = counts.true_positive / level.positives
+    measured = counts.false_positive / level.negatives
+    # Without an error the rate is not zero: the rule of three bounds it.
+    false_alarms = measured or supported_rate(level.negatives)
+    least = "" if measured else "at least "
+    return (
+        f"Where one capture in {round(1 / PREVALENCE):,} is malicious, {least}"
+        f"{precision_at(recall, false_alarms):.2%} of the captures that {detector.name} alerts at "
+        f"its own threshold would be ({split} held out: {recall:.1%} of malicious captures and "
+        f"{counts.false_positive} of {level.negatives:,} benign ones alerted)."
+    )
