@@ -29,8 +29,12 @@ QUICK_WORDS = DetectorSettings(
     seed=3,
     threads=1,
     parameters={
-        **{"packets": 6, "dimensions": 6, "word_epochs": 1, "hidden": 6},
-        **{"epochs": 4, "learning_rate": 0.02},
+        "packets": 6,
+        "dimensions": 6,
+        "word_epochs": 1,
+        "hidden": 6,
+        "epochs": 4,
+        "learning_rate": 0.02,
     },
 )
 """A network over header words small enough for a test."""

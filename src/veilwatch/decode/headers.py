@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from veilwatch.decode.byteorder import Buffer, i64, u8, u16, u32
 from veilwatch.decode.link import MAX_VLAN_TAGS
-from veilwatch.decode.network import AUTHENTICATION, FRAGMENT, MAX_EXTENSION_HEADERS, MAPPED
+from veilwatch.decode.network import AUTHENTICATION, FRAGMENT, MAPPED, MAX_EXTENSION_HEADERS
 from veilwatch.decode.steps import LATER_FRAGMENT, OK, is_vlan
 from veilwatch.hashing import mix
 from veilwatch.jit import inline_kernel, kernel

@@ -57,9 +57,7 @@ def read_headers(
         for block in stream:
             batch = decoder.decode(block)
             new = slice(used, None)
-            count = header_rows(
-                block.buffer, block.records, batch.packets, rows[new], places[new]
-            )
+            count = header_rows(block.buffer, block.records, batch.packets, rows[new], places[new])
             found = batch.packets[places[used : used + count]]
             time[used : used + count] = found["ts_ns"]
             payload[used : used + count] = found["payload_length"]

@@ -55,8 +55,6 @@ def _service(ports: Values) -> Values:
     return np.where(np.isin(ports, SERVICES), ports, other)
 
 
-
-
 def _relation(flow: Values) -> Values:
     """Say of each packet whether its flow is new, that of the packet before, or an earlier one."""
     known = np.where(np.isnan(flow), -1, flow)
@@ -106,7 +104,9 @@ def speaking_fields(
         If one of them does not exist here, or none is left.
     """
     known = set(schema.names)
-    fields = tuple(name for name in (BUCKETS if values == "bucketed" else RAW) if f"{name}_0" in known)
+    fields = tuple(
+        name for name in (BUCKETS if values == "bucketed" else RAW) if f"{name}_0" in known
+    )
     unknown = [name for name in chosen if name not in fields]
     if unknown or not fields:
         raise TrainingError(
@@ -116,9 +116,7 @@ def speaking_fields(
     return tuple(name for name in fields if name in chosen) if chosen else fields
 
 
-def columns_of(
-    schema: FeatureSchema, fields: Sequence[str], packets: int
-) -> npt.NDArray[np.intp]:
+def columns_of(schema: FeatureSchema, fields: Sequence[str], packets: int) -> npt.NDArray[np.intp]:
     """Return the column of each field of each packet, shape (packets, fields).
 
     Raises
@@ -130,9 +128,7 @@ def columns_of(
     return np.array([[place[f"{field}_{k}"] for field in fields] for k in range(packets)], np.intp)
 
 
-def words_of(
-    features: FeatureFrame, fields: Sequence[str], packets: int, values: str
-) -> Words:
+def words_of(features: FeatureFrame, fields: Sequence[str], packets: int, values: str) -> Words:
     """Return the words of captures, shape (captures, packets, fields)."""
     columns = columns_of(features.schema, fields, packets)
     found = np.asarray(features.values, np.float64)[:, columns]

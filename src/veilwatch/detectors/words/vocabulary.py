@@ -40,9 +40,7 @@ class Vocabulary:
         words
             Shape (captures, packets, fields).
         """
-        parts = [
-            _frequent(words[:, :, field], min_captures) for field in range(words.shape[2])
-        ]
+        parts = [_frequent(words[:, :, field], min_captures) for field in range(words.shape[2])]
         starts = np.cumsum([0, *map(len, parts)]).astype(np.int64)
         return cls(np.concatenate([*parts, np.zeros(0, np.int64)]), starts)
 
