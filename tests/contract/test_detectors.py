@@ -245,7 +245,8 @@ def test_scoring_needs_no_training_framework(
         f"frame = own_features({name!r}, 3)\n"
         f"detector = kind.load(Path({str(tmp_path)!r}), frame.schema)\n"
         "detector.predict_proba(frame); detector.explain(frame)\n"
-        "print(sorted({'torch', 'onnx', 'tensorflow', 'keras', 'jax', 'gensim'} & set(sys.modules)))\n"
+        "heavy = {'torch', 'onnx', 'tensorflow', 'keras', 'jax', 'gensim'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(

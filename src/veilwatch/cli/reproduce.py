@@ -58,7 +58,7 @@ def header_words(
     ablation_s: Annotated[
         float,
         typer.Option(
-            "--ablation", min=0, metavar="SECONDS", help="Time for the ablation; 0: none."
+            "--ablation", min=0, metavar="SECONDS", help="Time for the ablation."
         ),
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 7,

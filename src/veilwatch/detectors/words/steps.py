@@ -40,9 +40,9 @@ def step_words(numbers: Numbers, steps: Steps) -> Numbers:
 
 def step_counts(words: Numbers) -> Counts:
     """Return how many steps of each capture hold a word, at least 1, shape (captures,)."""
-    used = (words > 0).any(axis=2)
-    ends = words.shape[1] - np.argmax(used[:, ::-1], axis=1)
-    return np.where(used.any(axis=1), ends, 1).astype(np.int32)
+    # The last step with a word; 0 where there is none.
+    place = np.where((words > 0).max(axis=2), np.arange(words.shape[1]), 0)
+    return np.asarray(1 + place.max(axis=1), np.int32)
 
 
 def inputs_of(words: Numbers, vectors: Matrix) -> tuple[Matrix, Counts, Matrix]:

@@ -121,8 +121,8 @@ def choose_shape(
         If there are fewer than five families, or too few captures of a class.
     """
     benign = [k for k, entry in enumerate(entries) if entry.label == "benign"]
-    for label, rows in (("benign", benign), ("malicious", families)):
-        if not rows:
+    for label, any_there in (("benign", bool(benign)), ("malicious", bool(families))):
+        if not any_there:
             raise TrainingError(
                 f"the corpus holds no {label} capture with an IP packet",
                 hint=f"add {label} captures to its manifest",
