@@ -91,6 +91,13 @@ class HeaderWordsDetector:
             out[row, columns] = self._parts(words)
         return out
 
+    def known_words(self, features: FeatureFrame) -> float:
+        """Return the share of the words of captures that training had met, 0…1; 1 for no words."""
+        require_schema(self._schema, features)
+        numbers, fields = self._numbers(features), len(self._fitted[0].fields)
+        said = np.count_nonzero(numbers)
+        return np.count_nonzero(numbers > fields) / said if said else 1.0
+
     def _parts(self, words: Numbers) -> npt.NDArray[np.float64]:
         """Return what each word of one capture brought, shape (packets, fields)."""
         lexicon, _ = self._fitted

@@ -37,7 +37,7 @@ RELATION: Final = {"same": 0, "new": 1, "earlier": 2}
 
 def _power(values: Values) -> Values:
     """0 for 0, else one more than the floor of the logarithm to base 2."""
-    return np.where(values < 1, 0, 1 + np.floor(np.log2(np.maximum(values, 1))))
+    return np.asarray(np.where(values < 1, 0, 1 + np.floor(np.log2(np.maximum(values, 1)))))
 
 
 def _decade(seconds: Values) -> Values:

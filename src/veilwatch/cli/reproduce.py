@@ -1,0 +1,224 @@
+"""`veilwatch reproduce`: published experiments run again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from veilwatch.cli.options import CorpusManifest
+from veilwatch.cli.terminal import Quiet, console, working
+from veilwatch.errors import TrainingError
+from veilwatch.files import write_text
+
+if TYPE_CHECKING:
+    from veilwatch.evaluation.intervals import ClassFigures
+    from veilwatch.training.header_words import Reproduction
+    from veilwatch.training.header_words.document import Ablation, Figures
+
+STDOUT: Final = Path("-")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Published experiments, run again on captures of yours.",
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback()
+def _several() -> None:
+    """Keep the name of the only experiment a word of the command line."""
+
+
+@app.command(name="header-words")
+def header_words(
+    corpus: CorpusManifest,
+    scaled: Annotated[
+        bool,
+        typer.Option("--scaled", help="Shrink all numbers where the corpus is too small for them."),
+    ] = False,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FAMILY,…",
+            help="Take several families for one; may be given more than once.",
+            show_default=False,
+        ),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100, help="Runs, each with captures and seed of its own.")
+    ] = 1,
+    ablation_s: Annotated[
+        float,
+        typer.Option(
+            "--ablation", min=0, metavar="SECONDS", help="Time for the ablation."
+        ),
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 7,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes every core.")] = 0,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the result; - for standard output."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Skip-gram and LSTM over header words: 251 captures to learn from, 62 unseen ones to judge.
+
+    The five largest families of the corpus stand in for the published ones. Each setting learns
+    from the same captures and judges the same ones, which belong to other groups.
+
+    Example: `veilwatch reproduce header-words --corpus MANIFEST.csv --repeats 5`
+    """
+    # scikit-learn and PyTorch take seconds to load: only the verbs that need them pay.
+    from veilwatch.training.header_words import ReproduceOptions, reproduce
+
+    options = ReproduceOptions(
+        seed=seed,
+        repeats=repeats,
+        scaled=scaled,
+        merge=_merge(merge or []),
+        ablation_s=ablation_s,
+        threads=threads,
+    )
+    command = shlex.join(["veilwatch", *sys.argv[1:]])
+    with working(quiet) as progress:
+        result = reproduce(corpus, options, command=command, progress=progress)
+    text = result.model_dump_json(indent=1) + "\n"
+    if json_file == STDOUT:
+        sys.stdout.write(text)
+        return
+    if json_file is not None:
+        write_text(json_file, text)
+    if not quiet:
+        print_reproduction(result)
+
+
+def _merge(asked: Sequence[str]) -> dict[str, list[str]]:
+    """Return families by the name that they are to stand under."""
+    out: dict[str, list[str]] = {}
+    for text in asked:
+        name, equals, families = text.partition("=")
+        items = [item.strip() for item in families.split(",") if item.strip()]
+        if not (name.strip() and equals and items) or name.strip() in out:
+            raise TrainingError(
+                f"cannot merge {text!r}", hint="give --merge NAME=FAMILY,FAMILY once for each name"
+            )
+        out[name.strip()] = items
+    return out
+
+
+def print_reproduction(result: Reproduction) -> None:
+    """Print the published table beside ours."""
+    numbers = ", ".join(f"{c.name} {c.train} + {c.validation}" for c in result.classes)
+    size = (
+        "the published numbers"
+        if result.exact
+        else f"SCALED to {result.scale:.2f} of the published numbers"
+    )
+    console.print(Text(f"Captures to learn from + unseen ones to judge ({size}): {numbers}"))
+    if result.merged:
+        said = "; ".join(f"{name}: {', '.join(items)}" for name, items in result.merged.items())
+        console.print(Text(f"Merged families: {said}"))
+    tables: list[tuple[str, Figures, Sequence[float]]] = [("published paper", result.published, [])]
+    for setting in result.settings:
+        accuracies = [run.figures.accuracy.value or 0.0 for run in setting.runs]
+        tables.append((setting.name, setting.together, accuracies))
+    console.print(_verdicts(tables))
+    console.print(_classes(tables))
+    for line in _notes(result):
+        console.print(Text(line), style="yellow")
+    for ablation in result.ablation:
+        _print_ablation(ablation)
+
+
+def _verdicts(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Table:
+    from veilwatch.evaluation.intervals import interval_text
+
+    table = _table("Verdicts on captures, 95 % intervals of Clopper and Pearson")
+    table.add_column("setting", no_wrap=True)
+    table.add_column("accuracy")
+    table.add_column("of each run")
+    table.add_column("malicious found")
+    table.add_column("benign alerted")
+    for name, found, runs in rows:
+        table.add_row(
+            *(name, interval_text(found.accuracy), " ".join(f"{run:.3f}" for run in runs)),
+            *(interval_text(found.malicious.recall), interval_text(found.false_alarms)),
+        )
+    return table
+
+
+def _classes(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Table:
+    table = _table("Each class for positive (the paper's positive class is benign)")
+    table.add_column("setting", no_wrap=True)
+    table.add_column("positive")
+    for name in ("precision", "recall", "F1"):
+        table.add_column(name)
+    for name, found, _ in rows:
+        for positive in ("benign", "malicious"):
+            table.add_row(name, positive, *_class_cells(getattr(found, positive)))
+    return table
+
+
+def _class_cells(found: ClassFigures) -> list[str]:
+    from veilwatch.evaluation.intervals import interval_text
+
+    f1 = "–"
+    if found.f1 is not None:
+        f1 = f"{found.f1:.4f} ({found.f1_low:.4f} to {found.f1_high:.4f})"
+    return [interval_text(found.precision), interval_text(found.recall), f1]
+
+
+def _notes(result: Reproduction) -> list[str]:
+    published = result.published
+    low, high = published.false_alarms.low or 0.0, published.false_alarms.high or 1.0
+    notes = [
+        f"The published 61 of 62 prove a detection rate of at least "
+        f"{published.malicious.recall.low:.3f} and a false-alarm rate between "
+        f"{low:.1%} and {high:.0%}, no more.",
+    ]
+    if any(len(setting.runs) > 1 for setting in result.settings):
+        notes.append(
+            "Captures recur between runs: intervals over all runs are narrower than they are worth."
+        )
+    if not result.exact:
+        notes.append("Scaled numbers: fewer captures than published, and wider intervals.")
+    if result.emulated:
+        notes.append("Emulated traffic: these figures say nothing about real malware.")
+    return notes
+
+
+def _print_ablation(ablation: Ablation) -> None:
+    table = _table(
+        f"What fields are worth to {ablation.setting!r} on the first run "
+        f"(accuracy with all: {ablation.accuracy:.3f})"
+    )
+    table.add_column("field", no_wrap=True)
+    for name in ("tells the place", "alone", "without it"):
+        table.add_column(name, justify="right")
+    for item in ablation.worth:
+        table.add_row(
+            *(item.field, "yes" if item.identifying else ""),
+            *(_number(item.alone), _number(item.without)),
+        )
+    console.print(table)
+    if ablation.skipped:
+        console.print(
+            f"{ablation.skipped} trainings of the ablation did not fit into its time.",
+            style="yellow",
+        )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
