@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -41,6 +42,8 @@ class FeatureSet:
         In the order in which a model receives them.
     unit
         What the features describe.
+    columns
+        Computes further columns of the flow table, one value a flow, that the expressions read.
     """
 
     name: str
@@ -48,6 +51,7 @@ class FeatureSet:
     doc: str
     features: tuple[Feature, ...]
     unit: Unit = "flow"
+    columns: Callable[[pl.DataFrame], pl.DataFrame] | None = None
 
 
 def feature(

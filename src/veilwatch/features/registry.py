@@ -9,12 +9,16 @@ import numpy as np
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.features.base import Feature, FeatureSet
-from veilwatch.features.sequence import SEQUENCE, first_steps
+from veilwatch.features.flowpic import FLOWPIC
+from veilwatch.features.packets import PACKETS
+from veilwatch.features.sequence import SEQUENCE
 from veilwatch.features.statistics import STATISTICS
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
 from veilwatch.schema.flows import FlowTable
 
-FEATURE_SETS: Final[dict[str, FeatureSet]] = {item.name: item for item in (STATISTICS, SEQUENCE)}
+FEATURE_SETS: Final[dict[str, FeatureSet]] = {
+    item.name: item for item in (STATISTICS, SEQUENCE, PACKETS, FLOWPIC)
+}
 """Every feature set by name."""
 
 DEFAULT_SETS: Final = ("statistics", "sequence")
@@ -62,8 +66,9 @@ def compute_features(
     """
     features = _features(names, shortcuts)
     frame = table.frame
-    if SEQUENCE.name in names:
-        frame = frame.hstack(first_steps(frame))
+    for name in names:
+        if columns := FEATURE_SETS[name].columns:
+            frame = frame.hstack(columns(table.frame))
     values = frame.select(item.expression for item in features)
     matrix = values.fill_null(np.nan).to_numpy().astype(np.float32, copy=False)
     # Infinite values (a rate over a vanishing duration) are as unknown as missing ones.

@@ -77,5 +77,9 @@ def _steps() -> list[Feature]:
 
 
 SEQUENCE: Final = FeatureSet(
-    "sequence", 3, "Sizes, directions and gaps of the first payloads and packets", tuple(_steps())
+    "sequence",
+    3,
+    "Sizes, directions and gaps of the first payloads and packets",
+    tuple(_steps()),
+    columns=first_steps,
 )

@@ -1,0 +1,103 @@
+"""A convolutional network over the picture of a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from veilwatch.detectors.nets.detector import Matrix, NeuralDetector
+from veilwatch.detectors.nets.disturb import without_packets
+from veilwatch.detectors.nets.plan import Plan
+from veilwatch.detectors.nets.server import Inputs, Network
+from veilwatch.features.flowpic import CELLS, SIDE
+from veilwatch.features.told import TOLD
+
+SHADES: Final = (np.log1p(np.arange(TOLD + 1)) / np.log(2.0)).astype(np.float32)
+"""What a cell with so many packets looks like: one packet gives 1, all 64 give 6."""
+
+EMPTY: Final = -1
+"""Cell of a packet that is not there."""
+
+
+class MobileNetDetector(NeuralDetector):
+    """MobileNetV2 on the set `flowpic`."""
+
+    name: ClassVar[str] = "mobilenet"
+    feature_sets: ClassVar[Sequence[str]] = ("flowpic",)
+    parameters: ClassVar[Mapping[str, Any]] = {"width": 0.25, "dropout": 0.2, "disturbance": 0.1}
+    plan: ClassVar[Plan] = Plan(epochs=6, samples=3072, checked=1024, learning_rate=3e-3)
+
+    def build(self, parameters: Mapping[str, Any], features: int) -> Any:
+        """Return the network, with its memory laid out as convolutions like it."""
+        import torch
+
+        from veilwatch.detectors.nets.mobilenet_v2 import MobileNetV2
+
+        channels = features // TOLD * 2
+        network = MobileNetV2(channels, float(parameters["width"]), float(parameters["dropout"]))
+        return network.to(memory_format=torch.channels_last)
+
+    def export(self, module: Any, metadata: Mapping[str, str]) -> bytes:
+        """Return the network as an ONNX file."""
+        from veilwatch.detectors.nets.mobilenet_v2 import export
+
+        return export(module, SIDE, metadata)
+
+    def cost(self, values: Matrix) -> npt.NDArray[np.int64]:
+        """Every picture costs the same."""
+        return np.zeros(len(values), np.int64)
+
+    def inputs(self, values: Matrix) -> Inputs:
+        """Return pictures, shape (n, channels, 32, 32)."""
+        cells = _cells(values)
+        flows, kinds, _ = cells.shape
+        flow, kind, packet = np.nonzero(cells != EMPTY)
+        place = (flow * kinds + kind) * CELLS + cells[flow, kind, packet]
+        counts = np.bincount(place, minlength=flows * kinds * CELLS)
+        return (SHADES[counts].reshape(flows, kinds * 2, SIDE, SIDE),)
+
+    def logits(self, network: Network, values: Matrix) -> npt.NDArray[np.float64]:
+        """Return log-odds; pictures that occur more than once are looked at once.
+
+        Most flows have one or two packets, and there are few such pictures.
+        """
+        flows, columns = values.shape
+        cells = np.sort(_cells(values), axis=2).reshape(flows, columns)
+        whole = cells.view(np.dtype((np.void, cells.dtype.itemsize * columns)))[:, 0]
+        _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+        distinct = values[first]
+        found = network.logits(len(distinct), lambda rows: self.inputs(distinct[rows]))
+        return np.asarray(found[which])
+
+    def disturb(self, values: Matrix, rng: np.random.Generator, strength: float) -> Matrix:
+        """Lose packets, cut flows, and move them by up to a column: a path slower or faster."""
+        cells = _cells(values)
+        gone = cells == EMPTY
+        gone |= without_packets(gone.shape, rng, strength)
+        column = cells % SIDE
+        moved = np.clip(column + rng.integers(-1, 2, (len(cells), 1, 1)), 1, SIDE - 1)
+        # What came at once comes at once on any path.
+        shifted = cells + np.where(column > 0, moved - column, 0)
+        return np.where(gone, np.nan, shifted).astype(np.float32).reshape(values.shape)
+
+    def pieces(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """Take out one cell at a time; its packets share what it brought."""
+        cells = _cells(values)
+        flows, kinds, _ = cells.shape
+        flow, kind, packet = np.nonzero(cells != EMPTY)
+        place = (flow * kinds + kind) * CELLS + cells[flow, kind, packet]
+        filled, which = np.unique(place, return_inverse=True)
+        columns = np.zeros((len(filled), values.shape[1]), bool)
+        columns[which, kind * TOLD + packet] = True
+        return filled // (kinds * CELLS), columns
+
+
+def _cells(values: Matrix) -> npt.NDArray[np.int16]:
+    """Return cells of shape (n, kinds, 64); a number that is no cell is none."""
+    with np.errstate(invalid="ignore"):
+        real = (values >= 0) & (values < CELLS)
+    cells = np.where(real, values, EMPTY).astype(np.int16)
+    return cells.reshape(len(values), -1, TOLD)

@@ -1,0 +1,91 @@
+"""The packets of a flow's head that tell what the applications do, one by one.
+
+Those are packets with payload, and packets that open or end a connection (SYN, FIN, RST). Bare
+acknowledgements are left out: how many there are, and when, is up to the system and to
+whether the capture was taken before or after segmentation offload.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+FIN: Final = 1
+SYN: Final = 2
+RST: Final = 4
+PSH: Final = 8
+"""Bits of the TCP header's flags (RFC 9293)."""
+
+BACKWARD: Final = 16
+"""Bit beside them of packets from the responder: a packet without payload has no sign."""
+
+TOLD: Final = 64
+"""Packets of a flow that networks see: nine of ten flows of real captures have fewer than ten,
+and what a beacon or a transfer is shows well before the end of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Packets of flows in their order. All arrays have the shape (flows, `TOLD`).
+
+    Attributes
+    ----------
+    present
+        bool, whether the flow has so many packets; those that it has come first.
+    forward
+        bool, sent by the initiator.
+    payload
+        int64, bytes of payload.
+    length
+        int64, IP length in bytes.
+    time
+        float64, seconds since the flow's first packet, whichever that was.
+    flags
+        int64, SYN, FIN, RST and PSH as in the TCP header, nothing else.
+    """
+
+    present: npt.NDArray[np.bool_]
+    forward: npt.NDArray[np.bool_]
+    payload: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int64]
+    time: npt.NDArray[np.float64]
+    flags: npt.NDArray[np.int64]
+
+
+def all_packets(frame: pl.DataFrame) -> Packets:
+    """Return the first packets of each flow, whatever they are."""
+    size = frame["seq_size"].to_numpy().astype(np.int64)
+    return Packets(
+        # No IP packet has length 0: a zero stands past the last packet.
+        *(
+            _widened(part)
+            for part in (
+                size != 0,
+                size > 0,
+                frame["seq_payload"].to_numpy().astype(np.int64),
+                np.abs(size),
+                np.cumsum(frame["seq_gap_us"].to_numpy().astype(np.float64) / 1e6, axis=1),
+                frame["seq_flags"].to_numpy().astype(np.int64) & (FIN | SYN | RST | PSH),
+            )
+        )
+    )
+
+
+def telling_packets(frame: pl.DataFrame) -> Packets:
+    """Return the first packets of each flow that have payload, or open or end a connection."""
+    seen = all_packets(frame)
+    telling = seen.present & ((seen.payload > 0) | (seen.flags & (FIN | SYN | RST) != 0))
+    # A stable sort by "tells nothing" moves the others to the front in their order.
+    order = np.argsort(~telling, axis=1, kind="stable")
+    parts = (telling, seen.forward, seen.payload, seen.length, seen.time, seen.flags)
+    return Packets(*(np.take_along_axis(part, order, axis=1) for part in parts))
+
+
+def _widened(part: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return `part` with `TOLD` columns: cut, or filled up with zeros."""
+    missing = TOLD - part.shape[1]
+    return np.pad(part, ((0, 0), (0, missing))) if missing > 0 else part[:, :TOLD]
