@@ -13,14 +13,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tests.features.factory import random_flows
-from tests.training.factory import QUICK, make_training_set
+from tests.training.factory import QUICK, QUICK_LSTM, QUICK_MOBILENET, make_training_set
 from veilwatch.detectors import DETECTORS, Detector, TrainingSet
 from veilwatch.detectors.evidence import log_odds
 from veilwatch.errors import ModelError, TrainingError
 from veilwatch.features import compute_features
 from veilwatch.schema.features import FeatureFrame
 
-SETTINGS = {"lightgbm": QUICK}
+SETTINGS = {"lightgbm": QUICK, "lstm": QUICK_LSTM, "mobilenet": QUICK_MOBILENET}
 """Settings that make a detector quick; a new detector gets a line here."""
 
 pytestmark = pytest.mark.parametrize("name", DETECTORS)
@@ -34,16 +34,21 @@ def fit(name: str, training: TrainingSet, seed: int = 3) -> Detector:
     return detector
 
 
+def own_training_set(name: str, seed: int = 0) -> TrainingSet:
+    """Flows as the detector sees them."""
+    return make_training_set(seed=seed, sets=DETECTORS[name].feature_sets)
+
+
 @pytest.fixture
-def training() -> TrainingSet:
-    return make_training_set()
+def training(name: str) -> TrainingSet:
+    return own_training_set(name)
 
 
 @pytest.fixture
 def fitted(name: str) -> Detector:
     """The detector trained on `training`; made once, since nothing here changes it."""
     if name not in _fitted:
-        _fitted[name] = fit(name, make_training_set())
+        _fitted[name] = fit(name, own_training_set(name))
     return _fitted[name]
 
 
@@ -61,10 +66,8 @@ def test_it_keeps_the_protocol(name: str, fitted: Detector) -> None:
     assert fitted.name == name
 
 
-def test_scores_are_probabilities_that_tell_classes_apart(
-    fitted: Detector, unseen: FeatureFrame
-) -> None:
-    other = make_training_set(seed=5)
+def test_scores_are_probabilities_that_tell_classes_apart(name: str, fitted: Detector) -> None:
+    other = own_training_set(name, seed=5)
     score = fitted.predict_proba(other.features)
     assert score.shape == (len(other.features),) and score.dtype == np.float64
     assert ((score >= 0) & (score <= 1)).all()
@@ -80,7 +83,7 @@ def test_the_seed_decides(name: str, training: TrainingSet, unseen: FeatureFrame
 def test_fitting_again_forgets_the_first_time(
     name: str, training: TrainingSet, unseen: FeatureFrame
 ) -> None:
-    detector = fit(name, make_training_set(seed=8))
+    detector = fit(name, own_training_set(name, seed=8))
     detector.fit(training, SETTINGS[name])
     fresh = fit(name, training, SETTINGS[name].seed)
     np.testing.assert_array_equal(detector.predict_proba(unseen), fresh.predict_proba(unseen))
@@ -122,8 +125,10 @@ def test_another_schema_is_refused_on_loading(
             DETECTORS[name].load(tmp_path, replace(schema, features=features))
 
 
-def test_another_schema_is_refused_on_scoring(fitted: Detector, unseen: FeatureFrame) -> None:
-    wider = compute_features(random_flows(3), shortcuts=True)
+def test_another_schema_is_refused_on_scoring(
+    name: str, fitted: Detector, unseen: FeatureFrame
+) -> None:
+    wider = compute_features(random_flows(3), DETECTORS[name].feature_sets, shortcuts=True)
     newer = replace(unseen, schema=replace(unseen.schema, version=unseen.schema.version + 1))
     for features in (wider, newer):
         with pytest.raises(ModelError, match="schema"):

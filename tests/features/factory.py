@@ -27,6 +27,9 @@ ARRAYS = {
     "seq_flags": pl.UInt8,
 }
 
+LATE = 40
+"""Packet from which on the sequences of labelled flows tell the label."""
+
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
 
@@ -40,7 +43,11 @@ class Inner(NamedTuple):
 def random_flows(
     rows: int, *, seed: int = 0, malicious: np.ndarray[Any, Any] | None = None
 ) -> FlowTable:
-    """Draw flows of believable types; those of `malicious` send larger first payloads."""
+    """Draw flows of believable types.
+
+    Those of `malicious` send larger first payloads, pause more regularly, and from the 41st packet
+    on, past what the set `sequence` looks at, carry more than the others.
+    """
     rng = np.random.default_rng(seed)
     label = np.zeros(rows, bool) if malicious is None else malicious
     encrypted = pl.Series(rng.random(rows) < 0.4)
@@ -54,9 +61,28 @@ def random_flows(
         pl.Series("fwd_first_payload", rng.poisson(np.where(label, 700, 300)), pl.UInt32),
         pl.Series("pause_std", rng.gamma(2, np.where(label, 0.5, 4.0)), pl.Float32),
     )
+    if malicious is not None:
+        frame = frame.with_columns(_late_packets(frame, malicious, seed))
     hello = ("tls_client_hello_bytes", "tls_server_hello_bytes", "quic_version")
     frame = frame.with_columns(pl.when(encrypted).then(name).otherwise(0) for name in hello)
     return FlowTable(frame.with_columns(last_ns=pl.col("first_ns") + 5_000_000_000)).check()
+
+
+def _late_packets(
+    frame: pl.DataFrame, malicious: np.ndarray[Any, Any], seed: int
+) -> list[pl.Series]:
+    """Return sequences whose late packets tell the label."""
+    rng = np.random.default_rng([seed, 1])
+    payload, size = (frame[name].to_numpy().copy() for name in ("seq_payload", "seq_size"))
+    shape = payload[:, LATE:].shape
+    payload[:, LATE:] = np.where(
+        malicious[:, None], rng.integers(900, 1400, shape), rng.integers(0, 300, shape)
+    )
+    size[:, LATE:] = np.sign(size[:, LATE:]) * (payload[:, LATE:].astype(np.int16) + 40)
+    return [
+        pl.Series(name, values, frame.schema[name])
+        for name, values in (("seq_payload", payload), ("seq_size", size))
+    ]
 
 
 def _column(name: str, dtype: Any, rows: int, rng: np.random.Generator) -> pl.Series:

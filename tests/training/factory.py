@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.features.factory import random_flows
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.detectors import DetectorSettings, TrainingSet
-from veilwatch.features import compute_features
+from veilwatch.features import DEFAULT_SETS, compute_features
 from veilwatch.registry import Model
 from veilwatch.training import TrainingOptions, train_model
 
@@ -22,6 +23,18 @@ QUICK = DetectorSettings(
     parameters={"num_boost_round": 8, "learning_rate": 0.3, "feature_fraction": 0.6},
 )
 """Trees few enough for a test, and each of them strong enough to tell something."""
+
+QUICK_LSTM = DetectorSettings(
+    seed=3,
+    threads=1,
+    parameters={"hidden": 8, "epochs": 4, "batch": 32, "samples": 640, "learning_rate": 0.03},
+)
+QUICK_MOBILENET = DetectorSettings(
+    seed=3,
+    threads=1,
+    parameters={"width": 0.05, "epochs": 2, "batch": 16, "samples": 256, "learning_rate": 0.01},
+)
+"""Networks small enough for a test."""
 
 
 def entry(
@@ -52,11 +65,13 @@ def make_corpus(*, captures: int = 24, flows: int = 30, seed: int = 0) -> Corpus
     return Corpus(entries, frame, hashes, {})
 
 
-def make_training_set(flows: int = 300, *, seed: int = 0) -> TrainingSet:
+def make_training_set(
+    flows: int = 300, *, seed: int = 0, sets: Sequence[str] = DEFAULT_SETS
+) -> TrainingSet:
     """Flows of both classes, ten captures of one group each."""
     capture = np.arange(flows) % 10
     malicious = capture % 2 == 1
-    features = compute_features(random_flows(flows, seed=seed, malicious=malicious))
+    features = compute_features(random_flows(flows, seed=seed, malicious=malicious), sets)
     return TrainingSet(features, malicious, capture, capture, np.ones(flows))
 
 

@@ -1,8 +1,9 @@
 """The feature set `flowpic`: a flow as a picture of sizes over time (Shapira & Shavitt 2019).
 
-A picture has a row for each range of sizes, a column for each range of times and a channel for each
-direction; a packet adds one to its cell. Of 2048 cells a flow fills at most 64, so a frame holds for
-each packet the number of its cell (direction · 1024 + row · 32 + column) and the detector draws.
+A picture has a row for each range of sizes, a column for each range of times and a channel for
+each direction; a packet adds one to its cell. Of 2048 cells a flow fills at most 64, so a frame
+holds for each packet the number of its cell (direction · 1024 + row · 32 + column), and the
+detector draws.
 
 **Rows** are ranges of payload sizes that widen with the square root: three bytes wide for the
 smallest, under a hundred at the MTU. Names and heartbeats of tens of bytes and segments of
@@ -10,8 +11,8 @@ smallest, under a hundred at the MTU. Names and heartbeats of tens of bytes and 
 shares the last row. Row 0 holds packets without payload that open or end a connection, so
 that no length of a bare packet, which tells the operating system, is drawn (features/sequence.py).
 
-**Columns** are ranges of time since the flow's first packet that widen by a factor of 1.6: the first
-ends at 1 ms, the last begins at 19 min and the active timeout of 30 min ends it. A handshake
+**Columns** are ranges of time since the flow's first packet that widen by a factor of 1.6: the
+first ends at 1 ms, the last begins at 19 min and the active timeout of 30 min ends it. A handshake
 of milliseconds takes up as much room as minutes of beaconing.
 
 As a shortcut there is the picture of all packets by IP length, with rows of equal height.
@@ -74,7 +75,7 @@ def cell_columns(frame: pl.DataFrame) -> pl.DataFrame:
         `cell_0` … by payload, `length_cell_0` … by IP length; NaN past the last packet.
     """
     telling, everything = telling_packets(frame), all_packets(frame)
-    columns = {}
+    columns: dict[str, npt.NDArray[np.float32]] = {}
     for name, packets, row in (
         ("cell", telling, size_row(telling.payload)),
         ("length_cell", everything, length_row(everything.length)),

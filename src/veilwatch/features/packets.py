@@ -1,8 +1,8 @@
 """The feature set `packets`: packets that tell something, one by one, for recurrent networks.
 
-Like `sequence`, but three times as far, with the flags that open and end connections, and in blocks
-(all sizes, then all gaps, then all flags) that a network takes as they are. The IP length of the same
-packets would show the options of a SYN, and with them the operating system: a shortcut.
+Like `sequence`, but three times as far, with the flags that open and end connections, and in
+blocks (all sizes, then all gaps, then all flags) that a network takes as they are. The IP length of
+the same packets would show the options of a SYN, and with them the operating system: a shortcut.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from veilwatch.features.base import Feature, FeatureSet, feature
@@ -24,12 +25,13 @@ def packet_columns(frame: pl.DataFrame) -> pl.DataFrame:
     polars.DataFrame
         For each packet k `told_size_k` (payload bytes, negative from the responder), `told_gap_k`
         (seconds since the one before, 0 for the first), `told_flags_k` (FIN 1, SYN 2, RST 4,
-        PSH 8, from the responder 16) and `told_length_k` (IP bytes, negative from the responder); NaN past the last.
+        PSH 8, from the responder 16) and `told_length_k` (IP bytes, signed like the size); NaN past
+        the last.
     """
     packets = telling_packets(frame)
     sign = np.where(packets.forward, 1, -1)
     gap = np.diff(packets.time, axis=1, prepend=packets.time[:, :1])
-    columns = {}
+    columns: dict[str, npt.NDArray[np.float32]] = {}
     for name, values in (
         ("size", packets.payload * sign),
         ("gap", gap),

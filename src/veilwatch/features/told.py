@@ -58,20 +58,15 @@ class Packets:
 
 def all_packets(frame: pl.DataFrame) -> Packets:
     """Return the first packets of each flow, whatever they are."""
-    size = frame["seq_size"].to_numpy().astype(np.int64)
+    size = _column(frame, "seq_size")
     return Packets(
         # No IP packet has length 0: a zero stands past the last packet.
-        *(
-            _widened(part)
-            for part in (
-                size != 0,
-                size > 0,
-                frame["seq_payload"].to_numpy().astype(np.int64),
-                np.abs(size),
-                np.cumsum(frame["seq_gap_us"].to_numpy().astype(np.float64) / 1e6, axis=1),
-                frame["seq_flags"].to_numpy().astype(np.int64) & (FIN | SYN | RST | PSH),
-            )
-        )
+        present=size != 0,
+        forward=size > 0,
+        payload=_column(frame, "seq_payload"),
+        length=np.abs(size),
+        time=np.cumsum(_column(frame, "seq_gap_us"), axis=1) / 1e6,
+        flags=_column(frame, "seq_flags") & (FIN | SYN | RST | PSH),
     )
 
 
@@ -81,11 +76,17 @@ def telling_packets(frame: pl.DataFrame) -> Packets:
     telling = seen.present & ((seen.payload > 0) | (seen.flags & (FIN | SYN | RST) != 0))
     # A stable sort by "tells nothing" moves the others to the front in their order.
     order = np.argsort(~telling, axis=1, kind="stable")
-    parts = (telling, seen.forward, seen.payload, seen.length, seen.time, seen.flags)
-    return Packets(*(np.take_along_axis(part, order, axis=1) for part in parts))
+    return Packets(
+        present=np.take_along_axis(telling, order, axis=1),
+        forward=np.take_along_axis(seen.forward, order, axis=1),
+        payload=np.take_along_axis(seen.payload, order, axis=1),
+        length=np.take_along_axis(seen.length, order, axis=1),
+        time=np.take_along_axis(seen.time, order, axis=1),
+        flags=np.take_along_axis(seen.flags, order, axis=1),
+    )
 
 
-def _widened(part: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Return `part` with `TOLD` columns: cut, or filled up with zeros."""
-    missing = TOLD - part.shape[1]
-    return np.pad(part, ((0, 0), (0, missing))) if missing > 0 else part[:, :TOLD]
+def _column(frame: pl.DataFrame, name: str) -> npt.NDArray[np.int64]:
+    """Return a column of arrays with `TOLD` entries each: cut, or filled up with zeros."""
+    values = frame[name].to_numpy()[:, :TOLD].astype(np.int64)
+    return np.pad(values, ((0, 0), (0, TOLD - values.shape[1])))

@@ -31,7 +31,15 @@ class PacketLSTM(nn.Module):  # type: ignore[misc]
         self.answer = nn.Linear(hidden, 1)
 
     def forward(self, steps: Any, length: Any) -> Any:
-        """Return log-odds, shape (batch, 1), of `length` (batch,) packets (batch, most, channels)."""
+        """Return log-odds, shape (batch, 1).
+
+        Parameters
+        ----------
+        steps
+            Packets, shape (batch, most packets, channels).
+        length
+            Packets of each flow, at least 1, shape (batch,).
+        """
         states, _ = self.lstm(steps)
         last = (length.long() - 1)[:, None, None].expand(-1, 1, states.shape[2])
         return self.answer(self.dropout(states.gather(1, last)[:, 0]))

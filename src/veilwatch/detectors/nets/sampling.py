@@ -19,7 +19,7 @@ def draw(weight: npt.NDArray[np.float64], count: int, rng: np.random.Generator) 
     """Draw `count` rows by weight, with replacement, in random order.
 
     Systematic sampling (Madow 1949): each row, and each run of rows, comes as often as its weight
-    says, up to one. With independent draws the share of the classes would jitter from epoch to epoch.
+    says, up to one. With independent draws the share of the classes would jitter between epochs.
 
     Examples
     --------
@@ -35,9 +35,9 @@ def draw(weight: npt.NDArray[np.float64], count: int, rng: np.random.Generator) 
 def hold_back(training: TrainingSet, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Choose whole groups of each class to be held back, shape (units,).
 
-    Groups are taken in random order as long as they fit into `HELD_BACK` of their class's weight, and
-    the lightest where none fits. None is chosen where that would leave a class without flows on
-    either side: whoever has one group of a class cannot be told when to stop.
+    Groups are taken in random order as long as they fit into `HELD_BACK` of their class's weight,
+    and the lightest where none fits. Nothing is held back where that would leave a class without
+    flows on either side: with one group of a class there is no telling when to stop.
     """
     held = np.zeros(len(training.malicious), bool)
     for label in (False, True):

@@ -1,8 +1,8 @@
 """Serving networks with ONNX Runtime, always in blocks of one shape.
 
-A matrix product may add in another order when it has other rows beside it, and a score must not depend
-on which flows are scored together. So rows go through the network in blocks of `BLOCK`, the last
-one filled up with zeros.
+A matrix product may add in another order when it has fewer rows, and a score must not depend on
+which flows are scored together. So rows go through the network in blocks of `BLOCK`, the last one
+filled up with zeros.
 """
 
 from __future__ import annotations
