@@ -47,9 +47,15 @@ def _ipv4(packet: bytes) -> dict[str, int]:
     if protocol == 51 and not position & 0x1FFF and len(rest) >= 12:
         protocol = _walk(rest, 51)[1]
     return {
-        **{"eth_type": 0x0800, "ip_version": 4, "ip_ihl": first & 15, "ip_tos": tos},
-        **{"ip_id": number, "ip_flags": position >> 13, "ip_ttl": ttl},
-        **{"ip_fragment_offset": (position & 0x1FFF) * 8, "ip_protocol": protocol},
+        "eth_type": 0x0800,
+        "ip_version": 4,
+        "ip_ihl": first & 15,
+        "ip_tos": tos,
+        "ip_id": number,
+        "ip_flags": position >> 13,
+        "ip_ttl": ttl,
+        "ip_fragment_offset": (position & 0x1FFF) * 8,
+        "ip_protocol": protocol,
         "ip_checksum": checksum,
         "ip_src": int(IPv4Address(packet[12:16])),
         "ip_dst": int(IPv4Address(packet[16:20])),
@@ -59,8 +65,12 @@ def _ipv4(packet: bytes) -> dict[str, int]:
 def _ipv6(packet: bytes, protocol: int) -> dict[str, int]:
     (word,) = struct.unpack_from(">I", packet)
     out = {
-        **{"eth_type": 0x86DD, "ip_version": 6, "ip_tos": word >> 20 & 255, "ip_ttl": packet[7]},
-        **{"ip_protocol": protocol, "ip_fragment_offset": 0},
+        "eth_type": 0x86DD,
+        "ip_version": 6,
+        "ip_tos": word >> 20 & 255,
+        "ip_ttl": packet[7],
+        "ip_protocol": protocol,
+        "ip_fragment_offset": 0,
         "ip_src": _ipv6_address(packet[8:24]),
         "ip_dst": _ipv6_address(packet[24:40]),
     }
@@ -108,9 +118,15 @@ def _transport(segment: bytes, protocol: int) -> dict[str, int]:
             ">HHIIHHHH", segment
         )
         return {
-            **{"tcp_src_port": source, "tcp_dst_port": destination, "tcp_seq": seq},
-            **{"tcp_ack": ack, "tcp_offset": word >> 12, "tcp_flags": word & 0x1FF},
-            **{"tcp_window": window, "tcp_checksum": checksum, "tcp_urgent": urgent},
+            "tcp_src_port": source,
+            "tcp_dst_port": destination,
+            "tcp_seq": seq,
+            "tcp_ack": ack,
+            "tcp_offset": word >> 12,
+            "tcp_flags": word & 0x1FF,
+            "tcp_window": window,
+            "tcp_checksum": checksum,
+            "tcp_urgent": urgent,
         }
     if protocol == 17:
         ports = struct.unpack_from(">HHHH", segment)

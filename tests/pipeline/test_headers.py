@@ -22,14 +22,28 @@ from veilwatch.schema.headers import ABSENT, HEADER_FIELDS, HEADER_PACKETS, WIRE
 COLUMN = {field.name: k for k, field in enumerate(HEADER_FIELDS)}
 
 TSHARK = {
-    **{"eth.src": "eth_src", "ip.hdr_len": "ip_ihl", "ip.dsfield": "ip_tos", "ip.id": "ip_id"},
-    **{"ip.ttl": "ip_ttl", "ip.proto": "ip_protocol", "ip.checksum": "ip_checksum"},
-    **{"tcp.srcport": "tcp_src_port", "tcp.dstport": "tcp_dst_port"},
-    **{"tcp.seq_raw": "tcp_seq", "tcp.ack_raw": "tcp_ack", "tcp.hdr_len": "tcp_offset"},
-    **{"tcp.flags": "tcp_flags", "tcp.window_size_value": "tcp_window"},
-    **{"tcp.checksum": "tcp_checksum", "tcp.urgent_pointer": "tcp_urgent"},
-    **{"udp.srcport": "udp_src_port", "udp.dstport": "udp_dst_port", "udp.length": "udp_length"},
-    **{"udp.checksum": "udp_checksum", "icmp.type": "icmp_type", "icmp.code": "icmp_code"},
+    "eth.src": "eth_src",
+    "ip.hdr_len": "ip_ihl",
+    "ip.dsfield": "ip_tos",
+    "ip.id": "ip_id",
+    "ip.ttl": "ip_ttl",
+    "ip.proto": "ip_protocol",
+    "ip.checksum": "ip_checksum",
+    "tcp.srcport": "tcp_src_port",
+    "tcp.dstport": "tcp_dst_port",
+    "tcp.seq_raw": "tcp_seq",
+    "tcp.ack_raw": "tcp_ack",
+    "tcp.hdr_len": "tcp_offset",
+    "tcp.flags": "tcp_flags",
+    "tcp.window_size_value": "tcp_window",
+    "tcp.checksum": "tcp_checksum",
+    "tcp.urgent_pointer": "tcp_urgent",
+    "udp.srcport": "udp_src_port",
+    "udp.dstport": "udp_dst_port",
+    "udp.length": "udp_length",
+    "udp.checksum": "udp_checksum",
+    "icmp.type": "icmp_type",
+    "icmp.code": "icmp_code",
 }
 """Fields by tshark's names; header lengths are in bytes there and in words here."""
 

@@ -57,9 +57,7 @@ def header_words(
     ] = 1,
     ablation_s: Annotated[
         float,
-        typer.Option(
-            "--ablation", min=0, metavar="SECONDS", help="Time for the ablation."
-        ),
+        typer.Option("--ablation", min=0, metavar="SECONDS", help="Time for the ablation."),
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 7,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes every core.")] = 0,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from veilwatch.detectors.nets.detector import Matrix, NeuralDetector
 from veilwatch.detectors.nets.disturb import without_packets
+from veilwatch.detectors.nets.piecewise import piecewise
 from veilwatch.detectors.nets.plan import Plan
 from veilwatch.detectors.nets.server import Inputs
 from veilwatch.features.told import BACKWARD, FIN, PSH, RST, SYN, TOLD
@@ -19,11 +20,19 @@ FLAGS: Final = (FIN, SYN, RST, PSH)
 MAX_BYTES: Final = 65_535.0
 """Largest size that an IP packet can have."""
 
-LINEAR_BYTES: Final = 1500.0
-"""Sizes are also shown on a linear scale up to the MTU: near it the logarithm is too flat."""
-
 MAX_GAP_S: Final = 1800.0
 """Longest silence within a flow: the meter's active timeout."""
+
+SIZE_EDGES: Final = np.array([0, *(1 + 1460 * (np.arange(20) / 19) ** 2)], np.float32)
+"""Edges of ranges of sizes in bytes: wider towards the largest segment of a path of 1,500."""
+
+GAP_EDGES: Final = np.array([0, *np.geomspace(1e-4, 600, 14)], np.float32)
+"""Edges of ranges of silences in seconds, each 3.3 times the one before."""
+
+SIZE_CHANNELS: Final = 2 * (len(SIZE_EDGES) - 1)
+CHANNELS: Final = SIZE_CHANNELS + len(GAP_EDGES) - 1 + 2 + len(FLAGS)
+"""Numbers that describe a packet: its size, one way or the other, the silence before it, that it
+is there, whether it came from the responder, and its flags."""
 
 JITTER: Final = 0.5
 """Deviation of the logarithm by which a disturbed flow is slower or faster."""
@@ -34,15 +43,15 @@ class LSTMDetector(NeuralDetector):
 
     name: ClassVar[str] = "lstm"
     feature_sets: ClassVar[Sequence[str]] = ("packets",)
-    parameters: ClassVar[Mapping[str, Any]] = {"hidden": 64, "dropout": 0.2, "disturbance": 0.1}
+    parameters: ClassVar[Mapping[str, Any]] = {"hidden": 64, "dropout": 0.2, "disturbance": 0.0}
     plan: ClassVar[Plan] = Plan(epochs=10, samples=16_384, learning_rate=3e-3)
 
     def build(self, parameters: Mapping[str, Any], features: int) -> Any:
         """Return the network."""
         from veilwatch.detectors.nets.packet_lstm import PacketLSTM
 
-        # A size gives two numbers, a gap one, flags one each and the direction; a length one.
-        channels = 4 + len(FLAGS) + (features // TOLD - 3)
+        # What `packets` holds beyond size, gap and flags are lengths, coded like sizes.
+        channels = CHANNELS + SIZE_CHANNELS * (features // TOLD - 3)
         return PacketLSTM(channels, int(parameters["hidden"]), float(parameters["dropout"]))
 
     def export(self, module: Any, metadata: Mapping[str, str]) -> bytes:
@@ -72,20 +81,23 @@ class LSTMDetector(NeuralDetector):
             return np.take_along_axis(part, order, axis=1)
 
         time = np.cumsum(_bounded(gap, 0.0, MAX_GAP_S), axis=1, dtype=np.float64)
-        time = ordered(time)
-        pause = np.diff(time, axis=1, prepend=time[:, :1])
+        pause = np.diff(ordered(time), axis=1, prepend=0.0)
+        pause[:, 0] = 0.0
         bits = ordered(_bounded(flags, 0.0, 31.0)).astype(np.int64)
-        sizes = ordered(_bounded(size, -MAX_BYTES, MAX_BYTES))
-        channels = [
-            _logarithm(sizes),
-            np.clip(sizes / LINEAR_BYTES, -2.0, 2.0),
-            _logarithm(pause * 1000.0),
-            np.where(bits & BACKWARD, -1.0, 1.0),
-            *(bits & flag > 0 for flag in FLAGS),
-            *(_logarithm(ordered(_bounded(part, -MAX_BYTES, MAX_BYTES))) for part in lengths),
-        ]
-        steps = np.stack(channels, axis=2).astype(np.float32) * ordered(there)[:, :, None]
-        return np.ascontiguousarray(steps, np.float32), count.astype(np.int32)
+        channels = [piecewise(pause.astype(np.float32), GAP_EDGES)]
+        for part in (size, *lengths):
+            signed = ordered(_bounded(part, -MAX_BYTES, MAX_BYTES))
+            channels += [piecewise(signed, SIZE_EDGES), piecewise(-signed, SIZE_EDGES)]
+        marks = [np.ones(order.shape, bool), *(bits & bit > 0 for bit in (BACKWARD, *FLAGS))]
+        channels.append(np.stack(marks, axis=2))
+        steps = np.concatenate(channels, axis=2, dtype=np.float32)
+        steps[~ordered(there)] = 0.0
+        return steps, count.astype(np.int32)
+
+    def distinct(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Take each flow for another: short ones, which are often alike, cost little."""
+        rows = np.arange(len(values))
+        return rows, rows
 
     def disturb(self, values: Matrix, rng: np.random.Generator, strength: float) -> Matrix:
         """Lose packets, cut flows, and make them slower or faster."""
@@ -106,8 +118,3 @@ class LSTMDetector(NeuralDetector):
 def _bounded(part: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.float32]:
     """Return numbers within bounds, 0 for what is none."""
     return np.asarray(np.clip(np.nan_to_num(part), low, high), np.float32)
-
-
-def _logarithm(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the signed logarithm, about -3 to 3 for sizes of packets and silences in ms."""
-    return np.asarray(np.sign(part) * np.log1p(np.abs(part)) / 4.0)

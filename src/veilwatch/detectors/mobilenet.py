@@ -11,7 +11,7 @@ import numpy.typing as npt
 from veilwatch.detectors.nets.detector import Matrix, NeuralDetector
 from veilwatch.detectors.nets.disturb import without_packets
 from veilwatch.detectors.nets.plan import Plan
-from veilwatch.detectors.nets.server import Inputs, Network
+from veilwatch.detectors.nets.server import Inputs
 from veilwatch.features.flowpic import CELLS, SIDE
 from veilwatch.features.told import TOLD
 
@@ -27,8 +27,8 @@ class MobileNetDetector(NeuralDetector):
 
     name: ClassVar[str] = "mobilenet"
     feature_sets: ClassVar[Sequence[str]] = ("flowpic",)
-    parameters: ClassVar[Mapping[str, Any]] = {"width": 0.25, "dropout": 0.2, "disturbance": 0.1}
-    plan: ClassVar[Plan] = Plan(epochs=6, samples=3072, checked=1024, learning_rate=3e-3)
+    parameters: ClassVar[Mapping[str, Any]] = {"width": 0.25, "dropout": 0.2, "disturbance": 0.0}
+    plan: ClassVar[Plan] = Plan(epochs=6, samples=8192, checked=2048, learning_rate=3e-3)
 
     def build(self, parameters: Mapping[str, Any], features: int) -> Any:
         """Return the network, with its memory laid out as convolutions like it."""
@@ -59,18 +59,16 @@ class MobileNetDetector(NeuralDetector):
         counts = np.bincount(place, minlength=flows * kinds * CELLS)
         return (SHADES[counts].reshape(flows, kinds * 2, SIDE, SIDE),)
 
-    def logits(self, network: Network, values: Matrix) -> npt.NDArray[np.float64]:
-        """Return log-odds; pictures that occur more than once are looked at once.
+    def distinct(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return the first row of each picture, and which picture each row is.
 
-        Most flows have one or two packets, and there are few such pictures.
+        Most flows have one or two packets, and there are few such pictures: 144,000 flows of real
+        captures make 11,000.
         """
-        flows, columns = values.shape
-        cells = np.sort(_cells(values), axis=2).reshape(flows, columns)
-        whole = cells.view(np.dtype((np.void, cells.dtype.itemsize * columns)))[:, 0]
+        cells = np.sort(_cells(values), axis=2).reshape(values.shape)
+        whole = cells.view(np.dtype((np.void, cells.dtype.itemsize * values.shape[1])))[:, 0]
         _, first, which = np.unique(whole, return_index=True, return_inverse=True)
-        distinct = values[first]
-        found = network.logits(len(distinct), lambda rows: self.inputs(distinct[rows]))
-        return np.asarray(found[which])
+        return first, which
 
     def disturb(self, values: Matrix, rng: np.random.Generator, strength: float) -> Matrix:
         """Lose packets, cut flows, and move them by up to a column: a path slower or faster."""

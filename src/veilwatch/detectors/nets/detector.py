@@ -64,6 +64,10 @@ class NeuralDetector(ABC):
         """Return what each flow costs beside others: flows of like cost share a batch."""
 
     @abstractmethod
+    def distinct(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return the first row of each thing that the network sees, and which each row is (n,)."""
+
+    @abstractmethod
     def disturb(self, values: Matrix, rng: np.random.Generator, strength: float) -> Matrix:
         """Return flows as another network path might have shown them."""
 
@@ -73,10 +77,11 @@ class NeuralDetector(ABC):
 
     def logits(self, network: Network, values: Matrix) -> npt.NDArray[np.float64]:
         """Return the log-odds of flows, shape (n,)."""
-        order = np.argsort(self.cost(values), kind="stable")
+        first, which = self.distinct(values)
+        order = first[np.argsort(self.cost(values[first]), kind="stable")]
         out = np.empty(len(values))
-        out[order] = network.logits(len(values), lambda rows: self.inputs(values[order[rows]]))
-        return out
+        out[order] = network.logits(len(order), lambda rows: self.inputs(values[order[rows]]))
+        return np.asarray(out[first[which]])
 
     def fit(
         self, training: TrainingSet, settings: DetectorSettings, progress: Progress = SILENT

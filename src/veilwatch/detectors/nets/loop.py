@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -53,6 +54,25 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
             torch.set_num_threads(before[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Flows to learn from or to be judged by, with those that look the same put together.
+
+    Attributes
+    ----------
+    item
+        Rows of the distinct values, shape (items,).
+    share
+        float32, share of malicious flows among those that look so, shape (items,).
+    times
+        float32, how many there are, shape (items,).
+    """
+
+    item: Rows
+    share: npt.NDArray[np.float32]
+    times: npt.NDArray[np.float32]
+
+
 class Loop:
     """A training from its first epoch, or from a checkpoint, to its end.
 
@@ -79,18 +99,19 @@ class Loop:
     ) -> None:
         self._detector, self._module, self._plan = detector, module, plan
         self._strength, self._seed, self._device = strength, seed, device
-        self._values: Matrix = np.asarray(training.features.values, np.float32)
-        self._target = training.malicious.astype(np.float32)
+        values = np.asarray(training.features.values, np.float32)
+        first, self._which = detector.distinct(values)
+        self._values: Matrix = values[first]
         self._cost = detector.cost(self._values)
+        self._malicious = training.malicious
         held = hold_back(training, np.random.default_rng([seed, 1]))
         self._shown = np.flatnonzero(~held)
         self._weight = training.weight[self._shown]
-        self._checked, self._times = _checked_rows(held, training.weight, plan.checked, seed)
+        self._checked = self._lesson(_checked_rows(held, training.weight, plan.checked, seed))
         self._optimizer = torch.optim.AdamW(
             module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
         )
         self._samples = min(plan.samples, max(REPEATS * len(self._shown), plan.batch))
-        self._steps = math.ceil(self._samples / plan.batch)
         self._epoch = 0
         self._best_loss, self._best_epoch = math.inf, 0
         self._best = _arrays(module.state_dict())
@@ -110,57 +131,75 @@ class Loop:
 
     @property
     def _over(self) -> bool:
-        late = len(self._checked) and self._epoch - self._best_epoch >= self._plan.patience
+        late = len(self._checked.item) and self._epoch - self._best_epoch >= self._plan.patience
         return self._epoch >= self._plan.epochs or bool(late)
+
+    def _lesson(self, rows: Rows) -> Lesson:
+        """Put rows that look the same together."""
+        item, which, times = np.unique(self._which[rows], return_inverse=True, return_counts=True)
+        malicious = np.bincount(which, self._malicious[rows], len(item))
+        return Lesson(item, (malicious / times).astype(np.float32), times.astype(np.float32))
 
     def _train(self, progress: Progress) -> None:
         """Show an epoch's flows."""
         plan = self._plan
         rng = np.random.default_rng([self._seed, 2, self._epoch])
         torch.manual_seed(int(rng.integers(2**62)))
-        rows = self._shown[draw(self._weight, self._samples, rng)]
+        lesson = self._lesson(self._shown[draw(self._weight, self._samples, rng)])
+        batches = self._batches(lesson, rng)
         progress.start(
-            f"{self._detector.name}: epoch {self._epoch + 1} of {plan.epochs}", self._steps
+            f"{self._detector.name}: epoch {self._epoch + 1} of {plan.epochs}", len(batches)
         )
         self._module.train()
-        for step, batch in enumerate(self._batches(rows, rng)):
-            values = self._values[batch]
-            if self._strength > 0:
-                values = self._detector.disturb(values, rng, self._strength)
-            target = torch.from_numpy(self._target[batch]).to(self._device)
-            target = target * (1 - plan.smoothing) + plan.smoothing / 2
+        usual = lesson.times.mean() * plan.batch
+        for step, batch in enumerate(batches):
             for group in self._optimizer.param_groups:
-                group["lr"] = self._rate(self._epoch * self._steps + step)
+                group["lr"] = self._rate(self._epoch + step / len(batches))
             self._optimizer.zero_grad()
-            loss = nn.functional.binary_cross_entropy_with_logits(self._answer(values), target)
+            loss = self._losses(lesson, batch, rng).sum() / usual
             loss.backward()
             nn.utils.clip_grad_norm_(self._module.parameters(), plan.clip)
             self._optimizer.step()
             progress.advance()
         self._epoch += 1
 
-    def _batches(self, rows: Rows, rng: np.random.Generator) -> list[Rows]:
-        """Cut an epoch into batches of flows of like cost."""
+    def _losses(self, lesson: Lesson, batch: Rows, rng: np.random.Generator | None = None) -> Any:
+        """Return the cross entropy of a batch, item by item, times how often each was drawn."""
+        values = self._values[lesson.item[batch]]
+        share, smoothing = lesson.share[batch], 0.0
+        if rng is not None:
+            smoothing = self._plan.smoothing
+            if self._strength > 0:
+                values = self._detector.disturb(values, rng, self._strength)
+        target = torch.from_numpy(share * (1 - smoothing) + np.float32(smoothing / 2))
+        parts = [torch.from_numpy(part).to(self._device) for part in self._detector.inputs(values)]
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            self._module(*parts)[:, 0], target.to(self._device), reduction="none"
+        )
+        return losses * torch.from_numpy(lesson.times[batch]).to(self._device)
+
+    def _batches(self, lesson: Lesson, rng: np.random.Generator) -> list[Rows]:
+        """Cut an epoch into batches of items of like cost."""
         batches = []
         size = self._plan.batch
+        rows = rng.permutation(len(lesson.item))
         for start in range(0, len(rows), size * POOL):
             pool = rows[start : start + size * POOL]
-            pool = pool[np.argsort(self._cost[pool], kind="stable")]
+            pool = pool[np.argsort(self._cost[lesson.item[pool]], kind="stable")]
             batches += [pool[k : k + size] for k in range(0, len(pool), size)]
         return [batches[k] for k in rng.permutation(len(batches))]
 
-    def _rate(self, step: int) -> float:
-        """Return the learning rate of a step: up over `WARM_UP`, then down along a cosine."""
-        total = self._plan.epochs * self._steps
-        rise = max(1, round(WARM_UP * total))
-        if step < rise:
-            return self._plan.learning_rate * (step + 1) / rise
-        share = (step - rise) / max(1, total - rise)
-        return self._plan.learning_rate * (1 + math.cos(math.pi * share)) / 2
+    def _rate(self, epoch: float) -> float:
+        """Return the learning rate at a time: up over `WARM_UP`, then down along a cosine."""
+        share = epoch / self._plan.epochs
+        if share < WARM_UP:
+            return self._plan.learning_rate * (0.05 + 0.95 * share / WARM_UP)
+        fallen = (share - WARM_UP) / (1 - WARM_UP)
+        return self._plan.learning_rate * (1 + math.cos(math.pi * fallen)) / 2
 
     def _check(self) -> None:
         """Keep the state if it does best on what is held back, or if nothing is."""
-        loss = self._held_loss() if len(self._checked) else -float(self._epoch)
+        loss = self._held_loss() if len(self._checked.item) else -float(self._epoch)
         if loss < self._best_loss:
             self._best_loss, self._best_epoch = loss, self._epoch
             self._best = _arrays(self._module.state_dict())
@@ -168,20 +207,11 @@ class Loop:
     def _held_loss(self) -> float:
         self._module.eval()
         total, size = 0.0, 4 * self._plan.batch
+        rows = np.argsort(self._cost[self._checked.item], kind="stable")
         with torch.no_grad():
-            for start in range(0, len(self._checked), size):
-                rows = self._checked[start : start + size]
-                answer = self._answer(self._values[rows]).cpu()
-                target = torch.from_numpy(self._target[rows])
-                losses = nn.functional.binary_cross_entropy_with_logits(
-                    answer, target, reduction="none"
-                )
-                total += float(losses.numpy() @ self._times[start : start + size])
-        return total / float(self._times.sum())
-
-    def _answer(self, values: Matrix) -> Any:
-        parts = [torch.from_numpy(part).to(self._device) for part in self._detector.inputs(values)]
-        return self._module(*parts)[:, 0]
+            for start in range(0, len(rows), size):
+                total += float(self._losses(self._checked, rows[start : start + size]).sum())
+        return total / float(self._checked.times.sum())
 
     def _state(self) -> Arrays:
         """Return everything that the next epoch depends on."""
@@ -224,15 +254,13 @@ class Loop:
 
 def _checked_rows(
     held: npt.NDArray[np.bool_], weight: npt.NDArray[np.float64], most: int, seed: int
-) -> tuple[Rows, npt.NDArray[np.float64]]:
-    """Return rows to look at after each epoch, drawn by weight, and how often each was drawn."""
+) -> Rows:
+    """Return rows to look at after each epoch, drawn by weight."""
     candidates = np.flatnonzero(held)
     if not len(candidates):
-        return candidates, np.zeros(0)
+        return candidates
     count = min(most, len(candidates))
-    drawn = draw(weight[candidates], count, np.random.default_rng([seed, 3]))
-    rows, times = np.unique(candidates[drawn], return_counts=True)
-    return rows, times.astype(np.float64)
+    return candidates[draw(weight[candidates], count, np.random.default_rng([seed, 3]))]
 
 
 def _arrays(state: Mapping[str, Any]) -> Arrays:
