@@ -204,7 +204,9 @@ def _part(features: FeatureFrame, member: str) -> FeatureFrame:
     """Return what one member sees."""
     schema = _member_schema(features.schema, member)
     return FeatureFrame(
-        schema, features.values[:, _columns(features.schema, member)], features.keys
+        schema,
+        np.ascontiguousarray(features.values[:, _columns(features.schema, member)]),
+        features.keys,
     )
 
 
