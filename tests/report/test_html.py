@@ -24,7 +24,7 @@ KNOWN_TAGS = {
     *("dl", "dt", "dd", "div", "nav", "a", "main", "section", "article", "span", "strong", "b"),
     *("bdi", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "figure"),
     *("figcaption", "br", "ul", "li", "footer", "code"),
-    *("svg", "rect", "line", "text", "polyline"),
+    *("svg", "rect", "line", "text", "polyline", "circle"),
 }
 VOID = {"meta", "br"}
 

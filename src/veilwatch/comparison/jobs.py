@@ -20,14 +20,18 @@ from veilwatch.comparison.plan import Split, make_split
 from veilwatch.comparison.robust import original_captures
 from veilwatch.corpus.catalogue import Corpus, load_corpus
 from veilwatch.detectors import DETECTORS, Detector, DetectorSettings
+from veilwatch.evaluation.labelled import read_labels
+from veilwatch.features import compute_features
+from veilwatch.features.statistics import STATISTICS
 from veilwatch.files import replacing
 from veilwatch.jit import source_hash
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
+from veilwatch.schema.flows import FlowTable
 from veilwatch.training.units import Units, read_units
 
 METADATA: Final = "metadata"
-"""Not a detector: LightGBM on shortcut features alone (ports, TTL, windows, hour …). What it
-tells apart, the laboratory tells apart and not the threat."""
+"""Not a detector: LightGBM on the shortcuts of `statistics` alone (ports, TTL, windows, hour …).
+What it tells apart, the laboratory tells apart and not the threat."""
 
 TIMED_ROWS: Final = 20_000
 """Most units whose scoring is timed once more by itself, so that caches are warm."""
@@ -168,8 +172,9 @@ def _try(
     """Judge the changed captures of the fold that the detector never saw."""
     if not job.trials:
         return np.zeros(0, np.intp), np.zeros(0)
-    trials = load_corpus(Path(job.trials), workers=1)
-    units = units_of(trials, job.detector, shortcuts=job.shortcuts)
+    # Folds of one detector follow each other: the changed captures are read once for all of them.
+    trials = _corpus_of_trials(job.trials)
+    units = _units_of_trials(job.trials, job.detector, job.shortcuts)
     fold = split.fold[original_captures(trials)]
     rows = np.flatnonzero(fold[units.labels.capture] == job.fold)
     return rows, detector.predict_proba(units.features.take(rows))
@@ -193,12 +198,14 @@ def units_of(corpus: Corpus, detector: str, *, shortcuts: bool) -> Units:
     """Return the units that a detector, or the metadata gate, judges."""
     if detector != METADATA:
         return read_units(corpus, detector, shortcuts=shortcuts)
-    units = read_units(corpus, "lightgbm", shortcuts=True)
-    specs = units.features.schema.features
+    # The lengths and gaps of single packets are shortcuts too, but no metadata: they also show what
+    # was said, and a model of them would blame the place for it.
+    features = compute_features(FlowTable(corpus.flows), (STATISTICS.name,), shortcuts=True)
+    specs = features.schema.features
     columns = [k for k, spec in enumerate(specs) if spec.shortcut]
     schema = FeatureSchema(METADATA, 1, tuple(specs[k] for k in columns))
-    values = np.ascontiguousarray(units.features.values[:, columns])
-    return Units(FeatureFrame(schema, values, units.features.keys), units.labels)
+    values = np.ascontiguousarray(features.values[:, columns])
+    return Units(FeatureFrame(schema, values, features.keys), read_labels(corpus))
 
 
 def _rate(detector: Any, features: FeatureFrame) -> float:
@@ -216,6 +223,16 @@ def _corpus(manifest: str) -> Corpus:
 @lru_cache(maxsize=1)
 def _units(manifest: str, detector: str, shortcuts: bool) -> Units:
     return units_of(_corpus(manifest), detector, shortcuts=shortcuts)
+
+
+@lru_cache(maxsize=1)
+def _corpus_of_trials(manifest: str) -> Corpus:
+    return load_corpus(Path(manifest), workers=1)
+
+
+@lru_cache(maxsize=1)
+def _units_of_trials(manifest: str, detector: str, shortcuts: bool) -> Units:
+    return units_of(_corpus_of_trials(manifest), detector, shortcuts=shortcuts)
 
 
 @lru_cache(maxsize=1)

@@ -32,7 +32,8 @@ def landscape(corpus: Corpus, *, seed: int) -> list[Point]:
     count = min(POINTS, len(capture))
     rows = rng.choice(len(capture), count, replace=False, p=(1 / sizes) / (1 / sizes).sum())
     values = compute_features(FlowTable(corpus.flows[np.sort(rows)]), ("statistics",)).values
-    if count < 3:
+    values = values[:, ~np.isnan(values).all(axis=0)]
+    if count < 3 or values.shape[1] < 2:
         return []
     ranks = QuantileTransformer(n_quantiles=min(200, count), random_state=seed).fit_transform(
         values

@@ -44,8 +44,13 @@ def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recomme
     ]
     figure = _found(chosen, split, "capture")
     assert figure is not None  # it is among those judged
+    begin = (
+        f"No detector reaches the bar; {chosen.name} comes nearest"
+        if missed
+        else (f"Deploy {chosen.name}")
+    )
     text = (
-        f"Deploy {chosen.name}: at 1 % false positives and {split} held out it finds "
+        f"{begin}: at 1 % false positives and {split} held out it finds "
         f"{_words(figure)} of malicious captures, and scores {chosen.cost.units_per_second:,.0f} "
         f"{chosen.unit.replace('_', ' ')}s a second on one core."
     )
@@ -53,7 +58,7 @@ def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recomme
     if others:
         text += f" By this figure {', '.join(others)} cannot be told from the best with certainty."
     text += (
-        f" It does not reach what was asked for ({'; '.join(missed)}): use it to rank hosts for "
+        f" Missed: {'; '.join(missed)}. Use it to rank hosts for "
         "people to look at, not to act without them."
         if missed
         else " It reaches what was asked for."
