@@ -36,7 +36,8 @@ def features_page() -> str:
         "",
         NOTICE,
         "",
-        "What a detector sees of a flow. A value is missing (NaN) where a feature does not apply.",
+        "What a detector sees of a flow, of five minutes of a host, or of a capture. A value is",
+        "missing (NaN) where a feature does not apply.",
         "A *shortcut* tells the place or the system rather than the threat (ports, TTL, windows,",
         "lengths of bare packets …): it is left out of training unless `--shortcuts` asks for it,",
         "and then only to show what it would add. A model is bound to the names and order of its",
@@ -54,7 +55,8 @@ def _feature_set(item: FeatureSet) -> list[str]:
     return [
         f"## `{item.name}`, version {item.version}",
         "",
-        f"{item.doc}. {len(item.features)} features, {shortcuts} of them shortcuts.",
+        f"{item.doc}. {len(item.features)} features of a {item.unit.replace('_', ' ')}, "
+        f"{shortcuts} of them shortcuts.",
         "",
         *_table(
             ("feature", "unit", "what it measures", "shortcut"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import statistics
@@ -10,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from itertools import pairwise
 from typing import Any
 
 from veilwatch.features.tls_numbers import EPHEMERAL, WEAK
@@ -124,7 +124,7 @@ def exchange(row: Row) -> tuple[int, int]:
 
 def pace(flows: list[Row], began: int) -> dict[str, float]:
     starts = [row["first_ns"] for row in flows]
-    gaps = [(later - earlier) / NS for earlier, later in itertools.pairwise(starts)]
+    gaps = [(later - earlier) / NS for earlier, later in pairwise(starts)]
     talking = [row for row in flows if has_payload(row)]
     return {
         "active_span": (starts[-1] - starts[0]) / NS,
@@ -321,7 +321,7 @@ def calls(flows: Iterable[Row]) -> list[int]:
 
 
 def differences(times: Sequence[int]) -> list[int]:
-    return [later - earlier for earlier, later in itertools.pairwise(times)]
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 def steadiest(pairs: list[tuple[float, int, Row]], name: str) -> float:

@@ -45,10 +45,12 @@ def test_every_feature_is_documented(name: str) -> None:
 
 
 def test_names_and_documentation_are_unique_over_all_sets() -> None:
-    schema = feature_schema(list(FEATURE_SETS), shortcuts=True)
-    assert max(Counter(schema.names).values()) == 1
-    texts = Counter(spec.doc for spec in schema.features)
-    assert [text for text, times in texts.items() if times > 1] == []
+    for unit in {item.unit for item in FEATURE_SETS.values()}:
+        sets = [name for name, item in FEATURE_SETS.items() if item.unit == unit]
+        schema = feature_schema(sets, shortcuts=True)
+        assert max(Counter(schema.names).values()) == 1
+        texts = Counter(spec.doc for spec in schema.features)
+        assert [text for text, times in texts.items() if times > 1] == []
 
 
 def test_shortcuts_are_off_by_default() -> None:
@@ -57,6 +59,12 @@ def test_shortcuts_are_off_by_default() -> None:
     assert set(everything.names) - set(default.names) == SHORTCUTS
     for word in ("ip", "port", "teid", "qfi", "vlan", "first_ns", "outer", "domain"):
         assert not [n for n in default.names if word in n.split("_")], word
+
+
+def test_host_windows_tell_neither_place_nor_time_by_default() -> None:
+    item = FEATURE_SETS["host_window"]
+    shortcuts = {f.spec.name for f in item.features if f.spec.shortcut}
+    assert shortcuts == {"time_of_day", "well_known_port_share", "ip6_share"}
 
 
 def test_no_feature_reads_what_only_identifies() -> None:

@@ -60,8 +60,8 @@ def window_flows(frame: pl.DataFrame) -> pl.DataFrame:
         - `start`: seconds since the host's first flow
         - `gap`: seconds since the host's flow before in the same window, null for the first
         - `pair_gap_ns`, `gap_inside`: time since the flow before of the same `PAIR` in any window,
-          and whether that began in this one; null for the first. Where the active timeout cut a
-          flow, its later records open nothing and have no gap
+          and whether that one began in this window; null for the first. Where the active timeout
+          cut a flow, its later records open nothing and have no gap
         - `is_new`: whether the host had never had a flow with the destination in an earlier window
         - `up`, `down`: IP bytes from and to the host
     """

@@ -27,10 +27,10 @@ def render_evaluation(
     Parameters
     ----------
     evaluation
-        What `veilwatch evaluate --json` writes: for each level (`flow`, `flow_tls`,
-        `host_window`, `capture`) that it has the counts and figures, `families` with `n` and
-        `detection_rate`, and where it is known `curve` in a level,
-        with equally long lists `false_positive_rate` and `detection_rate`.
+        What `veilwatch evaluate --json` writes: for each level that it has (`flow`, `flow_tls`,
+        `host_window`, `capture`) the counts and figures, `families` with `n` and `detection_rate`,
+        and where it is known `curve` in a level, with equally long lists `false_positive_rate` and
+        `detection_rate`.
     model
         Name of the model.
     emulated
