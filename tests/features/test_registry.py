@@ -8,8 +8,15 @@ from dataclasses import replace
 
 import pytest
 
+from tests.features.factory import random_flows
 from veilwatch.errors import VeilwatchError
-from veilwatch.features import DEFAULT_SETS, FEATURE_SETS, feature_schema
+from veilwatch.features import (
+    DEFAULT_SETS,
+    FEATURE_SETS,
+    capture_features,
+    compute_features,
+    feature_schema,
+)
 from veilwatch.handshake import SERVICES
 from veilwatch.schema.features import FeatureSchema
 
@@ -45,9 +52,9 @@ def test_every_feature_is_documented(name: str) -> None:
 
 
 def test_names_and_documentation_are_unique_over_all_sets() -> None:
-    schema = feature_schema(list(FEATURE_SETS), shortcuts=True)
-    assert max(Counter(schema.names).values()) == 1
-    texts = Counter(spec.doc for spec in schema.features)
+    specs = [feature.spec for item in FEATURE_SETS.values() for feature in item.features]
+    assert max(Counter(spec.name for spec in specs).values()) == 1
+    texts = Counter(spec.doc for spec in specs)
     assert [text for text, times in texts.items() if times > 1] == []
 
 
@@ -115,3 +122,15 @@ def test_shape_of_the_schema() -> None:
     assert isinstance(schema, FeatureSchema)
     assert schema.set_name == "statistics+sequence"
     assert len(schema.names) == len(schema.features)
+
+
+def test_sets_of_several_units_do_not_mix() -> None:
+    with pytest.raises(VeilwatchError, match="describe different things"):
+        feature_schema(["statistics", "header_words"])
+
+
+def test_features_of_captures_are_not_computed_from_flows() -> None:
+    with pytest.raises(VeilwatchError, match="describes a capture, not a flow"):
+        compute_features(random_flows(2), ["header_words"])
+    with pytest.raises(VeilwatchError, match="describes a flow, not a capture"):
+        capture_features([], ["statistics"])
