@@ -5,7 +5,8 @@ Run `make docs` after a change; a test fails while the pages and the code differ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from polars.datatypes import DataTypeClass
 
 from veilwatch.features import DEFAULT_SETS, FEATURE_SETS
 from veilwatch.features.base import FeatureSet
+from veilwatch.schema.features import FeatureSpec
 from veilwatch.schema.flows import (
     HANDSHAKE_COLUMNS,
     IDENTITY_COLUMNS,
@@ -62,15 +64,31 @@ def _feature_set(item: FeatureSet) -> list[str]:
             ("feature", "unit", "what it measures", "shortcut"),
             (
                 (
-                    f"`{feature.spec.name}`",
-                    feature.spec.unit,
-                    feature.spec.doc,
-                    "yes" if feature.spec.shortcut else "",
+                    named(specs),
+                    specs[0].unit,
+                    specs[0].doc + (" …" if len(specs) > 1 else ""),
+                    "yes" if specs[0].shortcut else "",
                 )
-                for feature in item.features
+                for specs in runs(item)
             ),
         ),
     ]
+
+
+def runs(item: FeatureSet) -> list[list[FeatureSpec]]:
+    """Return the features of a set, those that only a number tells apart together."""
+    out: dict[tuple[str, bool], list[FeatureSpec]] = defaultdict(list)
+    for spec in (feature.spec for feature in item.features):
+        base, _, number = spec.name.rpartition("_")
+        numbered = number.isdecimal()
+        out[(base if numbered else spec.name, numbered)].append(spec)
+    return list(out.values())
+
+
+def named(specs: Sequence[FeatureSpec]) -> str:
+    """Return the names of a run of features: the first and the last."""
+    first, last = f"`{specs[0].name}`", f"`{specs[-1].name}`"
+    return first if len(specs) == 1 else f"{first} … {last}"
 
 
 def flows_page() -> str:

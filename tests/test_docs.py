@@ -59,8 +59,11 @@ def test_generated_page_is_up_to_date(make_docs: ModuleType, name: str) -> None:
 def test_generated_pages_are_complete(make_docs: ModuleType) -> None:
     features, flows = make_docs.features_page(), make_docs.flows_page()
     for item in FEATURE_SETS.values():
-        for feature in item.features:
-            assert f"| `{feature.spec.name}` |" in features
+        told = make_docs.runs(item)
+        assert sum(map(len, told)) == len(item.features)
+        for specs in told:
+            assert f"| {make_docs.named(specs)} |" in features
+            assert len({(spec.unit, spec.shortcut) for spec in specs}) == 1
     assert [line.split("`")[1] for line in flows.splitlines() if line.startswith("| `")] == [
         column.name for column in FLOW_COLUMNS
     ]

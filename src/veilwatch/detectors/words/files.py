@@ -23,6 +23,9 @@ captures with every field as it stands have a few hundred thousand."""
 MAX_FIELDS: Final = 256
 """Most fields of a vocabulary: packets have some thirty."""
 
+DAMAGE: Final = (ValueError, TypeError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile)
+"""What zipfile, NumPy and the checks here say of bytes that are not what they should be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
@@ -92,7 +95,7 @@ def read_lexicon(path: Path) -> Lexicon:
             where=path,
             hint="train the model anew",
         ) from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except DAMAGE as error:
         raise ModelError(
             f"the words are not whole: {error}", where=path, hint="train the model anew"
         ) from error
