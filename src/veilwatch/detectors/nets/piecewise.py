@@ -11,9 +11,9 @@ def piecewise(
 ) -> npt.NDArray[np.float32]:
     """Return piecewise linear codes (Gorishniy et al., NeurIPS 2022), shape (…, edges - 1).
 
-    Each range between two edges has a number that goes from 0 to 1 while the value crosses it. Trees
-    tell 517 bytes from 520 as easily as from 5; a network that is given sizes as one number, or
-    as its logarithm, has to bend a line for it and was measured to fall far behind trees on unseen
+    Each range between two edges has a number that goes from 0 to 1 while the value crosses it.
+    Trees tell 517 bytes from 520 as easily as from 5; a network that is given sizes as one number,
+    or its logarithm, has to bend a line for it, and was measured to fall far behind trees on unseen
     sources (docs/networks.md).
 
     Examples
