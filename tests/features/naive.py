@@ -203,3 +203,52 @@ def sequence(row: Row, steps: int) -> dict[str, float]:
     out |= {f"packet_size_{k}": seen[k][0] if k < len(seen) else NAN for k in range(steps)}
     out |= {f"packet_gap_{k}": seen[k][1] if k < len(seen) else NAN for k in range(1, steps)}
     return out
+
+
+def telling(row: Row, count: int) -> list[tuple[bool, int, int, int, float]]:
+    """Of the first packets those with payload, SYN, FIN or RST: forward, payload, length, flags, time in seconds."""
+    out, time = [], 0.0
+    names = ("seq_size", "seq_payload", "seq_gap_us", "seq_flags")
+    for size, payload, gap, flags in zip(*(row[name][:count] for name in names), strict=True):
+        time += gap / 1e6
+        if size and (payload > 0 or flags & 0b111):
+            out.append((size > 0, payload, abs(size), flags & 0b1111, time))
+    return out
+
+
+def packets(row: Row, count: int) -> dict[str, float]:
+    """Every feature of the set `packets`, shortcuts included."""
+    names = ("size", "gap", "flags", "length")
+    out = {f"told_{name}_{k}": NAN for name in names for k in range(count)}
+    before = None
+    for k, (forward, payload, length, flags, time) in enumerate(telling(row, count)):
+        sign = 1 if forward else -1
+        out[f"told_size_{k}"] = sign * payload
+        out[f"told_gap_{k}"] = 0.0 if before is None else time - before
+        out[f"told_flags_{k}"] = flags + (0 if forward else 16)
+        out[f"told_length_{k}"] = sign * length
+        before = time
+    return out
+
+
+def flowpic(row: Row, count: int) -> dict[str, float]:
+    """Every feature of the set `flowpic`, shortcuts included."""
+    out = {f"{name}_{k}": NAN for name in ("cell", "length_cell") for k in range(count)}
+    for k, (forward, payload, _, _, time) in enumerate(telling(row, count)):
+        line = 0
+        if payload:  # 31 rows whose lower edges are squares
+            line = max(n for n in range(1, 32) if payload >= 1500 * ((n - 1) / 31) ** 2)
+        out[f"cell_{k}"] = (0 if forward else 1024) + 32 * line + column(time)
+    time = 0.0
+    for k, (size, gap) in enumerate(zip(row["seq_size"], row["seq_gap_us"], strict=True)):
+        time += gap / 1e6
+        if size and k < count:
+            line = min(abs(size) // (1500 / 32), 31)
+            out[f"length_cell_{k}"] = (0 if size > 0 else 1024) + 32 * line + column(time)
+    return out
+
+
+def column(time: float) -> int:
+    """Column of a picture: the first ends at 1 ms, 31 more of equal ratio end at 1800 s."""
+    edges = [0.0] + [0.001 * 1_800_000 ** (k / 31) for k in range(31)]
+    return max(k for k, edge in enumerate(edges) if time >= edge)

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.detectors.nets.detector import Matrix, NeuralDetector
-from veilwatch.detectors.nets.disturb import without_packets
 from veilwatch.detectors.nets.piecewise import piecewise
 from veilwatch.detectors.nets.plan import Plan
 from veilwatch.detectors.nets.server import Inputs
@@ -34,16 +33,13 @@ CHANNELS: Final = SIZE_CHANNELS + len(GAP_EDGES) - 1 + 2 + len(FLAGS)
 """Numbers that describe a packet: its size, one way or the other, the silence before it, that it
 is there, whether it came from the responder, and its flags."""
 
-JITTER: Final = 0.5
-"""Deviation of the logarithm by which a disturbed flow is slower or faster."""
-
 
 class LSTMDetector(NeuralDetector):
     """LSTM on the set `packets`."""
 
     name: ClassVar[str] = "lstm"
     feature_sets: ClassVar[Sequence[str]] = ("packets",)
-    parameters: ClassVar[Mapping[str, Any]] = {"hidden": 64, "dropout": 0.2, "disturbance": 0.0}
+    parameters: ClassVar[Mapping[str, Any]] = {"hidden": 64, "dropout": 0.2}
     plan: ClassVar[Plan] = Plan(epochs=10, samples=16_384, learning_rate=3e-3)
 
     def build(self, parameters: Mapping[str, Any], features: int) -> Any:
@@ -98,14 +94,6 @@ class LSTMDetector(NeuralDetector):
         """Take each flow for another: short ones, which are often alike, cost little."""
         rows = np.arange(len(values))
         return rows, rows
-
-    def disturb(self, values: Matrix, rng: np.random.Generator, strength: float) -> Matrix:
-        """Lose packets, cut flows, and make them slower or faster."""
-        out = values.copy()
-        size, gap = out[:, :TOLD], out[:, TOLD : 2 * TOLD]
-        size[without_packets(size.shape, rng, strength)] = np.nan
-        gap *= np.exp(rng.normal(0.0, JITTER, (len(out), 1))).astype(np.float32)
-        return out
 
     def pieces(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Take out one packet at a time; what it brought stands at its size."""

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.detectors.nets.detector import Matrix, NeuralDetector
-from veilwatch.detectors.nets.disturb import without_packets
 from veilwatch.detectors.nets.plan import Plan
 from veilwatch.detectors.nets.server import Inputs
 from veilwatch.features.flowpic import CELLS, SIDE
@@ -17,6 +16,9 @@ from veilwatch.features.told import TOLD
 
 SHADES: Final = (np.log1p(np.arange(TOLD + 1)) / np.log(2.0)).astype(np.float32)
 """What a cell with so many packets looks like: one packet gives 1, all 64 give 6."""
+
+PLACES: Final = (np.arange(SIDE) / (SIDE - 1)).astype(np.float32)
+"""Place of a row or column: 0 to 1."""
 
 EMPTY: Final = -1
 """Cell of a packet that is not there."""
@@ -27,7 +29,7 @@ class MobileNetDetector(NeuralDetector):
 
     name: ClassVar[str] = "mobilenet"
     feature_sets: ClassVar[Sequence[str]] = ("flowpic",)
-    parameters: ClassVar[Mapping[str, Any]] = {"width": 0.25, "dropout": 0.2, "disturbance": 0.0}
+    parameters: ClassVar[Mapping[str, Any]] = {"width": 0.25, "dropout": 0.2}
     plan: ClassVar[Plan] = Plan(epochs=6, samples=8192, checked=2048, learning_rate=3e-3)
 
     def build(self, parameters: Mapping[str, Any], features: int) -> Any:
@@ -36,7 +38,7 @@ class MobileNetDetector(NeuralDetector):
 
         from veilwatch.detectors.nets.mobilenet_v2 import MobileNetV2
 
-        channels = features // TOLD * 2
+        channels = features // TOLD * 2 * 3
         network = MobileNetV2(channels, float(parameters["width"]), float(parameters["dropout"]))
         return network.to(memory_format=torch.channels_last)
 
@@ -57,7 +59,8 @@ class MobileNetDetector(NeuralDetector):
         flow, kind, packet = np.nonzero(cells != EMPTY)
         place = (flow * kinds + kind) * CELLS + cells[flow, kind, packet]
         counts = np.bincount(place, minlength=flows * kinds * CELLS)
-        return (SHADES[counts].reshape(flows, kinds * 2, SIDE, SIDE),)
+        shades = SHADES[counts].reshape(flows, kinds * 2, SIDE, SIDE)
+        return (np.concatenate([shades, shades * PLACES[:, None], shades * PLACES], axis=1),)
 
     def distinct(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Return the first row of each picture, and which picture each row is.
@@ -69,17 +72,6 @@ class MobileNetDetector(NeuralDetector):
         whole = cells.view(np.dtype((np.void, cells.dtype.itemsize * values.shape[1])))[:, 0]
         _, first, which = np.unique(whole, return_index=True, return_inverse=True)
         return first, which
-
-    def disturb(self, values: Matrix, rng: np.random.Generator, strength: float) -> Matrix:
-        """Lose packets, cut flows, and move them by up to a column: a path slower or faster."""
-        cells = _cells(values)
-        gone = cells == EMPTY
-        gone |= without_packets(gone.shape, rng, strength)
-        column = cells % SIDE
-        moved = np.clip(column + rng.integers(-1, 2, (len(cells), 1, 1)), 1, SIDE - 1)
-        # What came at once comes at once on any path.
-        shifted = cells + np.where(column > 0, moved - column, 0)
-        return np.where(gone, np.nan, shifted).astype(np.float32).reshape(values.shape)
 
     def pieces(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Take out one cell at a time; its packets share what it brought."""

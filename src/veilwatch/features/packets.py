@@ -49,7 +49,7 @@ def _features() -> list[Feature]:
             f"told_{name}_{k}",
             pl.col(f"told_{name}_{k}"),
             unit,
-            f"{doc} packet {k + 1} that has payload or opens or ends a connection{note}",
+            f"{doc} packet {k + 1} with payload, SYN, FIN or RST{note}",
             shortcut=shortcut,
         )
         for name, unit, doc, note, shortcut in (

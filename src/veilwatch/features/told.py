@@ -71,7 +71,7 @@ def all_packets(frame: pl.DataFrame) -> Packets:
 
 
 def telling_packets(frame: pl.DataFrame) -> Packets:
-    """Return the first packets of each flow that have payload, or open or end a connection."""
+    """Return those of each flow's first packets that have payload, or open or end a connection."""
     seen = all_packets(frame)
     telling = seen.present & ((seen.payload > 0) | (seen.flags & (FIN | SYN | RST) != 0))
     # A stable sort by "tells nothing" moves the others to the front in their order.

@@ -68,10 +68,6 @@ class NeuralDetector(ABC):
         """Return the first row of each thing that the network sees, and which each row is (n,)."""
 
     @abstractmethod
-    def disturb(self, values: Matrix, rng: np.random.Generator, strength: float) -> Matrix:
-        """Return flows as another network path might have shown them."""
-
-    @abstractmethod
     def pieces(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Return what can be taken out of each flow: row (m,), and columns (m, features)."""
 

@@ -66,7 +66,6 @@ def fit_network(
             module,
             training,
             plan,
-            strength=float(parameters["disturbance"]),
             seed=settings.seed,
             device=device,
         )

@@ -82,8 +82,6 @@ class Loop:
         Says what the network sees.
     module
         The untrained network, on its device.
-    strength
-        How strongly flows are disturbed, 0 for not at all.
     """
 
     def __init__(
@@ -93,12 +91,11 @@ class Loop:
         training: TrainingSet,
         plan: Plan,
         *,
-        strength: float,
         seed: int,
         device: str,
     ) -> None:
         self._detector, self._module, self._plan = detector, module, plan
-        self._strength, self._seed, self._device = strength, seed, device
+        self._seed, self._device = seed, device
         values = np.asarray(training.features.values, np.float32)
         first, self._which = detector.distinct(values)
         self._values: Matrix = values[first]
@@ -156,25 +153,22 @@ class Loop:
             for group in self._optimizer.param_groups:
                 group["lr"] = self._rate(self._epoch + step / len(batches))
             self._optimizer.zero_grad()
-            loss = self._losses(lesson, batch, rng).sum() / usual
+            loss = self._losses(lesson, batch, plan.smoothing).sum() / usual
             loss.backward()
             nn.utils.clip_grad_norm_(self._module.parameters(), plan.clip)
             self._optimizer.step()
             progress.advance()
         self._epoch += 1
 
-    def _losses(self, lesson: Lesson, batch: Rows, rng: np.random.Generator | None = None) -> Any:
+    def _losses(self, lesson: Lesson, batch: Rows, smoothing: float = 0.0) -> Any:
         """Return the cross entropy of a batch, item by item, times how often each was drawn."""
         values = self._values[lesson.item[batch]]
-        share, smoothing = lesson.share[batch], 0.0
-        if rng is not None:
-            smoothing = self._plan.smoothing
-            if self._strength > 0:
-                values = self._detector.disturb(values, rng, self._strength)
-        target = torch.from_numpy(share * (1 - smoothing) + np.float32(smoothing / 2))
+        target = lesson.share[batch] * (1 - smoothing) + np.float32(smoothing / 2)
         parts = [torch.from_numpy(part).to(self._device) for part in self._detector.inputs(values)]
         losses = nn.functional.binary_cross_entropy_with_logits(
-            self._module(*parts)[:, 0], target.to(self._device), reduction="none"
+            self._module(*parts)[:, 0],
+            torch.from_numpy(target).to(self._device),
+            reduction="none",
         )
         return losses * torch.from_numpy(lesson.times[batch]).to(self._device)
 

@@ -40,8 +40,8 @@ STEM: Final = 32
 LAST: Final = 1280
 
 DIVISOR: Final = 4
-"""Channels are multiples of this. The authors take 8, for phones; at the small widths that a
-picture of 32 cells needs, that would leave no layer narrower than the next."""
+"""Channels are multiples of this. The authors take 8, for phones; at the small widths that do for a
+picture of 32 cells, that would make the first stages as wide as they are at twice the width."""
 
 
 def scaled(channels: int, width: float) -> int:

@@ -32,7 +32,7 @@ OPERATORS: Final = frozenset(
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 8, 14, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_GRAPHS = (6, 11)
+_ATTRIBUTE_PARTS = (5, 6, 10, 11, 22, 23)  # a tensor, a graph, several of them, sparse ones
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -96,9 +96,9 @@ def _check_node(node: memoryview, path: Path) -> None:
         elif number == _NODE_DOMAIN and len(_message(value)):
             _refuse(path, "the network uses operators that are not ONNX's own")
         elif number == _NODE_ATTRIBUTE and any(
-            inner in _ATTRIBUTE_GRAPHS for inner, _ in _fields(_message(value))
+            inner in _ATTRIBUTE_PARTS for inner, _ in _fields(_message(value))
         ):
-            _refuse(path, "the network holds a network inside")
+            _refuse(path, "the network holds another or its weights inside an operation")
 
 
 def _check_tensor(tensor: memoryview, path: Path) -> None:

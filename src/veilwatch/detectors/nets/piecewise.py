@@ -13,8 +13,8 @@ def piecewise(
 
     Each range between two edges has a number that goes from 0 to 1 while the value crosses it.
     Trees tell 517 bytes from 520 as easily as from 5; a network that is given sizes as one number,
-    or as its logarithm, has to bend a line for it and was measured to fall far behind trees on
-    unseen sources (docs/networks.md).
+    or its logarithm, has to bend a line for it, and was measured to fall far behind trees on unseen
+    sources (docs/networks.md).
 
     Examples
     --------

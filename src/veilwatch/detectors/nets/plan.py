@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from veilwatch.errors import TrainingError
 
@@ -47,6 +47,23 @@ class Plan:
     smoothing: float = 0.02
 
 
+LIMITS: Final[Mapping[str, tuple[float, float]]] = {
+    "epochs": (1, 10_000),
+    "patience": (1, 10_000),
+    "samples": (2, 10**8),
+    "checked": (1, 10**8),
+    "batch": (2, 65_536),
+    "learning_rate": (1e-7, 1.0),
+    "weight_decay": (0.0, 10.0),
+    "clip": (1e-6, 1e6),
+    "smoothing": (0.0, 0.9),
+    "dropout": (0.0, 0.9),
+    "hidden": (1, 1024),
+    "width": (0.01, 1.4),
+}
+"""Between which values a parameter may lie: beyond them nothing is learned, or memory runs out."""
+
+
 def split_parameters(
     own: Mapping[str, Any], plan: Plan, chosen: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Plan]:
@@ -55,21 +72,22 @@ def split_parameters(
     Raises
     ------
     TrainingError
-        If a parameter is unknown, of another type or not above zero.
+        If a parameter is unknown, of another type or beyond its limits.
     """
-    defaults = dict(own) | {item.name: getattr(plan, item.name) for item in fields(plan)}
+    values = dict(own) | {item.name: getattr(plan, item.name) for item in fields(plan)}
     for name, value in chosen.items():
-        if name not in defaults:
+        if name not in values:
             raise TrainingError(
-                f"unknown parameter {name!r}", hint=f"known: {', '.join(sorted(defaults))}"
+                f"unknown parameter {name!r}", hint=f"known: {', '.join(sorted(values))}"
             )
-        whole = isinstance(defaults[name], int)
+        low, high = LIMITS[name]
+        whole = isinstance(values[name], int)
         fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        # Dropout, decay and smoothing may be switched off; nothing else works at zero.
-        least_open = name not in ("dropout", "disturbance", "weight_decay", "smoothing")
-        if not fits or not (value > 0 if least_open else value >= 0) or value > 1e9:
+        if not fits or not low <= value <= high:
             kind = "whole number" if whole else "number"
-            raise TrainingError(f"parameter {name!r} is {value!r}", hint=f"give a positive {kind}")
-        defaults[name] = value
-    made = Plan(**{item.name: defaults.pop(item.name) for item in fields(plan)})
-    return defaults, made
+            raise TrainingError(
+                f"parameter {name!r} is {value!r}", hint=f"give a {kind} from {low:g} to {high:g}"
+            )
+        values[name] = value
+    made = Plan(**{item.name: values.pop(item.name) for item in fields(plan)})
+    return values, made
