@@ -88,7 +88,7 @@ def many(model: Any) -> None:
 def test_what_no_network_of_ours_holds_is_refused(spoil: Any, tmp_path: Path) -> None:
     model = network()
     spoil(model)
-    with pytest.raises(ModelError, match="network|weights"):
+    with pytest.raises(ModelError, match=r"network|weights"):
         read_onnx(write(model, tmp_path))
 
 

@@ -206,7 +206,10 @@ def sequence(row: Row, steps: int) -> dict[str, float]:
 
 
 def telling(row: Row, count: int) -> list[tuple[bool, int, int, int, float]]:
-    """Of the first packets those with payload, SYN, FIN or RST: forward, payload, length, flags, time in seconds."""
+    """Of the first packets those with payload, SYN, FIN or RST.
+
+    Each as forward, payload, length, flags and time in seconds.
+    """
     out, time = [], 0.0
     names = ("seq_size", "seq_payload", "seq_gap_us", "seq_flags")
     for size, payload, gap, flags in zip(*(row[name][:count] for name in names), strict=True):
