@@ -4,9 +4,9 @@
     python benchmarks/start.py --rounds 9
 
 Each start is a process of its own on a capture of 200 packets, after one that is not counted (it
-writes Python's bytecode, which an installed package has). The clock is the one on the wall: the
-median says what people wait, the best what the start itself takes on a machine with other work.
-"First packets" is when the first block reaches the decoder. Beside them stand a Python that does
+writes Python's bytecode, which an installed package has). "First packets" is when the first block
+reaches the decoder. CPU seconds are those of all threads: what an idle machine lets people wait.
+The clock on the wall is there for those who measure on one. Beside them stand a Python that does
 nothing, one that imports the libraries without which no flow is metered, and tshark.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -46,7 +47,7 @@ def verb(words: list[str]) -> None:
 
     def watched(self: Decoder, *arguments: Any) -> Any:
         Decoder.decode = decode  # type: ignore[method-assign]
-        print(time.monotonic(), file=sys.stderr, flush=True)
+        print(time.process_time(), time.monotonic(), file=sys.stderr, flush=True)
         return decode(self, *arguments)
 
     Decoder.decode = watched  # type: ignore[method-assign]
@@ -56,13 +57,16 @@ def verb(words: list[str]) -> None:
     run()
 
 
-def started(command: list[str]) -> tuple[float, float]:
-    """Return seconds until the first packets (of a floor: until its end), and until the end."""
-    began = time.monotonic()
+def started(command: list[str]) -> tuple[float, float, float]:
+    """Return CPU and wall seconds to the first packets (of a floor: its end), CPU to the end."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
-    ended = time.monotonic()
-    first = float(done.stderr.split()[0]) if "--run" in command else ended
-    return first - began, ended - began
+    after, ended = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if "--run" not in command:
+        return whole, ended - began, whole
+    first, at = (float(word) for word in done.stderr.split()[:2])
+    return first, at - began, whole
 
 
 def prepare(folder: Path, capture: Path) -> None:
@@ -102,19 +106,19 @@ def main() -> None:
             f"veilwatch {label}": [sys.executable, __file__, "--run", *words]
             for label, words in VERBS.items()
         }
-        taken: dict[str, list[tuple[float, float]]] = {label: [] for label in commands}
+        taken: dict[str, list[tuple[float, float, float]]] = {label: [] for label in commands}
         for number in range(arguments.rounds + 1):
             for label, words in commands.items():
                 filled = [word.format(capture=capture, folder=folder) for word in words]
                 found = started(filled)
                 if number:
                     taken[label].append(found)
-    print("| s | first packets, best | median | whole run, best | median |")
-    print("|---|---|---|---|---|")
+    print("| best (median), s | first packets, CPU | first packets, wall | whole run, CPU |")
+    print("|---|---|---|---|")
     for label, times in taken.items():
-        first, whole = zip(*times, strict=True)
-        figures = (min(first), statistics.median(first), min(whole), statistics.median(whole))
-        print(f"| {label} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
+        columns = zip(*times, strict=True)
+        cells = (f"{min(column):.2f} ({statistics.median(column):.2f})" for column in columns)
+        print(f"| {label} | " + " | ".join(cells) + " |")
     print(f"\nBar: {BAR_S} s to the first packets")
 
 
