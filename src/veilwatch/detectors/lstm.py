@@ -16,19 +16,28 @@ from veilwatch.features.told import BACKWARD, FIN, PSH, RST, SYN, TOLD
 
 FLAGS: Final = (FIN, SYN, RST, PSH)
 
-MAX_BYTES: Final = 65_535.0
-"""Largest size that an IP packet can have."""
-
 MAX_GAP_S: Final = 1800.0
 """Longest silence within a flow: the meter's active timeout."""
 
-SIZE_EDGES: Final = np.array([0, *(1 + 1460 * (np.arange(20) / 19) ** 2)], np.float32)
-"""Edges of ranges of sizes in bytes: wider towards the largest segment of a path of 1,500."""
+MAX_SIZE: Final = 1461
+"""Sizes from here on look alike: the largest segment of a path of 1,500, and what offload made."""
+
+SIZE_EDGES: Final = np.array([0, *(1 + (MAX_SIZE - 1) * (np.arange(20) / 19) ** 2)], np.float32)
+"""Edges of ranges of sizes in bytes, wider towards the largest."""
 
 GAP_EDGES: Final = np.array([0, *np.geomspace(1e-4, 600, 14)], np.float32)
 """Edges of ranges of silences in seconds, each 3.3 times the one before."""
 
 SIZE_CHANNELS: Final = 2 * (len(SIZE_EDGES) - 1)
+SIZE_CODES: Final = np.concatenate(
+    [
+        piecewise(sign * np.arange(-MAX_SIZE, MAX_SIZE + 1, dtype=np.float32), SIZE_EDGES)
+        for sign in (1, -1)
+    ],
+    axis=1,
+)
+"""Code of each size from `-MAX_SIZE` on: first its ranges if forward, then those if backward."""
+
 CHANNELS: Final = SIZE_CHANNELS + len(GAP_EDGES) - 1 + 2 + len(FLAGS)
 """Numbers that describe a packet: its size, one way or the other, the silence before it, that it
 is there, whether it came from the responder, and its flags."""
@@ -82,8 +91,8 @@ class LSTMDetector(NeuralDetector):
         bits = ordered(_bounded(flags, 0.0, 31.0)).astype(np.int64)
         channels = [piecewise(pause.astype(np.float32), GAP_EDGES)]
         for part in (size, *lengths):
-            signed = ordered(_bounded(part, -MAX_BYTES, MAX_BYTES))
-            channels += [piecewise(signed, SIZE_EDGES), piecewise(-signed, SIZE_EDGES)]
+            signed = ordered(_bounded(part, -MAX_SIZE, MAX_SIZE)).astype(np.int64)
+            channels.append(SIZE_CODES[signed + MAX_SIZE])
         marks = [np.ones(order.shape, bool), *(bits & bit > 0 for bit in (BACKWARD, *FLAGS))]
         channels.append(np.stack(marks, axis=2))
         steps = np.concatenate(channels, axis=2, dtype=np.float32)

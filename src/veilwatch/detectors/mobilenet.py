@@ -17,9 +17,6 @@ from veilwatch.features.told import TOLD
 SHADES: Final = (np.log1p(np.arange(TOLD + 1)) / np.log(2.0)).astype(np.float32)
 """What a cell with so many packets looks like: one packet gives 1, all 64 give 6."""
 
-PLACES: Final = (np.arange(SIDE) / (SIDE - 1)).astype(np.float32)
-"""Place of a row or column: 0 to 1."""
-
 EMPTY: Final = -1
 """Cell of a packet that is not there."""
 
@@ -38,7 +35,7 @@ class MobileNetDetector(NeuralDetector):
 
         from veilwatch.detectors.nets.mobilenet_v2 import MobileNetV2
 
-        channels = features // TOLD * 2 * 3
+        channels = features // TOLD * 4
         network = MobileNetV2(channels, float(parameters["width"]), float(parameters["dropout"]))
         return network.to(memory_format=torch.channels_last)
 
@@ -59,8 +56,11 @@ class MobileNetDetector(NeuralDetector):
         flow, kind, packet = np.nonzero(cells != EMPTY)
         place = (flow * kinds + kind) * CELLS + cells[flow, kind, packet]
         counts = np.bincount(place, minlength=flows * kinds * CELLS)
-        shades = SHADES[counts].reshape(flows, kinds * 2, SIDE, SIDE)
-        return (np.concatenate([shades, shades * PLACES[:, None], shades * PLACES], axis=1),)
+        counts = counts.astype(np.uint8).reshape(flows, kinds * 2, SIDE, SIDE)
+        # Packets of at least a row's size that came until a column's time.
+        heaped = counts[:, :, ::-1].cumsum(axis=2, dtype=np.uint8)[:, :, ::-1]
+        heaped = heaped.cumsum(axis=3, dtype=np.uint8)
+        return (SHADES[np.concatenate([counts, heaped], axis=1)],)
 
     def distinct(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Return the first row of each picture, and which picture each row is.
