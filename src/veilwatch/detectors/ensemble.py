@@ -79,7 +79,8 @@ class EnsembleDetector:
     ) -> None:
         """Train each member on its own feature sets.
 
-        `settings.parameters` holds the parameters of each member by its name.
+        `settings.parameters` holds the parameters of each member by its name, and under `members`
+        the names of those that take part if not all do.
 
         Raises
         ------
@@ -87,14 +88,15 @@ class EnsembleDetector:
             If flows of one class are missing, or a member cannot be trained.
         """
         training.require_both_classes()
-        unknown = set(settings.parameters) - set(MEMBERS)
+        chosen = settings.parameters.get("members", MEMBERS)
+        unknown = {*settings.parameters, *chosen} - {*MEMBERS, "members"}
         if unknown:
             raise TrainingError(
                 f"the ensemble has no member {min(unknown)!r}",
                 hint=f"parameters are given by member: {', '.join(MEMBERS)}",
             )
         self._members, self._scales = {}, {}
-        for name in MEMBERS:
+        for name in [name for name in MEMBERS if name in chosen]:
             member = _kind(name)()
             part = TrainingSet(
                 _part(training.features, name),
@@ -164,14 +166,14 @@ class EnsembleDetector:
             raise ModelError(
                 f"cannot load the ensemble: {reason}", where=path, hint="train the model anew"
             ) from error
-        if sorted(description.members) != sorted(MEMBERS):
+        if not description.members or not set(description.members) <= set(MEMBERS):
             raise ModelError(
-                "the ensemble has other members than this version",
+                "the ensemble has members that this version has not",
                 where=path,
                 hint="train the model anew",
             )
         detector = cls()
-        for name in MEMBERS:
+        for name in [name for name in MEMBERS if name in description.members]:
             detector._members[name] = _kind(name).load(folder, _member_schema(schema, name))
             detector._scales[name] = description.members[name]
         detector._schema = schema
