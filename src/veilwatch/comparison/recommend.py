@@ -45,7 +45,7 @@ def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recomme
     figure = _found(chosen, split, "capture")
     assert figure is not None  # it is among those judged
     begin = (
-        f"No detector reaches the bar; {chosen.name} comes nearest"
+        f"{chosen.name} comes nearest to what was asked for"
         if missed
         else (f"Deploy {chosen.name}")
     )

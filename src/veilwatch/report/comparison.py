@@ -47,7 +47,9 @@ def _families(comparison: Comparison) -> dict[str, tuple[list[str], list[list[st
         rows = []
         for name in chosen:
             found = [detector.splits[split].families.get(name) for detector in judged]
-            rows.append([name, str(sizes[name]), *(f"{f.found:.0%}" if f else "–" for f in found)])
+            rows.append(
+                [name, str(sizes[name]), *(f"{100 * f.found:.0f} %" if f else "–" for f in found)]
+            )
         if rows:
             tables[split] = ([detector.name for detector in judged], rows)
     return tables

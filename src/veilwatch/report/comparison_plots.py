@@ -56,6 +56,17 @@ def calibration(comparison: Comparison, split: str, level: str) -> Markup:
     return _lines(curves, ticks, title, "score", "malicious", [diagonal])
 
 
+def drawn_levels(comparison: Comparison, split: str) -> set[str]:
+    """Return the levels of a split of which any detector has curves."""
+    return {
+        name
+        for detector in comparison.detectors
+        if split in detector.splits
+        for name, found in detector.splits[split].levels.items()
+        if found.roc
+    }
+
+
 def bars(comparison: Comparison, level: str, rate: str) -> Markup:
     """Draw what each detector finds under each split, with its interval."""
     splits = list(comparison.splits)
