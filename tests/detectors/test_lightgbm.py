@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.training.factory import QUICK, make_training_set
-from veilwatch.detectors import LightGBMDetector
 from veilwatch.detectors.evidence import log_odds
+from veilwatch.detectors.lightgbm import LightGBMDetector
 from veilwatch.errors import ModelError, TrainingError
 from veilwatch.features import feature_schema
 

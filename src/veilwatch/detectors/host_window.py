@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Final
 from veilwatch.detectors.lightgbm import PARAMETERS, LightGBMDetector
 from veilwatch.schema.features import Unit
 
-
 WINDOW_PARAMETERS: Final[dict[str, Any]] = {**PARAMETERS, "num_leaves": 7}
 """There are a tenth as many windows as flows: smaller trees find more at a false-positive rate of
 1 %, alone and beside a detector of flows."""
