@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LEVELS = {
     "flow": "all flows",
     "flow_tls": "encrypted",
-    "host_window": "host windows",
+    "host_window": "windows",
     "capture": "captures",
 }
 
