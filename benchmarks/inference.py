@@ -105,7 +105,7 @@ def measure(name: str, detector: Detector, table: FlowTable, runs: int) -> dict[
     sets = DETECTORS[name].feature_sets
     features: FeatureFrame = compute_features(table, sets)
     values = np.nan_to_num(features.values)
-    weight = np.ones(values.shape[1], np.float32)
+    weight = np.full(values.shape[1], 1e-9, np.float32)
     flows = len(table)
     out = {
         "features": rate(lambda: compute_features(table, sets), flows, runs),
@@ -129,8 +129,8 @@ def main() -> None:
     head = ("detector", "flows", "features", "scores", "both", "floor", "× bar", "of floor")
     print("".join(f"{cell:>12}" if k > 1 else f"{cell:18}" for k, cell in enumerate(head)))
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for name, kind in DETECTORS.items():
-        if kind.unit != "flow":
+    for name in DETECTORS:
+        if DETECTORS[name].unit != "flow":
             continue
         detector = trained(name, mixed)
         found[name] = {}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.features.factory import LATE
-from tests.training.factory import QUICK_LSTM, make_training_set
-from veilwatch.detectors import LSTMDetector, TrainingSet
+from tests.training.factory import QUICK_LSTM, own_training_set
+from veilwatch.detectors import TrainingSet
 from veilwatch.detectors.evidence import log_odds
-from veilwatch.detectors.lstm import CHANNELS, GAP_EDGES, MAX_SIZE, SIZE_EDGES
+from veilwatch.detectors.lstm import CHANNELS, GAP_EDGES, MAX_SIZE, SIZE_EDGES, LSTMDetector
 from veilwatch.detectors.nets.piecewise import piecewise
 from veilwatch.features.told import TOLD
 
@@ -23,7 +23,7 @@ SIZE, GAP, FLAGS = (slice(k * TOLD, (k + 1) * TOLD) for k in range(3))
 
 @pytest.fixture(scope="module")
 def training() -> TrainingSet:
-    return make_training_set(sets=LSTMDetector.feature_sets)
+    return own_training_set("lstm")
 
 
 @pytest.fixture(scope="module")

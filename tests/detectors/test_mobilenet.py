@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.training.factory import QUICK_MOBILENET, make_training_set
-from veilwatch.detectors import MobileNetDetector, TrainingSet
+from tests.training.factory import QUICK_MOBILENET, own_training_set
+from veilwatch.detectors import TrainingSet
 from veilwatch.detectors.evidence import log_odds
+from veilwatch.detectors.mobilenet import MobileNetDetector
 from veilwatch.features.flowpic import CELLS, CHANNEL, SIDE
 from veilwatch.features.told import TOLD
 
@@ -19,13 +20,13 @@ pytest.importorskip("onnx")
 
 @pytest.fixture(scope="module")
 def training() -> TrainingSet:
-    return make_training_set(120, sets=MobileNetDetector.feature_sets)
+    return own_training_set("mobilenet", rows=120)
 
 
 @pytest.fixture(scope="module")
 def fitted(training: TrainingSet) -> MobileNetDetector:
     detector = MobileNetDetector()
-    detector.fit(training, replace(QUICK_MOBILENET, parameters=QUICK_MOBILENET.parameters))
+    detector.fit(training, QUICK_MOBILENET)
     return detector
 
 

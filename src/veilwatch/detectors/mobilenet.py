@@ -55,8 +55,8 @@ class MobileNetDetector(NeuralDetector):
         flows, kinds, _ = cells.shape
         flow, kind, packet = np.nonzero(cells != EMPTY)
         place = (flow * kinds + kind) * CELLS + cells[flow, kind, packet]
-        drawn = np.bincount(place, minlength=flows * kinds * CELLS)
-        counts = drawn.astype(np.uint8).reshape(flows, kinds * 2, SIDE, SIDE)
+        found = np.bincount(place, minlength=flows * kinds * CELLS)
+        counts = found.astype(np.uint8).reshape(flows, kinds * 2, SIDE, SIDE)
         # Packets of at least a row's size that came until a column's time.
         heaped = counts[:, :, ::-1].cumsum(axis=2, dtype=np.uint8)[:, :, ::-1]
         heaped = heaped.cumsum(axis=3, dtype=np.uint8)

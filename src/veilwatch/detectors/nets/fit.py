@@ -11,6 +11,7 @@ import torch
 
 from veilwatch import __version__
 from veilwatch.detectors.base import DetectorSettings, TrainingSet
+from veilwatch.detectors.evidence import probability
 from veilwatch.detectors.nets.checkpoint import checkpoint_of
 from veilwatch.detectors.nets.detector import Matrix, NeuralDetector
 from veilwatch.detectors.nets.loop import Loop, repeatable
@@ -20,7 +21,7 @@ from veilwatch.errors import TrainingError
 from veilwatch.progress import Progress
 
 PARITY: Final = 1e-4
-"""Largest difference in log-odds between a trained network and its exported form."""
+"""Largest difference in score between a trained network and its exported form."""
 
 COMPARED: Final = 256
 """Flows on which the two are compared."""
@@ -83,15 +84,15 @@ def check_parity(detector: NeuralDetector, module: Any, network: Network, values
     Raises
     ------
     TrainingError
-        If their log-odds differ by more than `PARITY` on some flow.
+        If their scores differ by more than `PARITY` on some flow.
     """
     some = values[:: max(1, len(values) // COMPARED)]
     with torch.no_grad():
         parts = [torch.from_numpy(part) for part in detector.inputs(some)]
-        wanted = module(*parts)[:, 0].numpy()
-    worst = float(np.abs(detector.logits(network, some) - wanted).max())
+        wanted = torch.sigmoid(module(*parts)[:, 0]).numpy()
+    worst = float(np.abs(probability(detector.logits(network, some)) - wanted).max())
     if not worst <= PARITY:  # not a number is no agreement either
         raise TrainingError(
-            f"the exported {detector.name} answers {worst:.1e} away from the trained one",
+            f"the exported {detector.name} scores {worst:.1e} away from the trained one",
             hint="report this with the versions of torch, onnx and onnxruntime",
         )
