@@ -17,6 +17,7 @@ from polars.testing import assert_frame_equal
 
 from tests.report import factory
 from veilwatch.errors import OutputError
+from veilwatch.schema.flows import SEQUENCE_LENGTH
 from veilwatch.sinks import parquet
 from veilwatch.sinks.parquet import FlowWriter, write_flows
 
@@ -25,9 +26,9 @@ from veilwatch.sinks.parquet import FlowWriter, write_flows
 def frame() -> pl.DataFrame:
     flows = factory.scene(hostile=True, benign_hosts=3, infected_hosts=2).scores.flows
     height = flows.height
-    sizes = np.random.default_rng(1).integers(-1500, 1500, (height, 32))
+    sizes = np.random.default_rng(1).integers(-1500, 1500, (height, SEQUENCE_LENGTH))
     return flows.with_columns(
-        seq_size=pl.Series(sizes.tolist(), dtype=pl.Array(pl.Int16, 32)),
+        seq_size=pl.Series(sizes.tolist(), dtype=pl.Array(pl.Int16, SEQUENCE_LENGTH)),
         tls_ciphers=pl.Series([[4865, 4866][: i % 3] for i in range(height)],
                               dtype=pl.List(pl.UInt16)),
         fwd_gap_min=pl.Series([float("nan"), 0.5] * (height // 2), dtype=pl.Float32),

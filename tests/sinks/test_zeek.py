@@ -156,7 +156,9 @@ def history(packets: list[tuple[int, int, int]], **columns: Any) -> str | None:
     """History of a TCP flow by (size, payload, flags) of its packets, negative size backwards."""
     padded = packets + [(0, 0, 0)] * (SEQUENCE_LENGTH - len(packets))
     arrays = {
-        f"seq_{name}": pl.Series([[packet[k] for packet in padded]], dtype=pl.Array(kind, 32))
+        f"seq_{name}": pl.Series(
+            [[packet[k] for packet in padded]], dtype=pl.Array(kind, SEQUENCE_LENGTH)
+        )
         for k, (name, kind) in enumerate(
             (("size", pl.Int16), ("payload", pl.UInt16), ("flags", pl.UInt8))
         )

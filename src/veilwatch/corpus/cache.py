@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -21,6 +22,10 @@ from veilwatch.progress import Progress
 
 Read = Callable[[Path], tuple[pl.DataFrame, str]]
 """Reads a capture: its table, and why reading stopped early (or nothing)."""
+
+DAMAGED: Final = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""How the reading of an entry fails whose bytes were changed: some panic within Polars, which is
+then no `Exception`."""
 
 Extract = Callable[[Path, Path], None]
 """Reads the capture at the first path into the cache entry at the second."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from veilwatch.corpus.cache import cache_entry, content_hashes, fault_of, fill, store
+from veilwatch.corpus.cache import DAMAGED, cache_entry, content_hashes, fault_of, fill, store
 from veilwatch.corpus.manifest import CaptureEntry, read_manifest
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import MeterConfig
@@ -91,7 +91,7 @@ def _read(path: Path) -> pl.DataFrame | None:
     """Read a flow table from the cache; None if it is damaged."""
     try:
         return FlowTable(pl.read_parquet(path)).check().frame
-    except (OSError, pl.exceptions.PolarsError, VeilwatchError):
+    except (*DAMAGED, VeilwatchError):
         return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from veilwatch.corpus.cache import cache_entry, fill, store
+from veilwatch.corpus.cache import DAMAGED, cache_entry, fill, store
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.pipeline import read_headers
 from veilwatch.progress import SILENT, Progress
@@ -60,7 +60,7 @@ def _read(path: Path) -> HeaderTable | None:
     """Read a table from the cache; None if it is damaged."""
     try:
         frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError):
+    except DAMAGED:
         return None
     whole = frame.schema == _SCHEMA and frame.height <= HEADER_PACKETS
     return _table(frame) if whole and not sum(frame.null_count().row(0)) else None

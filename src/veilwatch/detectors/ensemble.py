@@ -172,6 +172,13 @@ class EnsembleDetector:
                 where=path,
                 hint="train the model anew",
             )
+        whole = feature_schema(cls.feature_sets, shortcuts=_with_shortcuts(schema))
+        if schema.names != whole.names:
+            raise ModelError(
+                "the ensemble was trained on other features than the manifest says",
+                where=path,
+                hint="train the model anew",
+            )
         detector = cls()
         for name in [name for name in MEMBERS if name in description.members]:
             detector._members[name] = _kind(name).load(folder, _member_schema(schema, name))
@@ -190,11 +197,13 @@ def _kind(name: str) -> type[Detector]:
     return DETECTORS[name]
 
 
+def _with_shortcuts(schema: FeatureSchema) -> bool:
+    return schema.set_name.endswith("+shortcuts")
+
+
 def _member_schema(schema: FeatureSchema, member: str) -> FeatureSchema:
     """Return the schema that a member was trained on; the ensemble's columns lie side by side."""
-    return feature_schema(
-        _kind(member).feature_sets, shortcuts=schema.set_name.endswith("+shortcuts")
-    )
+    return feature_schema(_kind(member).feature_sets, shortcuts=_with_shortcuts(schema))
 
 
 def _columns(schema: FeatureSchema, member: str) -> npt.NDArray[np.intp]:
