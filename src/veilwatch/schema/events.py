@@ -1,4 +1,4 @@
-"""Events: what a sensor stores and hands to its sinks, one alert or one news of an incident each."""
+"""Events: what a sensor stores and hands to its sinks, an alert or news of an incident each."""
 
 from __future__ import annotations
 
