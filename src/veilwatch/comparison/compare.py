@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch import __version__
+from veilwatch.comparison.assembled import ENSEMBLE, assemble, is_assembled
 from veilwatch.comparison.document import (
     Change,
     Comparison,
@@ -138,6 +139,7 @@ def compare(
         If one capture stands under two labels.
     """
     names = options.names
+    trained = [n for n in names if n != ENSEMBLE] if is_assembled(names) else names
     corpus = load_corpus(manifest, progress=progress)
     refuse_equal_captures(corpus)
     require_both_classes(read_units(corpus, "lightgbm").labels)
@@ -152,7 +154,7 @@ def compare(
         (name, split.name, fold): _job(
             manifest, options, name, split, fold, trials if split is tried else None
         )
-        for name in [*names, METADATA]
+        for name in [*trained, METADATA]
         for split in splits
         if name != METADATA or split.name == splits[0].name
         for fold in judged_folds(split, corpus.entries)
@@ -170,6 +172,8 @@ def compare(
             notes.append(note)
         del jobs[place]
     outcomes = {place: read_outcome(files[place]) for place in jobs}
+    if is_assembled(names):
+        outcomes |= assemble(outcomes)
     progress.start("figures", len(names) + 1)
     judged = {name: _judged(name, corpus, splits, outcomes, options) for name in [*names, METADATA]}
     made = []

@@ -20,6 +20,7 @@ from veilwatch.comparison.plan import Split, make_split
 from veilwatch.comparison.robust import original_captures
 from veilwatch.corpus.catalogue import Corpus, load_corpus
 from veilwatch.detectors import DETECTORS, Detector, DetectorSettings
+from veilwatch.detectors.ensemble import MEMBERS, measure_scale
 from veilwatch.evaluation.labelled import read_labels
 from veilwatch.features import compute_features
 from veilwatch.features.statistics import STATISTICS
@@ -87,7 +88,8 @@ class Outcome:
         float64, their scores, shape (judged,).
     facts
         `train_seconds`, `train_cpu_seconds`, `peak_memory` (bytes), `trained_units`,
-        `units_per_second`, `bytes`; `importance` by feature where the detector knows it.
+        `units_per_second`, `bytes`; `importance` by feature where the detector knows it; `scale`
+        of a detector that the ensemble hears.
     kept_rows, kept_score
         The same of units that were kept from learning to choose thresholds, shape (kept,).
     trial_rows, trial_score
@@ -146,6 +148,9 @@ def run_job(job: Job, target: Path) -> Path:
         "units_per_second": _rate(detector, units.features.take(rows[:TIMED_ROWS])),
         "bytes": size,
     }
+    if job.detector in MEMBERS:
+        scale = measure_scale(detector.predict_proba(training.features), training)
+        facts["scale"] = scale.model_dump()
     importance = getattr(detector, "importance", None)
     if importance is not None:
         names = units.features.schema.names

@@ -45,7 +45,7 @@ nothing apart must not have its noise blown up."""
 MEMBERS: Final = ("lightgbm", "catboost", "lstm", "mobilenet")
 
 
-class _Scale(BaseModel):
+class Scale(BaseModel):
     """Where the two classes lie on a member's scale: middle and half the distance, log-odds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -59,7 +59,7 @@ class _Description(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    members: dict[str, _Scale]
+    members: dict[str, Scale]
 
 
 class EnsembleDetector:
@@ -71,7 +71,7 @@ class EnsembleDetector:
 
     def __init__(self) -> None:
         self._members: dict[str, Detector] = {}
-        self._scales: dict[str, _Scale] = {}
+        self._scales: dict[str, Scale] = {}
         self._schema: FeatureSchema | None = None
 
     def fit(
@@ -114,7 +114,7 @@ class EnsembleDetector:
             )
             member.fit(part, own, progress)
             self._members[name] = member
-            self._scales[name] = _scale(member.predict_proba(part.features), training)
+            self._scales[name] = measure_scale(member.predict_proba(part.features), training)
         self._schema = training.features.schema
 
     def predict_proba(self, features: FeatureFrame) -> Scores:
@@ -122,11 +122,12 @@ class EnsembleDetector:
         require_schema(self._schema, features)
         if not len(features):
             return np.zeros(0)
-        parts = [
-            (log_odds(member.predict_proba(_part(features, name))) - scale.middle) / scale.half
-            for name, member, scale in self._each()
-        ]
-        return probability(SPREAD * np.mean(parts, axis=0))
+        return combine(
+            [
+                (member.predict_proba(_part(features, name)), scale)
+                for name, member, scale in self._each()
+            ]
+        )
 
     def explain(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
         """Return the members' contributions side by side, on the ensemble's scale."""
@@ -186,7 +187,7 @@ class EnsembleDetector:
         detector._schema = schema
         return detector
 
-    def _each(self) -> list[tuple[str, Detector, _Scale]]:
+    def _each(self) -> list[tuple[str, Detector, Scale]]:
         return [(name, self._members[name], self._scales[name]) for name in self._members]
 
 
@@ -221,11 +222,23 @@ def _part(features: FeatureFrame, member: str) -> FeatureFrame:
     )
 
 
-def _scale(score: Scores, training: TrainingSet) -> _Scale:
-    """Measure where the classes lie on a member's scale, each flow by its weight."""
+def measure_scale(score: Scores, training: TrainingSet) -> Scale:
+    """Measure where the classes lie on a member's scale, each flow by its weight.
+
+    Parameters
+    ----------
+    score
+        What the member says of the flows it learned from, shape (n,).
+    """
     odds = log_odds(score)
     high, low = (
         float(np.average(odds[mask], weights=training.weight[mask]))
         for mask in (training.malicious, ~training.malicious)
     )
-    return _Scale(middle=(high + low) / 2, half=max(high - low, MIN_DISTANCE) / 2)
+    return Scale(middle=(high + low) / 2, half=max(high - low, MIN_DISTANCE) / 2)
+
+
+def combine(parts: Sequence[tuple[Scores, Scale]]) -> Scores:
+    """Return the ensemble's score of flows, given each member's and its scale, shape (n,)."""
+    said = [(log_odds(score) - scale.middle) / scale.half for score, scale in parts]
+    return probability(SPREAD * np.mean(said, axis=0))
