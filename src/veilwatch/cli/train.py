@@ -17,7 +17,10 @@ def command(
     corpus: CorpusManifest,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")],
     detector: Annotated[
-        str, typer.Option(help="Which detector; a wrong name lists them.")
+        str,
+        typer.Option(
+            help="lightgbm, catboost, lstm, mobilenet, ensemble, host_window or header_words."
+        ),
     ] = "lightgbm",
     target_fpr: Annotated[
         float,
@@ -36,6 +39,12 @@ def command(
         typer.Option(
             "--keep-background",
             help="Learn updates, advertising and the like of infected hosts as malicious.",
+        ),
+    ] = False,
+    no_windows: Annotated[
+        bool,
+        typer.Option(
+            "--no-windows", help="Judge hosts by their flows alone, not by host windows as well."
         ),
     ] = False,
     no_families: Annotated[
@@ -71,6 +80,7 @@ def command(
         shortcuts=shortcuts,
         keep_background=keep_background,
         prior=prior,
+        windows=not no_windows,
         families=not no_families,
         settings=DetectorSettings(seed=seed, threads=threads),
     )
