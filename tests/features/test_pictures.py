@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.features import naive
 from tests.features.factory import random_flows
 from veilwatch.features import compute_features
-from veilwatch.features.flowpic import length_row, size_row, time_column
+from veilwatch.features.flowpic import SIDE, cell_words, length_row, size_row, time_column
 from veilwatch.features.told import TOLD
 from veilwatch.schema.flows import SEQUENCE_LENGTH, FlowTable
 
@@ -89,3 +92,20 @@ def test_rows_of_sizes() -> None:
 def test_columns_of_times() -> None:
     times = np.array([0, 0.0009, 0.001, 0.002, 1, 60, 1799, 1800, 5000])
     assert time_column(times).tolist() == [0, 0, 1, 2, 15, 24, 31, 31, 31]
+
+
+@given(st.integers(0, 1499), st.floats(0, 1799))
+def test_the_words_of_a_cell_hold_what_is_in_it(payload: int, seconds: float) -> None:
+    row = int(size_row(np.array([payload]))[0])
+    column = int(time_column(np.array([seconds]))[0])
+    words = cell_words(float(row * SIDE + column))
+    if payload:
+        low, high = map(int, re.search(r"(\d+) to (\d+) bytes", words).groups())  # type: ignore[union-attr]
+        assert low <= payload <= high
+    else:
+        assert "no payload" in words
+    units = {"ms": 1e-3, "s": 1.0, "min": 60.0}
+    times = [float(number) * units[unit] for number, unit in
+             re.findall(r"([\d.]+) (ms|s|min)\b", words)]  # fmt: skip
+    # The words are rounded to three digits.
+    assert (times[-2] if column else 0) * 0.995 <= seconds <= times[-1] * 1.005

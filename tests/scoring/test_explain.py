@@ -50,6 +50,19 @@ def test_the_words() -> None:
     assert found[0].value == 64.25 and math.isnan(found[2].value)
 
 
+def test_cells_of_a_picture_are_said_in_words() -> None:
+    spec = FeatureSpec("cell_0", "cell", "Cell of telling packet 1")
+    frame = FeatureFrame(
+        FeatureSchema("test", 1, (spec,)), np.array([[31 * 32 + 31], [1024]], np.float32),
+        pl.DataFrame({"flow_id": [1, 2]}),
+    )  # fmt: skip
+    found = reasons(frame, np.ones((2, 1)), {"cell_0": BenignRange(low=0, median=1, high=2)})
+    assert [said[0].text for said in found] == [
+        "Packets from the initiator, 1405 to 1499 bytes, 18.9 min to 30 min after the first",
+        "Packets from the responder, no payload, within 1 ms of the first",
+    ]
+
+
 def test_no_flows() -> None:
     none = FeatureFrame(
         FeatureSchema("test", 1, SPECS), np.zeros((0, 10), np.float32), pl.DataFrame()

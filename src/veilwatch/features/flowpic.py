@@ -20,6 +20,7 @@ As a shortcut there is the picture of all packets by IP length, with rows of equ
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -66,6 +67,32 @@ def time_column(time: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return np.where(time < FIRST_S, 0, np.minimum(column, SIDE - 1))
 
 
+def cell_words(cell: float) -> str:
+    """Say which packets a cell by payload holds.
+
+    Examples
+    --------
+    >>> cell_words(1024 + 5 * 32 + 0)
+    'from the responder, 25 to 39 bytes, within 1 ms of the first'
+    """
+    row, column = int(cell) % CHANNEL // SIDE, int(cell) % SIDE
+    sender = "responder" if cell >= CHANNEL else "initiator"
+    low, high = (MAX_SIZE * (max(edge, 0) / (SIDE - 1)) ** 2 for edge in (row - 1, row))
+    size = f"{max(math.ceil(low), 1)} to {math.ceil(high) - 1} bytes" if row else "no payload"
+    begin, end = (_time_words(edge) for edge in (column - 1, column))
+    when = f"{begin} to {end} after the first" if column else f"within {end} of the first"
+    return f"from the {sender}, {size}, {when}"
+
+
+def _time_words(edge: int) -> str:
+    """Return where a column ends, as people write times."""
+    seconds = FIRST_S * (LAST_S / FIRST_S) ** (edge / (SIDE - 1))
+    for least, factor, unit in ((60, 1 / 60, "min"), (1, 1, "s")):
+        if seconds >= least:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1000:.3g} ms"
+
+
 def cell_columns(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the cells of each flow's packets as columns.
 
@@ -93,10 +120,15 @@ def _cells(packets: Packets, row: npt.NDArray[np.int64]) -> npt.NDArray[np.float
 
 def _features() -> list[Feature]:
     return [
-        feature(f"{name}_{k}", pl.col(f"{name}_{k}"), "", doc.format(k + 1), shortcut=shortcut)
-        for name, doc, shortcut in (
-            ("cell", "Cell of telling packet {}: direction · 1024 + size · 32 + time", False),
-            ("length_cell", "Cell of packet {} by its IP length", True),
+        feature(f"{name}_{k}", pl.col(f"{name}_{k}"), unit, doc.format(k + 1), shortcut=shortcut)
+        for name, unit, doc, shortcut in (
+            (
+                "cell",
+                "cell",
+                "Cell of telling packet {}: direction · 1024 + size · 32 + time",
+                False,
+            ),
+            ("length_cell", "", "Cell of packet {} by its IP length", True),
         )
         for k in range(TOLD)
     ]

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.features.flowpic import cell_words
 from veilwatch.registry import BenignRange
 from veilwatch.schema.features import FeatureFrame, FeatureSpec
 from veilwatch.schema.scores import Reason
@@ -55,6 +56,9 @@ def reasons(
 def _reason(
     spec: FeatureSpec, value: float, contribution: float, usual: BenignRange | None, units: str
 ) -> Reason:
+    if spec.unit == "cell" and not np.isnan(value):
+        # Numbers of cells lie in no order in which benign flows could have a range.
+        return Reason(spec.name, value, contribution, f"Packets {cell_words(value)}")
     if np.isnan(value):
         found = "does not apply"
     else:
