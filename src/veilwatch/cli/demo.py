@@ -19,7 +19,7 @@ from veilwatch.jit import source_hash
 
 TARGET_RATE: Final = 0.01
 
-COMPARED: Final = ("lightgbm", "catboost", "lstm", "mobilenet", "header_words")
+COMPARED: Final = ("lightgbm", "catboost", "lstm", "mobilenet", "host_window", "header_words")
 COMPARED_FOLDS: Final = 2
 """Folds of the comparison: two keep a demonstration short, each judging half of the variants."""
 

@@ -49,7 +49,7 @@ class LSTMDetector(NeuralDetector):
     name: ClassVar[str] = "lstm"
     feature_sets: ClassVar[Sequence[str]] = ("packets",)
     parameters: ClassVar[Mapping[str, Any]] = {"hidden": 64, "dropout": 0.2}
-    plan: ClassVar[Plan] = Plan(epochs=10, samples=16_384, learning_rate=3e-3)
+    plan: ClassVar[Plan] = Plan(epochs=16, patience=5, samples=49_152, learning_rate=3e-3)
 
     def build(self, parameters: Mapping[str, Any], features: int) -> Any:
         """Return the network."""
