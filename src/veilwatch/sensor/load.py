@@ -207,14 +207,16 @@ def _fault(
     first = faults[0]
     place = [str(part) for part in first["loc"]]
     name = ".".join(place)
-    where = sources.get(name) or (
-        f"{path}:{lines[name]}" if name in lines else str(path or "configuration")
-    )
+    where = sources.get(name) or str(path or "configuration")
+    # A key that is missing has no line: that of its section, or of its list, is near.
+    for near in range(len(place), 0, -1):
+        if where == str(path) and (line := lines.get(".".join(place[:near]))):
+            where = f"{path}:{line}"
     more = f"; {len(faults) - 1} more" if len(faults) > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _known(place[:-1])
-        near = difflib.get_close_matches(place[-1].lower(), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        alike = difflib.get_close_matches(place[-1].lower(), known, n=1, cutoff=0.5)
+        hint = f"did you mean {alike[0]}?" if alike else f"known here: {', '.join(known)}"
         return VeilwatchError(f"unknown name {name[:100]}{more}", where=where, hint=hint)
     message = str(first["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
