@@ -106,7 +106,7 @@ def test_another_policy_keeps_what_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"format": 1}, {"format": 1, "told": [[1]], "held": [], "book": {}}]
+    "state", [{}, {"format": 1}, {"format": 1, "told": [[1]], "limits": {}, "book": {}}]
 )
 def test_a_damaged_state_is_refused_whole(state: dict[str, Any]) -> None:
     desk = Desk("s1", Policy())
@@ -127,9 +127,8 @@ def test_a_restart_makes_the_same_events_and_fates_add_up(
     stream: list[tuple[int, int, int]], cut: int
 ) -> None:
     def run(cut: int | None) -> tuple[list[Event], Desk]:
-        policy = Policy(
-            limits=Limits(burst=10_000, host_burst=10_000), dedup_s=60, quiet_close_s=600
-        )
+        limits = Limits(burst=20, host_burst=8, host_per_hour=30, summary_s=400)
+        policy = Policy(limits=limits, dedup_s=60, quiet_close_s=600)
         desk, out = Desk("s1", policy), []
         for n, (port, severity, at_s) in enumerate(stream):
             if n == cut:

@@ -113,6 +113,22 @@ def test_closed_on_request() -> None:
     assert closed.reason == "by ana" and b.close(opened.incident.incident_id, "again") == []
 
 
+def test_what_was_closed_before_its_time_shares_no_id_with_the_next() -> None:
+    b = book(max_open=1)
+    names = []
+    for n in range(4):
+        names += [c.incident.incident_id for c in add(b, make_alert(n, host=f"10.0.0.{n % 2}"))]
+    opened = [names[0], names[2], names[4], names[6]]
+    assert len(set(opened)) == 4
+    b.close(opened[-1], "by ana")
+    again = book(max_open=1)
+    again.restore(json.loads(json.dumps(b.state())))
+    for each in (b, again):
+        (change,) = add(each, make_alert(9, host="10.0.0.1"))
+        assert change.incident.incident_id not in opened
+    assert change.incident.incident_id == b.open_incidents()[0].incident_id
+
+
 @pytest.mark.parametrize(
     "state",
     [{}, {"format": 1}, {"format": 1, "open": [{}], "seen": []}, {"format": 99}],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,20 @@ def test_equal_scores_do_not_pass_together() -> None:
     top.add(np.r_[np.zeros(9_000), np.full(1_000, 0.7)])
     site = learn_thresholds(period(7), model="m1", target_per_day=1, units=top)
     assert site.unit is not None and site.unit.passed == 0 and site.unit.threshold > 0.7
+
+
+def test_a_period_goes_on_after_a_restart() -> None:
+    whole, before, after = TopScores(100), TopScores(100), TopScores(100)
+    draw = np.random.default_rng(3).random(1000)
+    whole.add(draw)
+    before.add(draw[:400])
+    after.restore(json.loads(json.dumps(before.state())))
+    after.add(draw[400:])
+    assert after.state() == whole.state()
+    for state in ({}, {"units": "x", "highest": []}, {"units": 1, "highest": [None]}):
+        with pytest.raises(VeilwatchError, match="damaged"):
+            after.restore(state)
+    assert after.state() == whole.state()
 
 
 def test_scores_that_are_no_numbers_do_not_count() -> None:

@@ -152,9 +152,12 @@ def test_an_incident_closed_by_a_person_opens_with_more_evidence_only(store: Sto
     assert (closed.incident.status, closed.closed_by, closed.closed_note) == (
         *("closed", "ana", "reimaged"),
     )
-    store.record([], [incident])
+    store.record([], [incident, make_incident(1)])
     assert store.incident(incident.incident_id) == closed
+    asked = [incident.incident_id, make_incident(1).incident_id, "x"]
+    assert store.closed_by_people(asked) == {incident.incident_id: "ana"}
     store.record([], [replace(incident, alerts=4)])
+    assert store.closed_by_people([]) == {}
     again = store.incident(incident.incident_id)
     assert (again.incident.status, again.closed_by) == ("open", "")
 

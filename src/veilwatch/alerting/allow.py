@@ -22,6 +22,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
@@ -273,12 +274,17 @@ def _ports(value: object) -> tuple[int, int]:
     return low, high
 
 
-def _inside(address: str, networks: tuple[Network, ...]) -> bool:
+@lru_cache(maxsize=4096)  # the same host is held against every entry, and alerts again
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        parsed = ipaddress.ip_address(address)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return any(parsed in network for network in networks)
+        return None
+
+
+def _inside(address: str, networks: tuple[Network, ...]) -> bool:
+    parsed = _address(address)
+    return parsed is not None and any(parsed in network for network in networks)
 
 
 def _named(flow: Mapping[str, Any], names: tuple[str, ...]) -> bool:

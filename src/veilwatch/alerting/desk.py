@@ -184,16 +184,14 @@ class Desk:
         )
 
     def replace_policy(self, policy: Policy) -> None:
-        """Go on under another policy: open incidents stay, token buckets begin full."""
-        repeats, held = self._repeats.state(), self._limiter.state()
-        book = self.book.state()
+        """Go on under another policy: what is open, held back or was told stays so."""
+        repeats, limits = self._repeats.state(), self._limiter.state()
         self._policy = policy
         self._repeats = Deduplicator(_ns(policy.dedup_s))
         self._repeats.restore(repeats)
         self._limiter = RateLimiter(policy.limits)
-        self._limiter.restore(held)
-        self.book = IncidentBook(self._sensor, quiet_ns=_ns(policy.quiet_close_s))
-        self.book.restore(book)
+        self._limiter.restore(limits)
+        self.book.set_quiet(_ns(policy.quiet_close_s))
 
     def state(self) -> dict[str, Any]:
         """Return what a restart must not forget, as plain values for JSON."""
@@ -201,7 +199,7 @@ class Desk:
             "format": STATE_FORMAT,
             "book": self.book.state(),
             "told": self._repeats.state(),
-            "held": self._limiter.state(),
+            "limits": self._limiter.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -218,7 +216,7 @@ class Desk:
         limiter = RateLimiter(self._policy.limits)
         try:
             repeats.restore(state["told"])
-            limiter.restore(state["held"])
+            limiter.restore(state["limits"])
             self.book.restore(state["book"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise VeilwatchError("the desk's state is damaged", hint="start with none") from error

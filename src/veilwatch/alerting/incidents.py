@@ -39,8 +39,15 @@ MAX_SEEN: Final = 16_384
 some hours at the highest rate that is let out."""
 
 MAX_BUCKET_NS: Final = 3600 * SECOND
-"""Longest span of opening times that share an id. It is at most the quiet time, so that a host's
-next incident never falls into the same span as the one before."""
+"""Longest span of opening times that share an id. It is at most the quiet time, so that the next
+incident of a host that was quiet never falls into the same span as the one before."""
+
+MAX_SPENT: Final = 16_384
+"""Ids of incidents closed before their time that are remembered, so that the host's next one gets
+another; a span of opening times is over long before so many were closed in it."""
+
+QUIET: Final = "quiet"
+"""Reason of a closing by time."""
 
 NOT_ANNOUNCED: Final = 4
 """Severity that an incident has been announced with before it has been: below low."""
@@ -167,6 +174,7 @@ class IncidentBook:
         self._open: dict[int, OrderedDict[str, _Open]] = {n: OrderedDict() for n in (1, 2, 3)}
         self._severity: dict[str, int] = {}
         self._seen: OrderedDict[str, int] = OrderedDict()
+        self._spent: OrderedDict[str, None] = OrderedDict()
         self.evicted = 0
         self.replayed = 0
 
@@ -213,7 +221,7 @@ class IncidentBook:
         key, at_ns = _key(alert), alert.last_ns
         entry = self._find(key)
         if entry and at_ns > entry.last_ns + self._quiet_ns:
-            changes.append(self._close(entry, "quiet"))
+            changes.append(self._close(entry, QUIET))
             entry = None
         kind = ChangeKind.UPDATED
         if entry is None:
@@ -247,12 +255,17 @@ class IncidentBook:
             (e for e in self._entries() if now_ns >= e.last_ns + self._quiet_ns),
             key=lambda entry: (entry.last_ns, entry.incident_id),
         )
-        return [self._close(entry, "quiet") for entry in quiet]
+        return [self._close(entry, QUIET) for entry in quiet]
 
     def close(self, incident_id: str, reason: str) -> list[Change]:
         """Close an incident because somebody asked for it; empty if it is not open."""
         found = [entry for entry in self._entries() if entry.incident_id == incident_id]
         return [self._close(entry, reason) for entry in found]
+
+    def set_quiet(self, quiet_ns: int) -> None:
+        """Close incidents after another quiet time from now on."""
+        self._quiet_ns = quiet_ns
+        self._bucket_ns = min(quiet_ns, MAX_BUCKET_NS)
 
     def open_incidents(self) -> list[Incident]:
         """Return the open incidents, the most severe first."""
@@ -269,6 +282,7 @@ class IncidentBook:
             "format": STATE_FORMAT,
             "sensor": self._sensor,
             "seen": [[event_id, severity] for event_id, severity in self._seen.items()],
+            "spent": list(self._spent),
             "open": [_entry_to_plain(entry) for entry in self._entries()],
         }
 
@@ -286,6 +300,7 @@ class IncidentBook:
             )
         try:
             entries = [_entry_from_plain(entry) for entry in state["open"][: self._max_open]]
+            spent = [str(incident_id) for incident_id in state["spent"]]
             seen = {str(event_id): int(severity) for event_id, severity in state["seen"]}
         except (KeyError, TypeError, ValueError) as error:
             raise VeilwatchError("saved incidents are damaged", hint="start with none") from error
@@ -294,10 +309,16 @@ class IncidentBook:
         for entry in entries:
             self._file(entry, entry.severity)
         self._seen = OrderedDict(list(seen.items())[-MAX_SEEN:])
+        self._spent = OrderedDict.fromkeys(spent[-MAX_SPENT:])
 
     def _begin(self, key: str, alert: Alert, flow: Mapping[str, Any]) -> _Open:
+        place = (self._sensor, key, alert.last_ns // self._bucket_ns)
+        incident_id, again = identity(*place), 0
+        while incident_id in self._spent:
+            again += 1
+            incident_id = identity(*place, again)
         return _Open(
-            incident_id=identity(self._sensor, key, alert.last_ns // self._bucket_ns),
+            incident_id=incident_id,
             key=key,
             host=alert.host,
             subscriber=alert.subscriber,
@@ -335,6 +356,10 @@ class IncidentBook:
 
     def _close(self, entry: _Open, reason: str) -> Change:
         self._take_out(entry)
+        if reason != QUIET:
+            self._spent[entry.incident_id] = None
+            if len(self._spent) > MAX_SPENT:
+                self._spent.popitem(last=False)
         return self._change(ChangeKind.CLOSED, entry, reason)
 
     @staticmethod

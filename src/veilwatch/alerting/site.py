@@ -14,7 +14,8 @@ the period are worth a look before the thresholds are used.
 from __future__ import annotations
 
 import heapq
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,26 @@ class TopScores:
                 heapq.heappush(self._heap, value)
             else:
                 heapq.heappushpop(self._heap, value)
+
+    def state(self) -> dict[str, Any]:
+        """Return what was counted, as plain values: a quiet period outlives a restart."""
+        return {"units": self.units, "highest": sorted(self._heap)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken.
+
+        Raises
+        ------
+        VeilwatchError
+            If it is damaged.
+        """
+        try:
+            units, highest = int(state["units"]), sorted(map(float, state["highest"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise VeilwatchError(
+                "saved scores are damaged", hint="begin the period anew"
+            ) from error
+        self.units, self._heap = units, highest[-self._kept :]  # a sorted list is a heap
 
     def highest(self) -> npt.NDArray[np.float64]:
         """Return the scores kept, in rising order."""

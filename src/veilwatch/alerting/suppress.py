@@ -85,9 +85,16 @@ class Deduplicator:
             return False
         self._told[key] = (now_ns, alert.severity)
         self._told.move_to_end(key)
-        while len(self._told) > self._max_keys:
-            self._told.popitem(last=False)
+        self._forget_old(now_ns)
         return True
+
+    def _forget_old(self, now_ns: int) -> None:
+        """Forget what no longer holds anything back: the state stays as small as the news."""
+        while self._told:
+            told_ns, _ = next(iter(self._told.values()))
+            if len(self._told) <= self._max_keys and now_ns - told_ns < self._window_ns:
+                return
+            self._told.popitem(last=False)
 
     def forget(self, alert: Alert) -> None:
         """Take back that the alert was told, because it was held back after all."""
@@ -184,6 +191,11 @@ class TokenBucket:
     def give_back(self) -> None:
         """Return the token that was taken last."""
         self.tokens = min(self.burst, self.tokens + 1.0)
+
+    def is_full(self, now_ns: int) -> bool:
+        """Tell whether it is as a new one would be."""
+        self._fill(now_ns)
+        return self.tokens >= self.burst
 
     def _fill(self, now_ns: int) -> None:
         if self.tokens < 0:
@@ -311,6 +323,8 @@ class RateLimiter:
         all_of_them
             Whether to return those whose time has not come as well: at the end.
         """
+        while self._hosts and next(iter(self._hosts.values())).is_full(now_ns):
+            self._hosts.popitem(last=False)  # a new one would be the same
         wait_ns = int(self._limits.summary_s * SECOND)
         ready = [
             name
@@ -319,9 +333,12 @@ class RateLimiter:
         ]
         return [self._held.pop(name) for name in ready]
 
-    def state(self) -> list[dict[str, Any]]:
-        """Return what is held back, as plain values: a restart must not lose the count."""
-        return [
+    def state(self) -> dict[str, Any]:
+        """Return tokens and what is held back, as plain values.
+
+        A restart must neither lose the count nor let everything through once more.
+        """
+        held_back = [
             {
                 "host": held.host,
                 "count": held.count,
@@ -333,10 +350,22 @@ class RateLimiter:
             }
             for held in self._held.values()
         ]
+        return {
+            "held": held_back,
+            "all": [self._all.tokens, self._all.at_ns],
+            "hosts": [[name, b.tokens, b.at_ns] for name, b in self._hosts.items()],
+        }
 
-    def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Hold back what `state` returned."""
-        for plain in state:
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken, under the limits of now."""
+        limits = self._limits
+        tokens, at_ns = state["all"]
+        self._all = TokenBucket(limits.per_hour, limits.burst, float(tokens), int(at_ns))
+        for name, tokens, at_ns in state["hosts"][-MAX_HOSTS:]:
+            self._hosts[str(name)] = TokenBucket(
+                limits.host_per_hour, limits.host_burst, float(tokens), int(at_ns)
+            )
+        for plain in state["held"]:
             self._held[plain["host"]] = HeldBack(
                 **{
                     **plain,

@@ -123,7 +123,7 @@ def list_alerts(
             Text(str(item.verdict.kind) if item.verdict else ""),
         )
     console.print(table)
-    console.print(f"{len(found):,} alerts" + (", more may match" if len(found) == limit else ""))
+    console.print(stored.tally(len(found), "alert", limit))
 
 
 @app.command()

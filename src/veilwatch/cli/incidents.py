@@ -76,7 +76,7 @@ def list_incidents(
             stored.cell(incident.family),
         )
     console.print(table)
-    console.print(f"{len(found):,} incidents" + (", more may match" if len(found) == limit else ""))
+    console.print(stored.tally(len(found), "incident", limit))
 
 
 @app.command()

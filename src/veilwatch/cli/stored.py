@@ -119,6 +119,12 @@ def severity_cell(number: int) -> Text:
     return Text(name, style=style)
 
 
+def tally(count: int, what: str, limit: int) -> str:
+    """Return how many were listed, and whether that may not be all."""
+    more = ", more may match" if count == limit else ""
+    return f"{count:,} {what}{'' if count == 1 else 's'}{more}"
+
+
 def plain_table(*columns: str) -> Table:
     """Return a table without lines."""
     table = Table(box=None, pad_edge=False)

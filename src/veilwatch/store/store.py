@@ -310,6 +310,15 @@ class Store:
             )
         return StoredIncident(closed, who, clean(note))
 
+    def closed_by_people(self, incident_ids: Iterable[str]) -> dict[str, str]:
+        """Return who closed which of these incidents: what the sensor still holds to be open."""
+        asked = select(incidents.c.incident_id, incidents.c.closed_by).where(
+            incidents.c.closed_by != "", incidents.c.status == "closed"
+        )
+        with self._database.reading() as connection:
+            closed = {row.incident_id: row.closed_by for row in connection.execute(asked)}
+        return {name: closed[name] for name in incident_ids if name in closed}
+
     def counters(
         self, *, since_ns: int = 0, until_ns: int | None = None, names: Iterable[str] = ()
     ) -> list[tuple[int, str, str, float]]:
@@ -360,12 +369,12 @@ class Store:
     def _put_incident(self, connection: Connection, incident: Incident) -> None:
         row = _incident_row(incident)
         known = connection.execute(
-            select(incidents.c.closed_by, incidents.c.closed_alerts).where(
+            select(incidents.c.closed_by, incidents.c.closed_alerts, incidents.c.last_ns).where(
                 incidents.c.incident_id == row["incident_id"]
             )
         ).first()
         if known and known.closed_by:
-            if incident.alerts <= known.closed_alerts:
+            if incident.alerts <= known.closed_alerts and incident.last_ns <= known.last_ns:
                 row = _incident_row(replace(incident, status="closed"))
             else:
                 row |= {"closed_by": "", "closed_note": "", "closed_alerts": 0}
