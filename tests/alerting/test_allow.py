@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.alerting.samples import SECOND, START_NS, make_alert, make_row
-from veilwatch.alerting.allow import MAX_ENTRIES, parse_allow
+from veilwatch.alerting.allow import CRITERIA, MAX_ENTRIES, parse_allow
 from veilwatch.errors import VeilwatchError
+from veilwatch.sensor.template import toml
 
 JA4 = "t13d1516h2_8daaf6152771_02713d6af862"
 
@@ -107,6 +111,33 @@ def test_a_wrong_entry_is_named(text: str, told: str) -> None:
     with pytest.raises(VeilwatchError) as caught:
         parse_allow(text, "a.toml")
     assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+KEYS = st.sampled_from(["reason", "until", *CRITERIA, "other"])
+VALUES = st.recursive(
+    st.one_of(
+        *(st.text(max_size=8), st.integers(-(2**40), 2**40), st.booleans(), st.floats()),
+        *(st.dates(), st.datetimes(), st.datetimes(timezones=st.just(UTC)), st.times()),
+        st.sampled_from(["10.0.0.0/8", "::/0", ".example", "1-2", "", "-", "9" * 30]),
+    ),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(st.lists(st.dictionaries(KEYS, VALUES, max_size=9), max_size=3))
+def test_any_entry_is_taken_or_refused(tables: list[dict[str, Any]]) -> None:
+    text = "".join(
+        "[[allow]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in table.items())
+        for table in tables
+    )
+    try:
+        allow = parse_allow(text)
+    except VeilwatchError as error:
+        assert "\n" not in str(error)
+    else:
+        allow.match(make_alert(), make_row(), START_NS)
+        assert len(allow.entries) == len(tables)
 
 
 def test_entries_written_another_way_have_no_line() -> None:

@@ -17,6 +17,7 @@ import pytest
 from tests.store.samples import make_event, make_incident
 from veilwatch.errors import StoreError, StoreFullError
 from veilwatch.store import EventFilter, Retention, Store
+from veilwatch.store.database import _told
 
 WRITER = """
 import sys
@@ -149,6 +150,27 @@ def test_a_server_that_restarts_costs_no_more_than_an_error(postgres_server: str
         store.record([make_event(1)])
         assert len(list(store.events())) == 2
         store.retain(Retention(days=0.001), now_ns=2**62)
+
+
+def test_faults_of_a_server_are_told_apart() -> None:
+    class Full(Exception):
+        sqlstate = "53100"
+
+    class Other(Exception):
+        sqlstate = "42601"
+
+    told = _told(Full("no space"), Full("no space"), "db")
+    assert isinstance(told, StoreFullError) and "disk is full" in str(told)
+    other = _told(Other(), Other("syntax\nLINE 1: x"), "db")
+    assert not isinstance(other, StoreFullError) and str(other) == "db: syntax"
+
+
+def test_a_number_that_no_database_holds(store: Store) -> None:
+    with pytest.raises(StoreError):
+        list(store.events(EventFilter(since_ns=2**64)))
+    with pytest.raises(StoreError):
+        store.record([make_event(0, last_ns=2**64)])
+    assert list(store.events()) == []
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

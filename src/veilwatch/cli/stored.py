@@ -20,6 +20,9 @@ from veilwatch.store import Store
 
 SECOND_NS: Final = 10**9
 
+MAX_NS: Final = 2**63 - 1
+"""Latest time that a store holds, in the year 2262."""
+
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SEVERITIES: Final = {1: ("high", "bold red"), 2: ("medium", "yellow"), 3: ("low", "")}
@@ -71,11 +74,12 @@ def moment(text: str) -> int | None:
     if not text:
         return None
     if age := _AGE.fullmatch(text):
-        return time.time_ns() - int(age[1]) * _SECONDS[age[2]] * SECOND_NS
+        return max(0, time.time_ns() - int(age[1]) * _SECONDS[age[2]] * SECOND_NS)
     try:
         parsed = datetime.fromisoformat(text)
         parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-        return round(parsed.timestamp() * 1000) * 1_000_000
+        ns = round(parsed.timestamp() * 1000) * 1_000_000
+        return min(max(ns, 0), MAX_NS)
     except (ValueError, OverflowError) as error:
         raise VeilwatchError(
             f"{visible(text)!r} is no time", hint="write 2026-06-01, 2026-06-01T08:40 or 24h"

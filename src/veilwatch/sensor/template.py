@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, time
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -74,7 +74,7 @@ def toml(value: Any) -> str:
         return toml(value.value)
     if isinstance(value, int | float):
         return repr(value)
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"

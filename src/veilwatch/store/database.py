@@ -114,6 +114,8 @@ class Database:
             raise _told(error, getattr(error, "orig", None), self.name) from error
         except sqlite3.Error as error:
             raise _told(error, error, self.name) from error
+        except OverflowError as error:
+            raise StoreError("a number is too large for a store", where=self.name) from error
         except StoreError as error:
             error.where = error.where or self.name
             raise
