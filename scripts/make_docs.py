@@ -1,4 +1,4 @@
-"""Write docs/features.md and docs/flows.md from the registries that the code itself uses.
+"""Write docs/features.md, flows.md and sensor-config.md from what the code itself uses.
 
 Run `make docs` after a change; a test fails while the pages and the code differ.
 """
@@ -23,6 +23,7 @@ from veilwatch.schema.flows import (
     SEQUENCE_COLUMNS,
     Column,
 )
+from veilwatch.sensor.template import reference
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 
@@ -140,6 +141,62 @@ def type_name(dtype: pl.DataType | DataTypeClass) -> str:
     return name.lower().replace("boolean", "bool")
 
 
+def sensor_config_page() -> str:
+    """Return docs/sensor-config.md: every setting of a sensor."""
+    lines = [
+        "# Configuration of a sensor",
+        "",
+        NOTICE,
+        "",
+        "A sensor reads one TOML file. `veilwatch config init` writes one with every setting and",
+        "what it means, `veilwatch config check` says what is wrong with one, and",
+        "`veilwatch config show` prints what holds and where each value came from.",
+        "",
+        "```sh",
+        "veilwatch config init sensor.toml",
+        "veilwatch config check sensor.toml",
+        "VEILWATCH_LOG__LEVEL=debug veilwatch config show sensor.toml --set capture.ring_mb=256",
+        "```",
+        "",
+        "An environment variable `VEILWATCH_SECTION__KEY` wins over the file, and",
+        "`--set section.key=value` over both. Their values are TOML, or else text. A name that is",
+        "not known is an error, and so is a value out of its bounds; the message names the line.",
+        "Relative paths begin at the folder of the file. `init` leaves settings at their defaults",
+        "as comments, so that a later release may change a default.",
+    ]
+    for title, doc, rows in reference():
+        table = _table(("key", "value", "default", "what it means"), rows)
+        lines += ["", f"## `{title}`", "", doc, "", *table]
+    lines += ["", *ALLOW_LIST]
+    return "\n".join(lines) + "\n"
+
+
+ALLOW_LIST: Final = (
+    "## The allow-list",
+    "",
+    "`alerts.allow_file` names a TOML file of what is known to be harmless here. All criteria of",
+    "an entry must hold, one of several values in a criterion suffices. Every entry has a reason",
+    "and an end (a date counts to its end, UTC): from then on it does not match any more, and",
+    "`veilwatch config check` reports it.",
+    "",
+    "```toml",
+    "[[allow]]",
+    'reason = "backup to the second site"',
+    "until = 2030-12-31",
+    'host = "10.20.0.0/16"           # address or network of the host, or a list',
+    'destination = "203.0.113.0/24"  # address or network of the server',
+    'name = ".backup.example"        # server name; with a leading dot all names below it too',
+    'port = [443, "8000-8100"]       # port of the server',
+    "```",
+    "",
+    "Further criteria: `subscriber` (pseudonym), `ja3`, `ja4`. A server name is what the client",
+    "claims: name the destination's network as well where you can. Entries that speak of a",
+    "destination, name, fingerprint or port allow single flows; the alert of a host as a whole is",
+    "allowed by `host` or `subscriber` alone. At most 1,000 entries.",
+)
+"""What the file holds that `alerts.allow_file` names."""
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     return [
         f"| {' | '.join(head)} |",
@@ -148,7 +205,11 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     ]
 
 
-PAGES: Final = {"features.md": features_page, "flows.md": flows_page}
+PAGES: Final = {
+    "features.md": features_page,
+    "flows.md": flows_page,
+    "sensor-config.md": sensor_config_page,
+}
 """Pages by file name within docs/."""
 
 

@@ -58,3 +58,11 @@ class TrainingError(VeilwatchError):
 
 class OutputError(VeilwatchError):
     """A place that cannot be written to."""
+
+
+class StoreError(VeilwatchError):
+    """A store that cannot be opened, read or written to."""
+
+
+class StoreFullError(StoreError):
+    """A store whose disk is full: nothing of what was asked for was written."""

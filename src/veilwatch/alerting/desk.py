@@ -1,0 +1,294 @@
+"""The desk: every alert of a sensor passes it, and what comes out is stored and delivered.
+
+In this order: allow-list, maintenance windows, repeats of what was told, rate limits. Whatever
+is held back is counted under its fate; all but what is allowed or falls into a maintenance
+window is added to the incident of its host.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from veilwatch.alerting.allow import AllowList
+from veilwatch.alerting.events import alert_event, incident_event, summary_event
+from veilwatch.alerting.incidents import NOT_ANNOUNCED, Change, ChangeKind, IncidentBook
+from veilwatch.alerting.suppress import (
+    SECOND,
+    Deduplicator,
+    HeldBack,
+    Limits,
+    MaintenanceWindow,
+    RateLimiter,
+)
+from veilwatch.errors import VeilwatchError
+from veilwatch.schema.alerts import Alert
+from veilwatch.schema.events import Event, Incident
+
+STATE_FORMAT: Final = 1
+"""Version of what `Desk.state` returns."""
+
+
+class Fate(StrEnum):
+    """What became of an alert."""
+
+    TOLD = "told"
+    REPEAT = "repeat"
+    LIMITED = "limited"
+    MAINTENANCE = "maintenance"
+    ALLOWED = "allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is told and how often.
+
+    Attributes
+    ----------
+    allow
+        What is known to be harmless.
+    maintenance
+        When nothing is told.
+    limits
+        Rate limits.
+    dedup_s
+        How long repeats of the same service of a host are held back, 0 never.
+    quiet_close_s
+        An incident without evidence for this long is closed.
+    """
+
+    allow: AllowList = field(default_factory=AllowList)
+    maintenance: tuple[MaintenanceWindow, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    dedup_s: float = 3600.0
+    quiet_close_s: float = 14_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What comes of an alert, or of time passing.
+
+    Attributes
+    ----------
+    events
+        To be stored and delivered, in this order.
+    incidents
+        That changed, to be stored.
+    fate
+        Of the alert, None where none was handed in.
+    reason
+        Why it was allowed or kept for maintenance.
+    """
+
+    events: tuple[Event, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    fate: Fate | None = None
+    reason: str = ""
+
+
+class Desk:
+    """Take alerts, and say what is told.
+
+    Parameters
+    ----------
+    sensor
+        Name of the sensor.
+    policy
+        What is told.
+    interface
+        Where the traffic is seen, for events that name no other place.
+
+    Attributes
+    ----------
+    fates
+        How many alerts had which fate since the start; they add up to the alerts handed in.
+
+    Examples
+    --------
+    >>> desk = Desk("ward-3", Policy())  # doctest: +SKIP
+    >>> ruling = desk.take(alert, row, now_ns=now_ns, made_ns=time.time_ns())  # doctest: +SKIP
+    >>> store.add_events(ruling.events)  # doctest: +SKIP
+    """
+
+    def __init__(self, sensor: str, policy: Policy, *, interface: str = "") -> None:
+        self._sensor = sensor
+        self._interface = interface
+        self._policy = policy
+        self._repeats = Deduplicator(_ns(policy.dedup_s))
+        self._limiter = RateLimiter(policy.limits)
+        self.book = IncidentBook(sensor, quiet_ns=_ns(policy.quiet_close_s))
+        self.fates: Counter[Fate] = Counter()
+
+    def take(
+        self,
+        alert: Alert,
+        flow: Mapping[str, Any],
+        *,
+        now_ns: int,
+        made_ns: int,
+        interface: str = "",
+    ) -> Ruling:
+        """Rule on one alert.
+
+        Parameters
+        ----------
+        alert, flow
+            The alert, and the row of the flow table for `alert.flow_id`.
+        now_ns
+            Time of the traffic now: repeats, limits and expiry go by it.
+        made_ns
+            Wall clock now, for the event.
+        interface
+            Where the flow was seen, by default the desk's.
+        """
+        fate, reason = self._fate(alert, flow, now_ns)
+        self.fates[fate] += 1
+        if fate in (Fate.ALLOWED, Fate.MAINTENANCE):
+            return Ruling(fate=fate, reason=reason)
+        interface = interface or self._interface
+        event = alert_event(alert, flow, sensor=self._sensor, made_ns=made_ns, interface=interface)
+        told = fate is Fate.TOLD
+        changes = self.book.add(
+            alert, flow, event.event_id, told=told, listed=fate is not Fate.REPEAT
+        )
+        events = [] if not told else [self._within(event)]
+        events += self._news(changes, made_ns, told=told)
+        if told:
+            self.book.announce(alert)
+        return Ruling(tuple(events), _last_of_each(changes), fate, reason)
+
+    def tick(self, *, now_ns: int, made_ns: int, final: bool = False) -> Ruling:
+        """Let time pass: close quiet incidents and tell what was held back.
+
+        Parameters
+        ----------
+        now_ns, made_ns
+            As for `take`.
+        final
+            Whether this is the last call before the end: everything held back is told.
+        """
+        changes = self.book.tick(now_ns)
+        held = self._limiter.due(now_ns, all_of_them=final)
+        events = [self._summary(item, made_ns) for item in held]
+        events += self._news(changes, made_ns, told=False)
+        return Ruling(tuple(events), _last_of_each(changes))
+
+    def close(self, incident_id: str, reason: str, *, made_ns: int) -> Ruling:
+        """Close an incident because somebody asked for it."""
+        changes = self.book.close(incident_id, reason)
+        return Ruling(
+            tuple(self._news(changes, made_ns, told=False)), _last_of_each(changes), None, reason
+        )
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Go on under another policy: what is open, held back or was told stays so."""
+        repeats, limits = self._repeats.state(), self._limiter.state()
+        self._policy = policy
+        self._repeats = Deduplicator(_ns(policy.dedup_s))
+        self._repeats.restore(repeats)
+        self._limiter = RateLimiter(policy.limits)
+        self._limiter.restore(limits)
+        self.book.set_quiet(_ns(policy.quiet_close_s))
+
+    def state(self) -> dict[str, Any]:
+        """Return what a restart must not forget, as plain values for JSON."""
+        return {
+            "format": STATE_FORMAT,
+            "book": self.book.state(),
+            "told": self._repeats.state(),
+            "limits": self._limiter.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken.
+
+        Raises
+        ------
+        VeilwatchError
+            If it is of another format or damaged; nothing is then taken over.
+        """
+        if state.get("format") != STATE_FORMAT:
+            raise VeilwatchError("the desk's state has another format", hint="start with none")
+        repeats = Deduplicator(_ns(self._policy.dedup_s))
+        limiter = RateLimiter(self._policy.limits)
+        try:
+            repeats.restore(state["told"])
+            limiter.restore(state["limits"])
+            self.book.restore(state["book"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise VeilwatchError("the desk's state is damaged", hint="start with none") from error
+        self._repeats, self._limiter = repeats, limiter
+
+    def _fate(self, alert: Alert, flow: Mapping[str, Any], now_ns: int) -> tuple[Fate, str]:
+        if entry := self._policy.allow.match(alert, flow, now_ns):
+            return Fate.ALLOWED, entry.reason
+        for window in self._policy.maintenance:
+            if window.covers(alert, now_ns):
+                return Fate.MAINTENANCE, window.reason
+        if not self._repeats.admit(alert, now_ns):
+            return Fate.REPEAT, ""
+        if not self._limiter.admit(alert, flow, now_ns):
+            # It was not told, so its repeat is news once there are tokens again.
+            self._repeats.forget(alert)
+            return Fate.LIMITED, ""
+        return Fate.TOLD, ""
+
+    def _within(self, event: Event) -> Event:
+        """Return the event with the incident that it now belongs to."""
+        return Event(
+            event_id=event.event_id,
+            kind=event.kind,
+            made_ns=event.made_ns,
+            alert=event.alert,
+            flow=event.flow,
+            incident=self.book.of(event.alert),
+            sensor=event.sensor,
+            interface=event.interface,
+        )
+
+    def _news(self, changes: list[Change], made_ns: int, *, told: bool) -> list[Event]:
+        """Events of incidents: opened or risen with an alert that is told, closed if announced.
+
+        An incident whose alerts were all held back is news with the first that is told.
+        """
+        out = []
+        for change in changes:
+            if change.kind is ChangeKind.CLOSED:
+                wanted = change.announced != NOT_ANNOUNCED
+            else:
+                wanted = told and change.incident.severity < change.announced
+            if wanted:
+                out.append(
+                    incident_event(
+                        change.incident,
+                        change.strongest,
+                        change.flow,
+                        sensor=self._sensor,
+                        made_ns=made_ns,
+                        interface=self._interface,
+                    )
+                )
+        return out
+
+    def _summary(self, held: HeldBack, made_ns: int) -> Event:
+        return summary_event(
+            held.strongest,
+            held.flow,
+            held_back=held.count,
+            hosts=len(held.hosts),
+            since_ns=held.since_ns,
+            until_ns=held.until_ns,
+            sensor=self._sensor,
+            made_ns=made_ns,
+        )
+
+
+def _last_of_each(changes: list[Change]) -> tuple[Incident, ...]:
+    return tuple({c.incident.incident_id: c.incident for c in changes}.values())
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * SECOND)

@@ -1,0 +1,424 @@
+"""Incidents: the alerts of one host or subscriber, added up.
+
+A book of open incidents takes alerts and says what changed. It holds no clock and no file; its
+state goes out as plain values and comes back the same way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from veilwatch.alerting.events import identity, plain_row
+from veilwatch.errors import VeilwatchError
+from veilwatch.schema.alerts import Alert
+from veilwatch.schema.convert import alert_from_plain, alert_to_plain
+from veilwatch.schema.events import Incident, Step
+
+SECOND: Final = 10**9
+
+STATE_FORMAT: Final = 1
+"""Version of what `IncidentBook.state` returns."""
+
+TIMELINE_HEAD: Final = 16
+"""First steps of an incident that are kept for good: how it began is asked first."""
+
+TIMELINE_TAIL: Final = 48
+"""Latest steps that are kept after them: the timeline is read by people and sent to receivers
+that take less than 32,000 bytes."""
+
+MAX_OPEN: Final = 4096
+"""Most open incidents, a few KiB each: a hospital has fewer infected hosts, a scan with forged
+addresses has more."""
+
+MAX_SEEN: Final = 16_384
+"""Event ids that are remembered so that evidence replayed after a restart is not counted twice:
+some hours at the highest rate that is let out."""
+
+MAX_BUCKET_NS: Final = 3600 * SECOND
+"""Longest span of opening times that share an id. It is at most the quiet time, so that the next
+incident of a host that was quiet never falls into the same span as the one before."""
+
+MAX_SPENT: Final = 16_384
+"""Ids of incidents closed before their time that are remembered, so that the host's next one gets
+another; a span of opening times is over long before so many were closed in it."""
+
+QUIET: Final = "quiet"
+"""Reason of a closing by time."""
+
+NOT_ANNOUNCED: Final = 4
+"""Severity that an incident has been announced with before it has been: below low."""
+
+MAX_STEP_TEXT: Final = 300
+"""Characters kept of a step."""
+
+
+class ChangeKind(StrEnum):
+    """What happened to an incident."""
+
+    OPENED = "opened"
+    ROSE = "rose"
+    UPDATED = "updated"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """News of an incident.
+
+    Attributes
+    ----------
+    kind
+        What happened.
+    incident
+        As it stands now.
+    strongest, flow
+        Its strongest alert, and the row of that alert's flow.
+    announced
+        Least severity number of it that `IncidentBook.announce` was told of, 4 none.
+    reason
+        Of a closing: "quiet", "evicted" or who closed it; else ''.
+    """
+
+    kind: ChangeKind
+    incident: Incident
+    strongest: Alert
+    flow: Mapping[str, Any]
+    announced: int
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Open:
+    incident_id: str
+    key: str
+    host: str
+    subscriber: str
+    opened_ns: int
+    last_ns: int
+    strongest: Alert
+    flow: dict[str, Any]
+    severity: int
+    family: str = ""
+    announced: int = NOT_ANNOUNCED
+    alerts: int = 0
+    left_out: int = 0
+    head: list[Step] = field(default_factory=list)
+    tail: list[Step] = field(default_factory=list)
+
+    def add(self, step: Step) -> None:
+        if len(self.head) < TIMELINE_HEAD:
+            self.head.append(step)
+            return
+        self.tail.append(step)
+        if len(self.tail) > TIMELINE_TAIL:
+            del self.tail[0]
+            self.left_out += 1
+
+    def incident(self, status: str) -> Incident:
+        steps = self.head
+        if self.left_out:
+            gap = Step(self.tail[0].at_ns, f"… {self.left_out:,} steps left out …")
+            steps = [*steps, gap]
+        return Incident(
+            incident_id=self.incident_id,
+            host=self.host,
+            subscriber=self.subscriber,
+            status=status,
+            opened_ns=self.opened_ns,
+            last_ns=self.last_ns,
+            severity=self.severity,
+            score=self.strongest.score,
+            family=self.family,
+            alerts=self.alerts,
+            timeline=(*steps, *self.tail),
+            emulated=self.strongest.emulated,
+        )
+
+
+class IncidentBook:
+    """The open incidents of one sensor.
+
+    Alerts belong together if they are of one subscriber, or of one address where the subscriber
+    is unknown, with no quiet time between them. When `max_open` are open and another begins, the
+    one of the lowest severity that has had no evidence for longest is closed.
+
+    Parameters
+    ----------
+    sensor
+        Name of the sensor, part of every id.
+    quiet_ns
+        An incident without evidence for this long is closed.
+    max_open
+        Bound of memory.
+
+    Attributes
+    ----------
+    evicted
+        Incidents closed before their time since the start.
+    replayed
+        Alerts that had been added before, since the start.
+    """
+
+    def __init__(self, sensor: str, *, quiet_ns: int, max_open: int = MAX_OPEN) -> None:
+        if quiet_ns < SECOND or max_open < 1:
+            raise VeilwatchError("an incident book needs a quiet time of a second and one place")
+        self._sensor = sensor
+        self._quiet_ns = quiet_ns
+        self._bucket_ns = min(quiet_ns, MAX_BUCKET_NS)
+        self._max_open = max_open
+        # By severity, the one without evidence for longest first: what goes first is found at once.
+        self._open: dict[int, OrderedDict[str, _Open]] = {n: OrderedDict() for n in (1, 2, 3)}
+        self._severity: dict[str, int] = {}
+        self._seen: OrderedDict[str, int] = OrderedDict()
+        self._spent: OrderedDict[str, None] = OrderedDict()
+        self.evicted = 0
+        self.replayed = 0
+
+    def __len__(self) -> int:
+        return len(self._severity)
+
+    def add(
+        self,
+        alert: Alert,
+        flow: Mapping[str, Any],
+        event_id: str,
+        *,
+        told: bool = True,
+        listed: bool = True,
+    ) -> list[Change]:
+        """Add an alert to its host's incident.
+
+        Parameters
+        ----------
+        alert, flow
+            The alert, and the row of its flow.
+        event_id
+            Of its event. Evidence that was added before is not counted again; if it has grown
+            more severe, the incident rises.
+        told
+            Whether the event goes out, so that the timeline may point at it.
+        listed
+            Whether the timeline gets a step; a repeat is only counted.
+
+        Returns
+        -------
+        list of Change
+            A closing of what came before, then opened, rose or updated; empty for a replay.
+        """
+        known = self._seen.get(event_id)
+        if known is not None and known <= alert.severity:
+            self.replayed += 1
+            return []
+        self._seen[event_id] = alert.severity
+        if len(self._seen) > MAX_SEEN:
+            self._seen.popitem(last=False)
+
+        changes = []
+        key, at_ns = _key(alert), alert.last_ns
+        entry = self._find(key)
+        if entry and at_ns > entry.last_ns + self._quiet_ns:
+            changes.append(self._close(entry, QUIET))
+            entry = None
+        kind = ChangeKind.UPDATED
+        if entry is None:
+            if len(self) >= self._max_open:
+                changes.append(self._evict())
+            entry, kind = self._begin(key, alert, flow), ChangeKind.OPENED
+        elif alert.severity < entry.severity:
+            kind = ChangeKind.ROSE
+        entry.alerts += known is None
+        entry.opened_ns = min(entry.opened_ns, at_ns)
+        entry.last_ns = max(entry.last_ns, at_ns)
+        if alert.family and (not entry.family or alert.score >= entry.strongest.score):
+            entry.family = alert.family
+        if (-alert.severity, alert.score) > (-entry.strongest.severity, entry.strongest.score):
+            entry.strongest, entry.flow = alert, plain_row(flow)
+        if listed:
+            text = step_text(alert)[:MAX_STEP_TEXT]
+            entry.add(Step(at_ns, text, alert.score, event_id if told else ""))
+        self._file(entry, min(entry.severity, alert.severity))
+        changes.append(self._change(kind, entry))
+        return changes
+
+    def announce(self, alert: Alert) -> None:
+        """Note that people were told of the alert's incident at the severity that it has."""
+        if entry := self._find(_key(alert)):
+            entry.announced = entry.severity
+
+    def tick(self, now_ns: int) -> list[Change]:
+        """Close what has been quiet for long enough at `now_ns`, the longest quiet first."""
+        quiet = sorted(
+            (e for e in self._entries() if now_ns >= e.last_ns + self._quiet_ns),
+            key=lambda entry: (entry.last_ns, entry.incident_id),
+        )
+        return [self._close(entry, QUIET) for entry in quiet]
+
+    def close(self, incident_id: str, reason: str) -> list[Change]:
+        """Close an incident because somebody asked for it; empty if it is not open."""
+        found = [entry for entry in self._entries() if entry.incident_id == incident_id]
+        return [self._close(entry, reason) for entry in found]
+
+    def set_quiet(self, quiet_ns: int) -> None:
+        """Close incidents after another quiet time from now on."""
+        self._quiet_ns = quiet_ns
+        self._bucket_ns = min(quiet_ns, MAX_BUCKET_NS)
+
+    def open_incidents(self) -> list[Incident]:
+        """Return the open incidents, the most severe first."""
+        return [entry.incident("open") for entry in self._entries()]
+
+    def of(self, alert: Alert) -> Incident | None:
+        """Return the open incident that the alert would be added to."""
+        entry = self._find(_key(alert))
+        return entry.incident("open") if entry else None
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that is remembered, as plain values for JSON."""
+        return {
+            "format": STATE_FORMAT,
+            "sensor": self._sensor,
+            "seen": [[event_id, severity] for event_id, severity in self._seen.items()],
+            "spent": list(self._spent),
+            "open": [_entry_to_plain(entry) for entry in self._entries()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken.
+
+        Raises
+        ------
+        VeilwatchError
+            If it is of another format or damaged; the book is then as it was.
+        """
+        if state.get("format") != STATE_FORMAT:
+            raise VeilwatchError(
+                f"incidents saved in format {state.get('format')!r}", hint="start with none"
+            )
+        try:
+            entries = [_entry_from_plain(entry) for entry in state["open"][: self._max_open]]
+            spent = [str(incident_id) for incident_id in state["spent"]]
+            seen = {str(event_id): int(severity) for event_id, severity in state["seen"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise VeilwatchError("saved incidents are damaged", hint="start with none") from error
+        self._open = {n: OrderedDict() for n in (1, 2, 3)}
+        self._severity = {}
+        for entry in entries:
+            self._file(entry, entry.severity)
+        self._seen = OrderedDict(list(seen.items())[-MAX_SEEN:])
+        self._spent = OrderedDict.fromkeys(spent[-MAX_SPENT:])
+
+    def _begin(self, key: str, alert: Alert, flow: Mapping[str, Any]) -> _Open:
+        place = (self._sensor, key, alert.last_ns // self._bucket_ns)
+        incident_id, again = identity(*place), 0
+        while incident_id in self._spent:
+            again += 1
+            incident_id = identity(*place, again)
+        return _Open(
+            incident_id=incident_id,
+            key=key,
+            host=alert.host,
+            subscriber=alert.subscriber,
+            opened_ns=alert.last_ns,
+            last_ns=alert.last_ns,
+            strongest=alert,
+            flow=plain_row(flow),
+            severity=alert.severity,
+        )
+
+    def _entries(self) -> Iterator[_Open]:
+        for entries in self._open.values():
+            yield from entries.values()
+
+    def _find(self, key: str) -> _Open | None:
+        severity = self._severity.get(key)
+        return None if severity is None else self._open[severity][key]
+
+    def _file(self, entry: _Open, severity: int) -> None:
+        """Put an entry behind all others of its severity: its evidence is the latest."""
+        self._take_out(entry)
+        entry.severity = severity
+        self._open[severity][entry.key] = entry
+        self._severity[entry.key] = severity
+
+    def _take_out(self, entry: _Open) -> None:
+        severity = self._severity.pop(entry.key, None)
+        if severity is not None:
+            del self._open[severity][entry.key]
+
+    def _evict(self) -> Change:
+        self.evicted += 1
+        lowest = next(entries for n in (3, 2, 1) if (entries := self._open[n]))
+        return self._close(next(iter(lowest.values())), "evicted")
+
+    def _close(self, entry: _Open, reason: str) -> Change:
+        self._take_out(entry)
+        if reason != QUIET:
+            self._spent[entry.incident_id] = None
+            if len(self._spent) > MAX_SPENT:
+                self._spent.popitem(last=False)
+        return self._change(ChangeKind.CLOSED, entry, reason)
+
+    @staticmethod
+    def _change(kind: ChangeKind, entry: _Open, reason: str = "") -> Change:
+        status = "closed" if kind is ChangeKind.CLOSED else "open"
+        return Change(
+            kind, entry.incident(status), entry.strongest, entry.flow, entry.announced, reason
+        )
+
+
+def step_text(alert: Alert) -> str:
+    """Return what a timeline says of an alert: where a flow led and how it scored."""
+    family = f", like {alert.family}" if alert.family else ""
+    if alert.kind != "flow":
+        return f"host as a whole, score {alert.score:.3f}{family}"
+    address = f"[{alert.dst_ip}]" if ":" in alert.dst_ip else alert.dst_ip
+    place = f"{address}:{alert.dst_port}"
+    if alert.application:
+        place = f"{alert.application} ({place})"
+    return f"flow to {place}, score {alert.score:.3f}{family}"
+
+
+def _key(alert: Alert) -> str:
+    return f"subscriber {alert.subscriber}" if alert.subscriber else f"host {alert.host}"
+
+
+def _entry_to_plain(entry: _Open) -> dict[str, Any]:
+    return {
+        "incident_id": entry.incident_id,
+        "key": entry.key,
+        "host": entry.host,
+        "subscriber": entry.subscriber,
+        "opened_ns": entry.opened_ns,
+        "last_ns": entry.last_ns,
+        "strongest": alert_to_plain(entry.strongest),
+        "flow": entry.flow,
+        "severity": entry.severity,
+        "family": entry.family,
+        "announced": entry.announced,
+        "alerts": entry.alerts,
+        "left_out": entry.left_out,
+        "head": [_step_to_plain(step) for step in entry.head],
+        "tail": [_step_to_plain(step) for step in entry.tail],
+    }
+
+
+def _entry_from_plain(plain: Mapping[str, Any]) -> _Open:
+    entry = _Open(
+        **{
+            **plain,
+            "strongest": alert_from_plain(plain["strongest"]),
+            "head": [Step(*step) for step in plain["head"]],
+            "tail": [Step(*step) for step in plain["tail"]],
+        }
+    )
+    if entry.severity not in (1, 2, 3):
+        raise ValueError("severity")
+    return entry
+
+
+def _step_to_plain(step: Step) -> list[Any]:
+    return [step.at_ns, step.text, step.score, step.event_id]

@@ -1,0 +1,95 @@
+"""Events and incidents as plain values for JSON, and back.
+
+What was stored by an older version is read by the fields that it has: a field that is missing
+takes its default, one that this version does not know is left aside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from veilwatch.schema.alerts import Alert, Tunnel
+from veilwatch.schema.events import Event, EventKind, Incident, Step
+from veilwatch.schema.scores import Reason
+
+
+def alert_to_plain(alert: Alert) -> dict[str, Any]:
+    """Return an alert as plain values; numbers that are not finite become None."""
+    return _finite_items(dataclasses.asdict(alert))
+
+
+def alert_from_plain(plain: Mapping[str, Any]) -> Alert:
+    """Return the alert that `alert_to_plain` was given."""
+    values = _known(Alert, plain)
+    values["reasons"] = tuple(_reason(reason) for reason in values.get("reasons", ()))
+    if values.get("tunnel") is not None:
+        values["tunnel"] = Tunnel(**_known(Tunnel, values["tunnel"]))
+    return Alert(**values)
+
+
+def incident_to_plain(incident: Incident) -> dict[str, Any]:
+    """Return an incident as plain values."""
+    return _finite_items(dataclasses.asdict(incident))
+
+
+def incident_from_plain(plain: Mapping[str, Any]) -> Incident:
+    """Return the incident that `incident_to_plain` was given."""
+    values = _known(Incident, plain)
+    steps = (Step(**_known(Step, step)) for step in values.get("timeline", ()))
+    return Incident(**{**values, "timeline": tuple(steps)})
+
+
+def event_to_plain(event: Event) -> dict[str, Any]:
+    """Return an event as plain values."""
+    return {
+        "event_id": event.event_id,
+        "kind": str(event.kind),
+        "made_ns": event.made_ns,
+        "sensor": event.sensor,
+        "interface": event.interface,
+        "again": event.again,
+        "alert": alert_to_plain(event.alert),
+        "flow": _finite_items(event.flow),
+        "incident": incident_to_plain(event.incident) if event.incident else None,
+    }
+
+
+def event_from_plain(plain: Mapping[str, Any]) -> Event:
+    """Return the event that `event_to_plain` was given."""
+    values = _known(Event, plain)
+    incident = values.get("incident")
+    return Event(
+        **{
+            **values,
+            "kind": EventKind(values["kind"]),
+            "alert": alert_from_plain(values["alert"]),
+            "incident": incident_from_plain(incident) if incident else None,
+        }
+    )
+
+
+def _known(kind: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {f.name: plain[f.name] for f in dataclasses.fields(kind) if f.name in plain}
+
+
+def _reason(plain: Mapping[str, Any]) -> Reason:
+    values = _known(Reason, plain)
+    # Only the value of a feature may be missing, as NaN.
+    return Reason(**{**values, "value": math.nan if values["value"] is None else values["value"]})
+
+
+def _finite_items(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _finite(value) for key, value in values.items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return _finite_items(value)
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,106 @@
+"""What the rooms below are given for a configuration."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+from veilwatch.alerting.allow import AllowList, parse_allow
+from veilwatch.alerting.desk import Policy
+from veilwatch.alerting.site import SiteThresholds, parse_site
+from veilwatch.alerting.suppress import Limits, MaintenanceWindow
+from veilwatch.capture.live import LiveSettings
+from veilwatch.errors import VeilwatchError
+from veilwatch.flow import MeterConfig
+from veilwatch.sensor.config import MaintenanceSection, SensorConfig
+from veilwatch.store import ArchiveLimits, Retention
+
+GIGABYTE = 10**9
+SECOND = 10**9
+
+
+def policy(config: SensorConfig) -> Policy:
+    """Return what is told and how often; reads the allow-list.
+
+    Raises
+    ------
+    VeilwatchError
+        If the allow-list cannot be read.
+    """
+    alerts = config.alerts
+    return Policy(
+        allow=AllowList()
+        if alerts.allow_file is None
+        else parse_allow(_text(alerts.allow_file, "allow-list"), alerts.allow_file),
+        maintenance=tuple(map(_window, alerts.maintenance)),
+        limits=Limits(
+            host_per_hour=alerts.host_per_hour,
+            host_burst=alerts.host_burst,
+            per_hour=alerts.per_hour,
+            burst=alerts.burst,
+            summary_s=alerts.summary_s,
+        ),
+        dedup_s=alerts.dedup_s,
+        quiet_close_s=alerts.quiet_close_s,
+    )
+
+
+def site(config: SensorConfig) -> SiteThresholds | None:
+    """Return the thresholds of the site, None where the model's own are used.
+
+    Raises
+    ------
+    VeilwatchError
+        If the file cannot be read.
+    """
+    file = config.alerts.site
+    return None if file is None else parse_site(_text(file, "thresholds of the site"), file)
+
+
+def meter(config: SensorConfig) -> MeterConfig:
+    """Return how flows are cut."""
+    return MeterConfig(
+        idle_timeout_s=config.flow.idle_timeout_s,
+        active_timeout_s=config.flow.active_timeout_s,
+        max_flows=config.flow.max_flows,
+    )
+
+
+def live(config: SensorConfig) -> LiveSettings:
+    """Return how packets are taken from an interface."""
+    return LiveSettings(ring_mb=config.capture.ring_mb, snaplen=config.capture.snaplen)
+
+
+def retention(config: SensorConfig) -> Retention:
+    """Return what the store keeps."""
+    return Retention(
+        days=config.store.retention_days, max_bytes=int(config.store.max_gb * GIGABYTE)
+    )
+
+
+def archive(config: SensorConfig) -> ArchiveLimits:
+    """Return what the archive keeps."""
+    return ArchiveLimits(
+        days=config.archive.days,
+        max_bytes=int(config.archive.max_gb * GIGABYTE),
+        keep_free=int(config.archive.keep_free_gb * GIGABYTE),
+    )
+
+
+def _window(section: MaintenanceSection) -> MaintenanceWindow:
+    return MaintenanceWindow(
+        reason=section.reason,
+        begins_ns=int(section.begins.timestamp()) * SECOND,
+        ends_ns=int(section.ends.timestamp()) * SECOND,
+        networks=tuple(map(ipaddress.ip_network, section.hosts)),
+        minutes=section.minutes,
+        weekdays=section.weekdays,
+    )
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise VeilwatchError(f"cannot read the {what}: {reason}", where=path) from error

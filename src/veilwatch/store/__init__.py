@@ -1,0 +1,20 @@
+"""What a sensor keeps: events, incidents, verdicts and counters in a database, flows in files.
+
+See docs/architecture.md for what this room is for.
+"""
+
+from veilwatch.store.archive import ArchiveLimits, FlowArchive
+from veilwatch.store.query import EventFilter, StoredEvent
+from veilwatch.store.retention import Retention, RetentionReport
+from veilwatch.store.store import Store, StoredIncident
+
+__all__ = [
+    "ArchiveLimits",
+    "EventFilter",
+    "FlowArchive",
+    "Retention",
+    "RetentionReport",
+    "Store",
+    "StoredEvent",
+    "StoredIncident",
+]

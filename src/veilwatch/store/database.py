@@ -1,0 +1,221 @@
+"""The database behind a store: SQLite in a file of its own, or PostgreSQL by URL.
+
+SQLite runs in WAL mode, so that people read while the sensor writes, and waits for the disk at
+each commit: what was committed is there after a power failure. Writers take the lock when they
+begin and not in the middle, where they could no longer wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from veilwatch.errors import StoreError, StoreFullError
+from veilwatch.store.migrations import NEWEST, migrate, read_version
+
+BUSY_MS: Final = 10_000
+"""How long a writer waits for another one: a retention step takes tenths of a second."""
+
+WAL_BYTES: Final = 16 << 20
+"""Size that SQLite's log is cut back to once it was copied to the file."""
+
+CONNECT_S: Final = 10
+"""How long to wait for a PostgreSQL server that does not answer."""
+
+_WRITES: Final = "veilwatch_writes"
+_PG_FULL: Final = "53100"
+
+
+class Database:
+    """Connections to one database whose tables are up to date.
+
+    Parameters
+    ----------
+    url
+        Path of a file, `sqlite:///path` or `postgresql://user@host/name`.
+    create
+        Whether to make the database and to bring older tables up to date; else both are errors.
+
+    Raises
+    ------
+    StoreError
+        If the URL is of another kind, or the database is missing, damaged, of a later release,
+        or does not answer.
+    """
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        parsed = parse_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.name = (parsed.database or "") if self.is_sqlite else masked(parsed)
+        if self.is_sqlite:
+            _prepare_file(Path(self.name), create)
+        self._engine = _engine(parsed, self.name)
+        try:
+            self._open_tables(create)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def _open_tables(self, create: bool) -> None:
+        with self.reading() as connection:
+            found = read_version(connection)
+        if found == NEWEST:
+            return
+        if not create and found < NEWEST:
+            raise StoreError(
+                "holds no tables" if not found else f"has tables of version {found}, not {NEWEST}",
+                where=self.name,
+                hint="start the sensor once, it makes them",
+            )
+        with self.writing() as connection:
+            migrate(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Read in one transaction: all of it sees the same state."""
+        with self._faults(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Write in one transaction: all of it or, on a fault, nothing."""
+        with self._faults(), self._engine.connect() as connection:
+            connection = connection.execution_options(**{_WRITES: True})
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def bare(self) -> Iterator[Any]:
+        """Give the driver's own connection, for statements that run in no transaction."""
+        with self._faults():
+            connection = self._engine.raw_connection()
+            try:
+                yield connection.driver_connection
+            finally:
+                connection.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise _told(error, getattr(error, "orig", None), self.name) from error
+        except sqlite3.Error as error:
+            raise _told(error, error, self.name) from error
+        except OverflowError as error:
+            raise StoreError("a number is too large for a store", where=self.name) from error
+        except StoreError as error:
+            error.where = error.where or self.name
+            raise
+
+
+def parse_url(url: str) -> URL:
+    """Return the URL of a database, with the driver that is used here.
+
+    Raises
+    ------
+    StoreError
+        If it is of a kind that is not known.
+    """
+    if "://" not in url:
+        return URL.create("sqlite", database=str(Path(url).expanduser()))
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        # The text is not repeated: it may hold a password.
+        raise StoreError("the store's URL cannot be read", hint=_KNOWN) from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return URL.create("sqlite", database=str(Path(parsed.database).expanduser()))
+    if backend in ("postgresql", "postgres") and parsed.database:
+        return parsed.set(drivername="postgresql+psycopg")
+    raise StoreError(f"no store is known by {masked(parsed)}", hint=_KNOWN)
+
+
+_KNOWN: Final = "known: a path, sqlite:///path, postgresql://user@host/name"
+
+
+def masked(url: URL) -> str:
+    """Return a URL as text, without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def _prepare_file(path: Path, create: bool) -> None:
+    """Make the file, readable by its owner alone: it tells who talked to whom."""
+    try:
+        if path.exists():
+            return
+        if not create:
+            raise StoreError(
+                "no such store", where=path, hint="name another with --store, or start the sensor"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(f"cannot make the store: {error.strerror or error}", where=path) from error
+
+
+def _engine(url: URL, name: str) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S})
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            "PostgreSQL needs the package psycopg", where=name, hint="install veilwatch[postgres]"
+        ) from error
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own way of beginning transactions leaves out DDL and reads; we begin them.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "auto_vacuum = INCREMENTAL",  # has an effect on an empty file only
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"journal_size_limit = {WAL_BYTES}",
+        f"busy_timeout = {BUSY_MS}",
+        "trusted_schema = OFF",  # a file from elsewhere runs no functions
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _told(error: Exception, cause: BaseException | None, name: str) -> StoreError:
+    """Turn the driver's error into the one that the user sees."""
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind
+    if code == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", "") == _PG_FULL:
+        return StoreFullError(
+            "the disk is full, nothing was written", where=name, hint="free some space"
+        )
+    what = {
+        sqlite3.SQLITE_IOERR: "the disk cannot be read or written",
+        sqlite3.SQLITE_CORRUPT: "the store is damaged",
+        sqlite3.SQLITE_NOTADB: "this is no store",
+        sqlite3.SQLITE_BUSY: "another process holds the store for too long",
+        sqlite3.SQLITE_READONLY: "the store cannot be written to",
+        sqlite3.SQLITE_CANTOPEN: "the store cannot be opened",
+    }.get(code)
+    lines = str(cause or error).strip().splitlines()
+    return StoreError(what or (lines[0] if lines else type(error).__name__), where=name)
