@@ -104,12 +104,12 @@ class Tally:
         known = self._delivered.keys() | self._again.keys() | self._refused.keys()
         return [letter for letter in letters if letter.event.event_id not in known]
 
-    def receipt(self) -> Receipt:
-        """Return what was noted."""
+    def receipt(self, ids: Sequence[str]) -> Receipt:
+        """Return what was noted, in the order of `ids`."""
         return Receipt(
-            tuple(self._delivered),
-            tuple(self._again.values()),
-            tuple(self._refused.values()),
+            tuple(name for name in ids if name in self._delivered),
+            tuple(self._again[name] for name in ids if name in self._again),
+            tuple(self._refused[name] for name in ids if name in self._refused),
             self.wait_s,
         )
 
@@ -172,7 +172,7 @@ class Sink(ABC):
                 reason, unsure = _told(error), self.UNSURE and not _never_left(error)
             for letter in tally.open(letters):
                 tally.again(letter.event.event_id, reason, unsure=unsure)
-        return tally.receipt()
+        return tally.receipt([event.event_id for event in events])
 
     @abstractmethod
     def encode(self, event: Event) -> bytes:

@@ -21,6 +21,7 @@ from veilwatch.sinks.eve import (
     SIGNATURES,
     TAIPEI,
     TEST_CATEGORY,
+    event_text,
     event_time_ns,
     timestamp,
 )
@@ -47,6 +48,7 @@ class EsmElastic(Sink):
 
     def encode(self, event: Event) -> bytes:
         """Return the two lines of a bulk."""
+        event_text(event)  # what EVE has no form for, ESM's pages have none for either
         return action(index_of(event), event.event_id, document(event))
 
     def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from veilwatch.schema.events import Event
-from veilwatch.sinks.clean import compact_json
 from veilwatch.sinks.lines import LineSink
-from veilwatch.sinks.wire import finite, to_document
+from veilwatch.sinks.wire import told
 
 
 class JsonLines(LineSink):
@@ -18,4 +17,4 @@ class JsonLines(LineSink):
 
     def encode(self, event: Event) -> bytes:
         """Return the event's fields; a number that does not apply is null."""
-        return compact_json(finite(to_document(event)))
+        return told(event)

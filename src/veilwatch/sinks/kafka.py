@@ -10,8 +10,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import CREDENTIALS, Address
 from veilwatch.sinks.base import ANSWER_TIMEOUT_S, Letter, Sink, Tally
-from veilwatch.sinks.clean import compact_json
-from veilwatch.sinks.wire import finite, to_document
+from veilwatch.sinks.wire import told
 
 FLUSH_S: Final = ANSWER_TIMEOUT_S + 2.0
 """How long a batch is waited for: the library itself gives up at `ANSWER_TIMEOUT_S`."""
@@ -58,7 +57,7 @@ class Kafka(Sink):
 
     def encode(self, event: Event) -> bytes:
         """Return everything that the event holds."""
-        return compact_json(finite(to_document(event)))
+        return told(event)
 
     def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
         """Hand all to the library and wait for what it reports of each."""

@@ -62,6 +62,7 @@ class StixFile(Sink):
 
     def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
         """Write a file for each."""
+        self.folder.mkdir(exist_ok=True)  # one folder: a path that is wrong higher up shows
         for letter in letters:
             event = letter.event
             if letter.body:

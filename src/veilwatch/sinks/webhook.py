@@ -12,9 +12,8 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address, secret_file
 from veilwatch.sinks.base import Letter, Sink, Tally
-from veilwatch.sinks.clean import compact_json
 from veilwatch.sinks.http import PARAMETERS, Client
-from veilwatch.sinks.wire import finite, to_document
+from veilwatch.sinks.wire import told
 
 BATCH_S: Final = 30.0
 """How long one batch may take: what is left then is sent in the next."""
@@ -45,7 +44,7 @@ class Webhook(Sink):
 
     def encode(self, event: Event) -> bytes:
         """Return everything that the event holds."""
-        return compact_json(finite(to_document(event)))
+        return told(event)
 
     def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
         """Post one after another; a peer that is not well is left alone."""

@@ -16,9 +16,17 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.events import Event, EventKind, Incident, Step
 from veilwatch.schema.scores import Reason
+from veilwatch.sinks.clean import compact_json
 
 VERSION: Final = 1
 """Of the form; an event of another version is refused rather than misread."""
+
+MAX_TEXT: Final = 500
+"""Characters of a text that others are told, and with `MAX_ITEMS` the bound that keeps an event
+below the 1 MB that Kafka takes, even where JSON needs twelve bytes a character."""
+
+MAX_ITEMS: Final = 50
+"""Items of a list that others are told; a timeline's first ones."""
 
 
 def to_document(event: Event) -> dict[str, Any]:
@@ -63,14 +71,28 @@ def from_bytes(data: bytes) -> Event:
         raise VeilwatchError(f"not a stored event: {error}") from error
 
 
-def finite(value: Any) -> Any:
-    """Return a document with every number that strict JSON has no form for as None."""
+def told(event: Event) -> bytes:
+    """Return everything that an event holds as strict JSON, for readers elsewhere.
+
+    A number that does not apply is null; texts and lists end at `MAX_TEXT` and `MAX_ITEMS`.
+
+    Raises
+    ------
+    TypeError
+        As `to_bytes`.
+    """
+    return compact_json(_bounded(to_document(event)))
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_TEXT]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: _bounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [_bounded(item) for item in value[:MAX_ITEMS]]
     return value
 
 
