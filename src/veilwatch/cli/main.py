@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 VERBS: Final = (
     *("demo", "inspect", "flows", "record", "split", "train", "evaluate", "compare", "detect"),
-    *("doctor", "corpus", "reproduce"),
+    *("doctor", "corpus", "reproduce", "esm", "sinks"),
 )
 """Modules of this room with a `command`, or an `app` of several."""
 

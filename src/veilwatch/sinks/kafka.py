@@ -63,10 +63,10 @@ class Kafka(Sink):
         """Hand all to the library and wait for what it reports of each."""
 
         def report(name: str) -> Any:
-            def told(error: Any, _: Any) -> None:
+            def answered(error: Any, _: Any) -> None:
                 _note(tally, name, error)
 
-            return told
+            return answered
 
         for letter in letters:
             name = letter.event.event_id
