@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -318,7 +319,10 @@ def open_sink(url: str) -> Sink:
 
 
 def _never_left(error: Exception) -> bool:
-    return isinstance(error, ConnectionRefusedError | FileNotFoundError | socket.gaierror)
+    return isinstance(
+        error,
+        ConnectionRefusedError | FileNotFoundError | socket.gaierror | ssl.SSLCertVerificationError,
+    )
 
 
 def _told(error: Exception) -> str:
@@ -326,8 +330,8 @@ def _told(error: Exception) -> str:
         return str(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
     return f"{type(error).__name__}: {error}"
 
 

@@ -139,6 +139,8 @@ class Client:
                 end.cancel()
         except http.client.HTTPException as error:
             raise ConnectionError(f"broken HTTP answer ({type(error).__name__})") from error
+        except ssl.SSLError:  # among them one that is also a ValueError
+            raise
         except ValueError as error:
             raise ConnectionError("broken HTTP answer") from error
         finally:

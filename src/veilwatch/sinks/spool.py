@@ -7,6 +7,7 @@ stay until room is needed, so that they can be sent once more where a receiver l
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import threading
@@ -139,10 +140,11 @@ class Spool:
         self._lock = threading.Lock()
         self._chance = random.Random()  # noqa: S311 - jitter, no secret
         with self._errors():
+            # Events name hosts and subscribers: the file is the owner's alone from the start.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(
                 path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
-            path.chmod(0o600)  # events name hosts and subscribers
             self._db.execute("PRAGMA journal_mode = WAL")
             # FULL: an event that was accepted is there after a power failure. It costs a sync of
             # the log for each batch, of which there are a few a second.
