@@ -50,7 +50,7 @@ def make_docs() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["features.md", "flows.md"])
+@pytest.mark.parametrize("name", ["features.md", "flows.md", "sinks.md", "secbuzzer-esm.md"])
 def test_generated_page_is_up_to_date(make_docs: ModuleType, name: str) -> None:
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == make_docs.PAGES[name](), "run `make docs`"
