@@ -113,7 +113,6 @@ def test_an_answer_for_others_counts_for_nobody() -> None:
 
 def test_a_peer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "ANSWER_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(http, "CONNECT_TIMEOUT_S", 0.5)
 
     class Trickle(r.Elasticsearch):
         def _one(self, channel: object) -> None:

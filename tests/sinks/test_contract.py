@@ -15,7 +15,7 @@ from tests.sinks.events import HOSTILE, make, many, poison
 from tests.sinks.rigs import DOWN, REFUSING, RIGS, SLOW, WELL
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import EventKind
-from veilwatch.sinks import base, esm_socket, http, kafka, syslog
+from veilwatch.sinks import base, channel, esm_socket, http, kafka, syslog
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import SCHEMES, Receipt, open_sink, sink_class
 
@@ -27,7 +27,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten every wait: that it has an end is tested, not how long it is."""
     for module in (http, syslog, kafka):
         monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 1.0)
-    for module in (http, syslog):
+    for module in (channel, syslog):
         monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 1.0)
     monkeypatch.setattr(kafka, "FLUSH_S", 2.0)
     monkeypatch.setattr(esm_socket, "FULL_WAIT_S", 0.3)

@@ -7,9 +7,6 @@ dropped, or a peer has half closed, then costs nothing.
 from __future__ import annotations
 
 import http.client
-import socket
-import ssl
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -20,7 +17,8 @@ from typing import Final
 from veilwatch import __version__
 from veilwatch.errors import VeilwatchError
 from veilwatch.sinks.address import CREDENTIALS, Address, secret_file
-from veilwatch.sinks.base import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
+from veilwatch.sinks.base import ANSWER_TIMEOUT_S
+from veilwatch.sinks.channel import opened, tls_context
 
 MAX_ANSWER_BYTES: Final = 16 << 20
 """Longest answer read. Elasticsearch writes about 200 bytes for an event of a bulk; a peer that
@@ -56,26 +54,6 @@ class Answer:
     body: bytes
     wait_s: float = 0.0
     date: str = ""
-
-
-def tls_context(address: Address) -> ssl.SSLContext:
-    """Return how to talk TLS with a peer: its certificate is always checked.
-
-    Raises
-    ------
-    VeilwatchError
-        If a file that `ca` or `cert` names cannot be read.
-    """
-    try:
-        context = ssl.create_default_context(cafile=address.parameters.get("ca"))
-        if "cert" in address.parameters:
-            context.load_cert_chain(address.parameters["cert"])
-    except (OSError, ssl.SSLError) as error:
-        raise VeilwatchError(
-            f"cannot use the certificates: {error.strerror or error}", where=address.shown
-        ) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 class Client:
@@ -118,31 +96,19 @@ class Client:
         OSError
             If the peer is down, silent for too long, or speaks something else.
         """
-        started = time.monotonic()
-        connection = self._connection()
+        connection = http.client.HTTPConnection(self._address.host, self._port)
         try:
-            connection.connect()
-            assert connection.sock is not None
-            left = CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S - (time.monotonic() - started)
-            connection.sock.settimeout(max(left, 1.0))
-            # A timeout counts for one read; a peer that sends a byte a second needs an end too.
-            end = threading.Timer(max(left, 1.0), _cut, [connection.sock])
-            end.daemon = True
-            end.start()
-            try:
+            with opened(self._address.host, self._port, self._tls, ANSWER_TIMEOUT_S) as channel:
+                connection.sock = channel
                 connection.request(method, path, body or None, {**self._headers, **(headers or {})})
                 answer = connection.getresponse()
                 data = answer.read(MAX_ANSWER_BYTES + 1)
                 if answer.length:  # read(n) of a body that ends early tells nobody
                     raise http.client.IncompleteRead(data, answer.length)
-            finally:
-                end.cancel()
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, ValueError) as error:
+            if isinstance(error, OSError):  # some are both
+                raise
             raise ConnectionError(f"broken HTTP answer ({type(error).__name__})") from error
-        except ssl.SSLError:  # among them one that is also a ValueError
-            raise
-        except ValueError as error:
-            raise ConnectionError("broken HTTP answer") from error
         finally:
             connection.close()
         if len(data) > MAX_ANSWER_BYTES:
@@ -153,21 +119,6 @@ class Client:
             _seconds(answer.getheader("Retry-After", "")),
             answer.getheader("Date", ""),
         )
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host = self._address.host
-        if self._tls is None:
-            return http.client.HTTPConnection(host, self._port, timeout=CONNECT_TIMEOUT_S)
-        return http.client.HTTPSConnection(
-            host, self._port, timeout=CONNECT_TIMEOUT_S, context=self._tls
-        )
-
-
-def _cut(channel: socket.socket) -> None:
-    try:
-        channel.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it is closed already
-        return
 
 
 def _seconds(text: str) -> float:

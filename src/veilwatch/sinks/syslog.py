@@ -11,7 +11,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
@@ -20,9 +19,9 @@ from veilwatch.schema.events import Event, EventKind
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Letter, Sink, Tally
 from veilwatch.sinks.cef import cef
+from veilwatch.sinks.channel import opened, tls_context
 from veilwatch.sinks.clean import one_line
 from veilwatch.sinks.eve import event_text, timestamp
-from veilwatch.sinks.http import tls_context
 
 MAX_MESSAGE_BYTES: Final = 8192
 """Longest message: what rsyslog takes unless told otherwise. It cuts longer ones in two."""
@@ -119,38 +118,24 @@ class SyslogTcp(SyslogUdp):
     def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
         """Send a frame for each and wait until the receiver has read them."""
         frames = b"".join(b"%d %b" % (len(letter.body), letter.body) for letter in letters)
-        plain = socket.create_connection(self._place, timeout=CONNECT_TIMEOUT_S)
-        with plain if self._tls is None else self._secured(plain) as channel:
-            channel.settimeout(ANSWER_TIMEOUT_S)
+        with opened(*self._place, self._tls, ANSWER_TIMEOUT_S) as channel:
             channel.sendall(frames)
             if self._confirm:
                 _closed_by_peer(channel)
         for letter in letters:
             tally.delivered(letter.event.event_id)
 
-    def _secured(self, plain: socket.socket) -> ssl.SSLSocket:
-        assert self._tls is not None
-        try:
-            return self._tls.wrap_socket(plain, server_hostname=self._place[0])
-        except OSError:
-            plain.close()
-            raise
-
 
 def _closed_by_peer(channel: socket.socket) -> None:
     """Close our side, then wait for the receiver's end of the connection."""
-    until = time.monotonic() + ANSWER_TIMEOUT_S
     if isinstance(channel, ssl.SSLSocket):
         try:
             channel = channel.unwrap()
         except ssl.SSLEOFError:  # the receiver closes without a word: it has read the end
             return
     channel.shutdown(socket.SHUT_WR)
-    while time.monotonic() < until:
-        channel.settimeout(max(until - time.monotonic(), 0.01))
-        if not channel.recv(4096):
-            return
-    raise TimeoutError
+    while channel.recv(4096):
+        pass
 
 
 def _printable(name: str) -> str:
