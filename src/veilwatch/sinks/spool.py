@@ -66,7 +66,25 @@ CREATE TABLE IF NOT EXISTS deliveries (
     PRIMARY KEY (sink, seq)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_state ON deliveries (sink, state, seq);
+CREATE INDEX IF NOT EXISTS waiting ON deliveries (sink, seq) WHERE state IN (0, 1);
 CREATE INDEX IF NOT EXISTS by_event ON deliveries (seq);
+-- How many sinks wait for an event, beside it: changing the event itself would copy its body.
+CREATE TABLE IF NOT EXISTS waits (
+    seq INTEGER PRIMARY KEY REFERENCES events (seq) ON DELETE CASCADE,
+    sinks INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS by_sinks ON waits (sinks, seq);
+CREATE TRIGGER IF NOT EXISTS queued AFTER INSERT ON deliveries WHEN new.state IN (0, 1) BEGIN
+    UPDATE waits SET sinks = sinks + 1 WHERE seq = new.seq;
+END;
+CREATE TRIGGER IF NOT EXISTS moved AFTER UPDATE OF state ON deliveries
+WHEN (new.state IN (0, 1)) <> (old.state IN (0, 1)) BEGIN
+    UPDATE waits SET sinks = sinks + (new.state IN (0, 1)) - (old.state IN (0, 1))
+    WHERE seq = new.seq;
+END;
+CREATE TRIGGER IF NOT EXISTS left_out AFTER DELETE ON deliveries WHEN old.state IN (0, 1) BEGIN
+    UPDATE waits SET sinks = sinks - 1 WHERE seq = old.seq;
+END;
 CREATE TABLE IF NOT EXISTS counters (
     sink TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -77,6 +95,7 @@ CREATE TABLE IF NOT EXISTS totals (events INTEGER NOT NULL, bytes INTEGER NOT NU
 INSERT INTO totals SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM totals);
 CREATE TRIGGER IF NOT EXISTS came AFTER INSERT ON events BEGIN
     UPDATE totals SET events = events + 1, bytes = bytes + new.size;
+    INSERT INTO waits (seq) VALUES (new.seq);
 END;
 CREATE TRIGGER IF NOT EXISTS went AFTER DELETE ON events BEGIN
     UPDATE totals SET events = events - 1, bytes = bytes - old.size;
@@ -207,8 +226,8 @@ class Spool:
         latest = now_ns + int(2 * MAX_BACKOFF_S * 1e9)
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT e.seq, e.event_id, e.body, d.state, d.again FROM deliveries d "
-                "JOIN events e USING (seq) "
+                "SELECT e.seq, e.event_id, e.body, d.state, d.again "
+                "FROM deliveries d INDEXED BY waiting JOIN events e USING (seq) "
                 "WHERE d.sink = ? AND d.state IN (0, 1) AND (d.next_ns <= ? OR d.next_ns > ?) "
                 "ORDER BY d.seq LIMIT ?",
                 (sink, now_ns, latest, limit),
@@ -252,7 +271,7 @@ class Spool:
                 ).fetchall()
             )
             oldest = db.execute(
-                "SELECT e.made_ns FROM deliveries d JOIN events e USING (seq) "
+                "SELECT e.made_ns FROM deliveries d INDEXED BY waiting JOIN events e USING (seq) "
                 "WHERE d.sink = ? AND d.state IN (0, 1) ORDER BY d.seq LIMIT 1",
                 (sink,),
             ).fetchone()
@@ -277,7 +296,8 @@ class Spool:
         """Return when the next event of a sink is due, ns since the epoch; 0 where none waits."""
         with self._transaction() as db:
             row = db.execute(
-                "SELECT min(next_ns), count(*) FROM deliveries WHERE sink = ? AND state IN (0, 1)",
+                "SELECT min(next_ns), count(*) FROM deliveries INDEXED BY waiting "
+                "WHERE sink = ? AND state IN (0, 1)",
                 (sink,),
             ).fetchone()
         return max(row[0], 1) if row[1] else 0
@@ -409,17 +429,14 @@ class Spool:
 
     def _make_room(self, db: sqlite3.Connection) -> None:
         most_events, most_bytes = self._bounds
-        waiting = "EXISTS (SELECT 1 FROM deliveries d WHERE d.seq = e.seq AND d.state IN (0, 1))"
-        for condition in (f"NOT {waiting}", "1"):
+        oldest_done = "SELECT seq FROM waits WHERE sinks = 0 ORDER BY seq LIMIT ?"
+        for query in (oldest_done, "SELECT seq FROM events ORDER BY seq LIMIT ?"):
             while True:
                 events, size = db.execute("SELECT events, bytes FROM totals").fetchone()
                 over = max(events - most_events, 1 if size > most_bytes else 0)
                 if over <= 0:
                     return
-                rows = db.execute(
-                    f"SELECT e.seq FROM events e WHERE {condition} ORDER BY e.seq LIMIT ?",  # noqa: S608 - two constants
-                    (min(over, _STEP),),
-                ).fetchall()
+                rows = db.execute(query, (min(over, _STEP),)).fetchall()
                 if not rows:
                     break
                 for row in rows:
