@@ -97,6 +97,35 @@ def test_the_loop_delivers_promptly_and_stops(tmp_path: Path) -> None:
         assert sum(progress.delivered for progress in rounds) == 30
 
 
+def test_several_sinks_share_a_spool_and_one_that_is_down_holds_up_none(tmp_path: Path) -> None:
+    stop = threading.Event()
+    folders = {name: tmp_path / name for name in ("a", "b", "c")}
+    urls = {name: f"eve+file://{folder}" for name, folder in folders.items()}
+    urls["down"] = f"secbuzzer+unix://{tmp_path}/no.socket"
+    with Spool(tmp_path / "s") as spool:
+        threads = []
+        for name, url in urls.items():
+            own = Spool(tmp_path / "s")  # as a process of its own would
+            delivery = Delivery(name, open_sink(url), own, batch=7)
+            threads.append(threading.Thread(target=delivery.run, args=(stop,)))
+        for thread in threads:
+            thread.start()
+        for start in range(0, 100, 10):
+            spool.append(many(10, start), list(urls))
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            if all(spool.counts(name).delivered == 100 for name in folders):
+                break
+            time.sleep(0.05)
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        assert spool.counts("down").pending == 100 and spool.counts("down").delivered == 0
+    for folder in folders.values():
+        lines = [line for path in folder.iterdir() for line in path.read_bytes().splitlines()]
+        assert len(lines) == len(set(lines)) == 100
+
+
 def test_a_spool_that_is_full_does_not_end_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

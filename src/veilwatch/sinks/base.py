@@ -24,6 +24,10 @@ ANSWER_TIMEOUT_S: Final = 15.0
 """Longest wait for all of a peer's answer to one request: Elasticsearch under load takes seconds,
 and what takes longer is tried again rather than waited for."""
 
+BATCH_S: Final = 30.0
+"""How long the requests of one batch may take together: what is left then is sent in the next, and
+a sensor that is told to stop waits no longer than this and one answer."""
+
 MAX_REASON: Final = 300
 """Characters kept of what a peer said: enough for one line, and a hostile peer cannot fill logs."""
 

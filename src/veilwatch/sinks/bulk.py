@@ -8,11 +8,12 @@ since stays.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from veilwatch.sinks.base import Letter, Tally
+from veilwatch.sinks.base import BATCH_S, Letter, Tally
 from veilwatch.sinks.clean import compact_json
 from veilwatch.sinks.http import Answer, Client
 
@@ -51,7 +52,10 @@ def create(client: Client, prefix: str, letters: Sequence[Letter], tally: Tally)
         If the peer is down or silent; what was noted until then stays.
     """
     waiting = list(_parts(letters))
+    until = time.monotonic() + BATCH_S
     while waiting:
+        if time.monotonic() > until:
+            raise TimeoutError
         part = waiting.pop(0)
         answer = client.request(
             "POST", f"{prefix}/_bulk", b"".join(letter.body for letter in part), _NDJSON

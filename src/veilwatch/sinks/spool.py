@@ -42,6 +42,10 @@ JITTER: Final = 0.25
 BUSY_S: Final = 10.0
 """How long another process may hold the file; a transaction takes milliseconds."""
 
+MAX_LOG_BYTES: Final = 16 << 20
+"""Bytes that SQLite's log keeps between checkpoints: it checkpoints every 4 MB, and a large batch
+may make the log longer for a while."""
+
 MAX_REASON: Final = 300
 """Characters kept of a reason."""
 
@@ -134,7 +138,9 @@ class SinkCounts:
 
 
 class Spool:
-    """Durable queue of events for several sinks; one process may write while others read.
+    """Durable queue of events for several sinks, which threads and processes may share.
+
+    A process opens it for itself: SQLite's files do not survive a fork.
 
     Parameters
     ----------
@@ -169,6 +175,7 @@ class Spool:
             # the log for each batch, of which there are a few a second.
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
             self._db.executescript(_SCHEMA)
 
     def append(self, events: Sequence[Event], sinks: Collection[str]) -> int:
@@ -291,16 +298,6 @@ class Spool:
         with self._transaction() as db:
             rows = db.execute("SELECT DISTINCT sink FROM deliveries ORDER BY sink").fetchall()
         return [name for (name,) in rows]
-
-    def next_due_ns(self, sink: str) -> int:
-        """Return when the next event of a sink is due, ns since the epoch; 0 where none waits."""
-        with self._transaction() as db:
-            row = db.execute(
-                "SELECT min(next_ns), count(*) FROM deliveries INDEXED BY waiting "
-                "WHERE sink = ? AND state IN (0, 1)",
-                (sink,),
-            ).fetchone()
-        return max(row[0], 1) if row[1] else 0
 
     def set_aside(self, sink: str, limit: int = 100) -> list[Trouble]:
         """Return ids and reasons of what a sink will never take, newest first."""

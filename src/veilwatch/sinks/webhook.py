@@ -11,12 +11,9 @@ from typing import ClassVar, Final
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address, secret_file
-from veilwatch.sinks.base import Letter, Sink, Tally
+from veilwatch.sinks.base import BATCH_S, Letter, Sink, Tally
 from veilwatch.sinks.http import PARAMETERS, Client
 from veilwatch.sinks.wire import told
-
-BATCH_S: Final = 30.0
-"""How long one batch may take: what is left then is sent in the next."""
 
 _REFUSED: Final = frozenset({400, 413, 415, 422})
 _PORTS: Final = {"webhook+http": 80, "webhook+https": 443}
