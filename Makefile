@@ -54,7 +54,7 @@ fuzz: setup ## Half an hour of coverage-guided fuzzing (FUZZ_SECONDS for another
 	@$(BIN)/veilwatch doctor --warm
 	@$(BIN)/python -m fuzz.run
 
-docs: setup ## Write docs/features.md, flows.md and sensor-config.md from the code
+docs: setup ## Write what pages say of features, flows, sinks and settings from the code
 	@$(BIN)/python scripts/make_docs.py
 
 bench: setup ## Speed and memory, beside floors measured in the same run

@@ -1,20 +1,24 @@
-"""Write docs/features.md, flows.md and sensor-config.md from what the code itself uses.
+"""Write the pages, or the parts of pages, that follow from registries which the code itself uses.
 
 Run `make docs` after a change; a test fails while the pages and the code differ.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 from polars.datatypes import DataTypeClass
 
 from veilwatch.features import DEFAULT_SETS, FEATURE_SETS
 from veilwatch.features.base import FeatureSet
+from veilwatch.schema.alerts import Alert, Tunnel
+from veilwatch.schema.events import Event, EventKind
 from veilwatch.schema.features import FeatureSpec
 from veilwatch.schema.flows import (
     HANDSHAKE_COLUMNS,
@@ -23,6 +27,11 @@ from veilwatch.schema.flows import (
     SEQUENCE_COLUMNS,
     Column,
 )
+from veilwatch.schema.scores import Reason
+from veilwatch.sinks import esm_elastic, eve
+from veilwatch.sinks.base import SCHEMES, sink_class
+from veilwatch.sinks.cef import cef
+from veilwatch.sinks.check import event_of_test
 from veilwatch.sensor.template import reference
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
@@ -205,10 +214,122 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     ]
 
 
+def sinks_page() -> str:
+    """Return docs/sinks.md with its tables."""
+    rows = []
+    for name, scheme in SCHEMES.items():
+        parameters = sink_class(name).PARAMETERS
+        told = "; ".join(f"`{parameter}`: {what}" for parameter, what in parameters.items())
+        rows.append((f"`{scheme.example}`", scheme.what, told))
+    return _filled(
+        "sinks.md",
+        {
+            "schemes": _table(("URL", "what", "parameters after `?`"), rows),
+            "cef": ["```text", cef(_example()).decode(), "```"],
+        },
+    )
+
+
+def esm_page() -> str:
+    """Return docs/secbuzzer-esm.md with its examples."""
+    test = event_of_test(_EXAMPLE_NS, "edge-1")
+    test = Event("0" * 32, test.kind, test.made_ns, test.alert, sensor=test.sensor)
+    signatures = [
+        (str(number), f"`{text}`", kind) for (kind, _), (number, text) in eve.SIGNATURES.items()
+    ]
+    return _filled(
+        "secbuzzer-esm.md",
+        {
+            "signatures": _table(("signature_id", "signature", "event"), sorted(signatures)),
+            "line": _json(json.loads(eve.event_text(_example(), zone=eve.TAIPEI))),
+            "document": _json(esm_elastic.document(_example())),
+            "test": _json(json.loads(eve.event_text(test, zone=eve.TAIPEI))),
+        },
+    )
+
+
+def _filled(name: str, parts: Mapping[str, Sequence[str]]) -> str:
+    """Return a page with what stands between its marks written anew."""
+    text = (DOCS / name).read_text(encoding="utf-8")
+    for part, lines in parts.items():
+        begin, end = f"<!-- {part}: by `make docs` -->", f"<!-- end of {part} -->"
+        body = "\n".join((begin, *lines, end))
+        pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+        text, count = re.subn(pattern, lambda _, body=body: body, text, flags=re.S)
+        assert count == 1, f"{name} has no place for {part}"
+    return text
+
+
+def _json(document: Any) -> list[str]:
+    return ["```json", json.dumps(document, indent=2, ensure_ascii=False), "```"]
+
+
+_EXAMPLE_NS: Final = 1_780_303_200_000_000_000
+
+
+def _example() -> Event:
+    """Return an alert of a flow in a GTP-U tunnel; names and addresses are those of examples."""
+    alert = Alert(
+        kind="flow",
+        flow_id=4711,
+        first_ns=_EXAMPLE_NS - 95_000_000_000,
+        last_ns=_EXAMPLE_NS,
+        src_ip="10.45.0.7",
+        src_port=49_822,
+        dst_ip="203.0.113.9",
+        dst_port=8447,
+        protocol=6,
+        host="10.45.0.7",
+        score=0.9971,
+        threshold=0.62,
+        severity=1,
+        subscriber="sub-9e3779b1",
+        application="telemetry-sync.example",
+        service="tls",
+        reasons=(
+            Reason("pause_mean", 30.2, 2.3, "mean pause 30.2 s (usual benign range 1.2–9.8 s)"),
+        ),
+        tunnel=Tunnel("192.0.2.10", "192.0.2.100", 4097, 36_865, 9, 1),
+    )
+    flow = {
+        **{column.name: None for column in IDENTITY_COLUMNS},
+        "service": "tls",
+        "dst_port": 8447,
+        "fwd_packets": 41,
+        "bwd_packets": 38,
+        "fwd_bytes": 9_204,
+        "bwd_bytes": 14_876,
+        "fwd_payload_bytes": 7_010,
+        "bwd_payload_bytes": 12_840,
+        "first_ns": alert.first_ns,
+        "tls_sni": "telemetry-sync.example",
+        "tls_version": 0x0303,
+        "tls_alpn": [],
+        "tls_server_alpn": "",
+        "ja3": "e7d705a3286e19ea42f587b344ee6865",
+        "ja3s": "",
+        "ja4": "t12d1909h1_d83cc789557e_7af1ed941c26",
+        "cert_subject": "",
+        "cert_issuer": "",
+        "quic_version": 0,
+    }
+    return Event(
+        "5f1d7c0e9a3b4d6682c4f0a1b2c3d4e5",
+        EventKind.FLOW,
+        _EXAMPLE_NS + 800_000_000,
+        alert,
+        flow,
+        sensor="edge-1",
+        interface="mirror0",
+    )
+
+
 PAGES: Final = {
     "features.md": features_page,
     "flows.md": flows_page,
     "sensor-config.md": sensor_config_page,
+    "sinks.md": sinks_page,
+    "secbuzzer-esm.md": esm_page,
 }
 """Pages by file name within docs/."""
 

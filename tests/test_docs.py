@@ -50,7 +50,9 @@ def make_docs() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["features.md", "flows.md", "sensor-config.md"])
+@pytest.mark.parametrize(
+    "name", ["features.md", "flows.md", "sensor-config.md", "sinks.md", "secbuzzer-esm.md"]
+)
 def test_generated_page_is_up_to_date(make_docs: ModuleType, name: str) -> None:
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == make_docs.PAGES[name](), "run `make docs`"

@@ -1,4 +1,4 @@
-"""Alerts as EVE JSON lines: what Suricata writes and every SIEM reads.
+"""Alerts and events as EVE JSON lines: what Suricata writes and every SIEM reads.
 
 A host alert is written on its highest-scoring flow, under a signature of its own. Its times
 are those of the alert's whole evidence, its counters those of that one flow.
@@ -6,9 +6,9 @@ are those of the alert's whole evidence, its counters those of that one flow.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ from veilwatch.alerting.names import protocol_name, tls_version_name
 from veilwatch.errors import OutputError
 from veilwatch.files import replacing
 from veilwatch.schema.alerts import Alert
+from veilwatch.schema.events import Event, EventKind
 from veilwatch.sinks import eve_types as eve
+from veilwatch.sinks.clean import compact_json
 
 GID: Final = 1
 """Generator of ordinary rules: readers that filter by gid keep the event."""
@@ -29,14 +31,21 @@ REVISION: Final = 1
 SIGNATURES: Final = {
     ("flow", False): (41_730_001, "VEILWATCH flow like malware"),
     ("host", False): (41_730_002, "VEILWATCH host with flows like malware"),
+    ("incident", False): (41_730_003, "VEILWATCH incident of a host"),
+    ("summary", False): (41_730_004, "VEILWATCH summary of alerts held back"),
+    ("test", False): (41_730_009, "VEILWATCH TEST nothing was found"),
     ("flow", True): (41_730_011, "VEILWATCH EMULATED flow like malware"),
     ("host", True): (41_730_012, "VEILWATCH EMULATED host with flows like malware"),
+    ("incident", True): (41_730_013, "VEILWATCH EMULATED incident of a host"),
+    ("summary", True): (41_730_014, "VEILWATCH EMULATED summary of alerts held back"),
+    ("test", True): (41_730_019, "VEILWATCH EMULATED TEST nothing was found"),
 }
 """Signature by kind and whether the traffic is emulated.
 
 The range 41730000–41730099 is ours: it lies outside the ranges of the common public rule sets
 (below 3,000,000) and outside 66778899, 20110000–04, 20130000–10 and 20310001, which other
-modules of SecBuzzer ESM use. Emulated traffic has its own numbers, so that one rule silences it.
+modules of SecBuzzer ESM use. No text begins with DTM: ESM files such alerts elsewhere. Emulated
+traffic has its own numbers, so that one rule silences it.
 """
 
 CATEGORY: Final = "A Network Trojan was detected"
@@ -58,6 +67,18 @@ MAX_REASONS: Final = 10
 
 MAX_REASON: Final = 500
 """Characters kept of one reason."""
+
+MAX_STEPS: Final = 20
+"""Lines of an incident's timeline kept, the newest: what came before is in their own events."""
+
+MAX_PLACE: Final = 64
+"""Characters kept of names that our own configuration gives: sensor, interface, ids."""
+
+TEST_CATEGORY: Final = "Not Suspicious Traffic"
+"""Text of the class type not-suspicious."""
+
+TAIPEI: Final = timezone(timedelta(hours=8))
+"""The zone in which SecBuzzer ESM keeps its times."""
 
 _CONFIDENCE: Final = {1: "High", 2: "Medium", 3: "Low"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -113,19 +134,67 @@ def write_alerts(
             stream.write(line(alert, rows[alert.flow_id], alert.family in ransomware))
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How much of an event is written."""
+
+    reasons: int = MAX_REASONS
+    steps: int = MAX_STEPS
+    name: int = MAX_NAME
+    path: int = MAX_PATH
+    zone: timezone = UTC
+
+
 def line(alert: Alert, flow: Mapping[str, Any], ransomware: bool = False) -> bytes:
     """Return the event as one ASCII line of at most `MAX_LINE_BYTES` bytes.
 
     Reasons are dropped from the weakest on until the line fits; `alert.metadata.shortened` then
     says so.
     """
-    for kept in range(min(len(alert.reasons), MAX_REASONS), -1, -1):
-        document = event(alert, flow, ransomware, kept).model_dump(exclude_none=True)
-        # ASCII only: a name may hold U+2028 or U+0085, which some readers take for line ends.
-        text = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    for form in _forms(min(len(alert.reasons), MAX_REASONS), 0, UTC):
+        text = compact_json(
+            _event(alert, alert.kind, flow, ransomware, form).model_dump(exclude_none=True)
+        )
         if len(text) < MAX_LINE_BYTES:
-            return text.encode() + b"\n"
+            return text + b"\n"
     raise AssertionError("the bounds on names keep an event without reasons below the limit")
+
+
+def event_text(item: Event, *, zone: timezone = UTC, limit: int = MAX_LINE_BYTES) -> bytes:
+    """Return what a sensor tells as one ASCII line of less than `limit` bytes, without its end.
+
+    What does not fit is left out: first reasons and the timeline, then parts of names;
+    `alert.metadata.shortened` says so.
+
+    Parameters
+    ----------
+    item
+        Its texts are free of half surrogates (`veilwatch.sinks.clean.clean`).
+    zone
+        Zone of the timestamps.
+    limit
+        First length that is too long, bytes; at least 8,000.
+
+    Raises
+    ------
+    ValueError
+        If EVE has no form for it, such as a port above 65535.
+    """
+    steps = len(item.incident.timeline) if item.incident else 0
+    for form in _forms(min(len(item.alert.reasons), MAX_REASONS), min(steps, MAX_STEPS), zone):
+        document = _event(item.alert, item.kind.value, item.flow, False, form, item)
+        text = compact_json(document.model_dump(exclude_none=True))
+        if len(text) < limit:
+            return text
+    raise ValueError(f"longer than {limit} bytes however much is left out")
+
+
+def _forms(reasons: int, steps: int, zone: timezone) -> Iterable[_Form]:
+    most = max(reasons, steps)
+    for kept in range(most, -1, -1):
+        yield _Form(min(kept, reasons), min(kept, steps), zone=zone)
+    yield _Form(0, 0, 64, 64, zone)
+    yield _Form(0, 0, 16, 16, zone)
 
 
 def event(
@@ -144,55 +213,73 @@ def event(
     max_reasons
         Reasons to keep.
     """
+    return _event(alert, alert.kind, flow, ransomware, _Form(max_reasons))
+
+
+def _event(
+    alert: Alert,
+    kind: str,
+    flow: Mapping[str, Any],
+    ransomware: bool,
+    form: _Form,
+    item: Event | None = None,
+) -> eve.Event:
     portless = alert.protocol in _PORTLESS
+    techniques = attack.techniques(flow, ransomware=ransomware) if flow else []
+    metadata = _metadata(alert, kind, techniques, form) | (_told(item, form) if item else {})
+    service = flow.get("service", "")
     return eve.Event(
-        timestamp=timestamp(alert.last_ns),
+        timestamp=timestamp(event_time_ns(item) if item else alert.last_ns, form.zone),
         flow_id=alert.flow_id,
+        host=(item.sensor[:MAX_PLACE] or None) if item else None,
+        in_iface=(item.interface[:MAX_PLACE] or None) if item else None,
         src_ip=alert.src_ip,
         src_port=None if portless else alert.src_port,
         dest_ip=alert.dst_ip,
         dest_port=None if portless else alert.dst_port,
         proto=protocol_name(alert.protocol),
-        ip_v=flow["ip_version"],
-        icmp_type=flow["icmp_type"] if portless else None,
-        icmp_code=flow["icmp_code"] if portless else None,
-        app_proto=alert.service[:MAX_NAME] or None,
-        capture_file=alert.capture[:MAX_PATH] or None,
+        ip_v=6 if ":" in alert.src_ip else 4,
+        icmp_type=flow.get("icmp_type") if portless else None,
+        icmp_code=flow.get("icmp_code") if portless else None,
+        app_proto=alert.service[: form.name] or None,
+        capture_file=alert.capture[: form.path] or None,
         tunnel=_tunnel(alert),
-        alert=_alert(alert, attack.techniques(flow, ransomware=ransomware), max_reasons),
-        tls=_tls(flow) if flow["service"] != "quic" else None,
-        quic=_quic(flow) if flow["service"] == "quic" else None,
-        flow=eve.Flow(
-            pkts_toserver=flow["fwd_packets"],
-            pkts_toclient=flow["bwd_packets"],
-            bytes_toserver=flow["fwd_bytes"],
-            bytes_toclient=flow["bwd_bytes"],
-            start=timestamp(flow["first_ns"]),
-        ),
+        alert=_alert(alert, kind, metadata),
+        tls=_tls(flow, form) if flow and service != "quic" else None,
+        quic=_quic(flow, form) if flow and service == "quic" else None,
+        flow=_flow(flow, form) if flow else None,
     )
 
 
-def timestamp(ns: int) -> str:
-    """Return a packet time as `2026-06-01T08:40:00.000000+0000`."""
-    return (_EPOCH + timedelta(microseconds=ns // 1000)).strftime("%Y-%m-%dT%H:%M:%S.%f+0000")
+def timestamp(ns: int, zone: timezone = UTC) -> str:
+    """Return a time as `2026-06-01T08:40:00.000000+0000`, in the zone asked for."""
+    time = (_EPOCH + timedelta(microseconds=ns // 1000)).astimezone(zone)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%f%z")
 
 
-def _alert(alert: Alert, techniques: list[str], max_reasons: int) -> eve.Alert:
-    number, signature = SIGNATURES[alert.kind, alert.emulated]
+def event_time_ns(item: Event) -> int:
+    """Return the time that an event carries: that of its last evidence, ns since the epoch."""
+    if item.kind is EventKind.INCIDENT and item.incident is not None:
+        return item.incident.last_ns
+    return item.alert.last_ns
+
+
+def _metadata(alert: Alert, kind: str, techniques: list[str], form: _Form) -> dict[str, list[str]]:
     tunnel = alert.tunnel
-    reasons = [reason.text[:MAX_REASON] for reason in alert.reasons[:max_reasons]]
-    metadata = {
-        "kind": [alert.kind],
-        "host": [alert.host],
-        "subscriber": [alert.subscriber[:MAX_NAME]],
+    reasons = [reason.text[:MAX_REASON] for reason in alert.reasons[: form.reasons]]
+    names = (alert.subscriber, alert.family, alert.application)
+    return {
+        "kind": [kind],
+        "host": [alert.host[:MAX_PLACE]],
+        "subscriber": [alert.subscriber[: form.name]],
         "score": [f"{alert.score:.6f}"],
         "threshold": [f"{alert.threshold:.6f}"],
-        "confidence": [_CONFIDENCE[alert.severity]],
-        "malware_family": [alert.family[:MAX_NAME]],
+        "confidence": [_CONFIDENCE.get(alert.severity, "")],
+        "malware_family": [alert.family[: form.name]],
         "family_probability": [f"{alert.family_probability:.3f}"]
         if alert.family_probability
         else [],
-        "application": [alert.application[:MAX_NAME]],
+        "application": [alert.application[: form.name]],
         "mitre_technique_id": techniques,
         "teid": [str(teid) for teid in (tunnel.fwd_teid, tunnel.bwd_teid) if teid]
         if tunnel
@@ -201,16 +288,54 @@ def _alert(alert: Alert, techniques: list[str], max_reasons: int) -> eve.Alert:
         "evidence": [f"{name} {count}" for name, count in sorted(alert.evidence.items())],
         "traffic": ["emulated"] if alert.emulated else [],
         "reasons": reasons,
-        "shortened": ["reasons"] if len(reasons) < len(alert.reasons) else [],
+        "shortened": (["reasons"] if len(reasons) < len(alert.reasons) else [])
+        + (["names"] if form.name < min(MAX_NAME, max(map(len, names))) else []),
     }
+
+
+def _told(item: Event, form: _Form) -> dict[str, list[str]]:
+    """Metadata that an event has and an alert alone has not."""
+    incident = item.incident
+    told = {
+        "event_id": [item.event_id[:MAX_PLACE]],
+        "resend": ["possible"] if item.again else [],
+    }
+    if incident is not None:
+        told |= {
+            "incident": [incident.incident_id[:MAX_PLACE]],
+            "incident_status": [incident.status[:MAX_PLACE]],
+            "incident_alerts": [str(incident.alerts)],
+        }
+    if incident is not None and item.kind is EventKind.INCIDENT:
+        steps = incident.timeline[len(incident.timeline) - form.steps :]
+        told["timeline"] = [
+            f"{timestamp(step.at_ns, form.zone)} {step.text[:MAX_REASON]}" for step in steps
+        ]
+        left_out = len(incident.timeline) - len(steps)
+        told["timeline_left_out"] = [str(left_out)] if left_out else []
+    return told
+
+
+def _alert(alert: Alert, kind: str, metadata: Mapping[str, list[str]]) -> eve.Alert:
+    number, signature = SIGNATURES[kind, alert.emulated]
     return eve.Alert(
         gid=GID,
         signature_id=number,
         rev=REVISION,
         signature=signature,
-        category=CATEGORY,
+        category=TEST_CATEGORY if kind == EventKind.TEST else CATEGORY,
         severity=alert.severity,
         metadata={key: values for key, values in metadata.items() if any(values)},
+    )
+
+
+def _flow(flow: Mapping[str, Any], form: _Form) -> eve.Flow:
+    return eve.Flow(
+        pkts_toserver=flow["fwd_packets"],
+        pkts_toclient=flow["bwd_packets"],
+        bytes_toserver=flow["fwd_bytes"],
+        bytes_toclient=flow["bwd_bytes"],
+        start=timestamp(flow["first_ns"], form.zone),
     )
 
 
@@ -221,12 +346,12 @@ def _tunnel(alert: Alert) -> eve.Tunnel | None:
     return eve.Tunnel(src_ip=tunnel.src_ip, dest_ip=tunnel.dst_ip, depth=tunnel.depth)
 
 
-def _tls(flow: Mapping[str, Any]) -> eve.Tls | None:
+def _tls(flow: Mapping[str, Any], form: _Form) -> eve.Tls | None:
     tls = eve.Tls(
-        sni=flow["tls_sni"][:MAX_NAME] or None,
+        sni=flow["tls_sni"][: form.name] or None,
         version=tls_version_name(flow["tls_version"]) if flow["tls_version"] else None,
-        subject=_common_name(flow["cert_subject"]),
-        issuerdn=_common_name(flow["cert_issuer"]),
+        subject=_common_name(flow["cert_subject"][: form.name]),
+        issuerdn=_common_name(flow["cert_issuer"][: form.name]),
         ja3=eve.Hash(hash=flow["ja3"]) if flow["ja3"] else None,
         ja3s=eve.Hash(hash=flow["ja3s"]) if flow["ja3s"] else None,
         ja4=flow["ja4"] or None,
@@ -234,14 +359,14 @@ def _tls(flow: Mapping[str, Any]) -> eve.Tls | None:
     return tls if tls.model_dump(exclude_none=True) else None
 
 
-def _quic(flow: Mapping[str, Any]) -> eve.Quic:
+def _quic(flow: Mapping[str, Any], form: _Form) -> eve.Quic:
     return eve.Quic(
         version=f"0x{flow['quic_version']:08x}" if flow["quic_version"] else None,
-        sni=flow["tls_sni"][:MAX_NAME] or None,
+        sni=flow["tls_sni"][: form.name] or None,
         ja3=eve.Hash(hash=flow["ja3"]) if flow["ja3"] else None,
         ja4=flow["ja4"] or None,
     )
 
 
 def _common_name(name: str) -> str | None:
-    return f"CN={name[:MAX_NAME]}" if name else None
+    return f"CN={name}" if name else None

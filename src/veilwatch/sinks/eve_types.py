@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 FLOW_ID_LIMIT: Final = 2**53
 """First `flow_id` that a reader with IEEE 754 numbers (JavaScript, jq) would round."""
 
-Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+0000$")]
-"""UTC with microseconds and a zone without a colon: readers of EVE take no other form."""
+Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+0[08]00$")]
+"""Microseconds and a zone without a colon: readers of EVE take no other form. UTC, or the +0800 in
+which SecBuzzer ESM keeps its times."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Octet = Annotated[int, Field(ge=0, le=255)]
@@ -94,6 +95,8 @@ class Event(EveModel):
     timestamp: Timestamp
     flow_id: Annotated[int, Field(ge=0, lt=FLOW_ID_LIMIT)]
     event_type: Literal["alert"] = "alert"
+    host: str | None = None
+    in_iface: str | None = None
     src_ip: str
     src_port: Port | None = None
     dest_ip: str
@@ -108,7 +111,7 @@ class Event(EveModel):
     alert: Alert
     tls: Tls | None = None
     quic: Quic | None = None
-    flow: Flow
+    flow: Flow | None = None
 
 
 def schema_text() -> str:

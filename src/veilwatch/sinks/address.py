@@ -1,0 +1,206 @@
+"""Where a sink sends to: a URL, taken apart and checked.
+
+Credentials are kept out of everything that is shown: `Address.shown` and `repr` never hold them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from veilwatch.errors import VeilwatchError
+
+MAX_SECRET_BYTES: Final = 4096
+"""Longest password or key file read: anything longer is some other file, named by mistake."""
+
+CREDENTIALS: Final = {
+    "password-file": "file with the password, so that it does not stand in the URL",
+    "password-env": "environment variable with the password",
+}
+"""Parameters of every sink that can authenticate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A sink's URL.
+
+    Attributes
+    ----------
+    scheme
+        In lower case.
+    host
+        Name or address, without brackets; '' for a sink on this machine.
+    port
+        0 where the URL names none.
+    path
+        Decoded.
+    user, password
+        '' where there are none.
+    parameters
+        What stands after `?`.
+    """
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """The URL without credentials and parameters."""
+        host = f"[{self.host}]" if ":" in self.host and "," not in self.host else self.host
+        port = f":{self.port}" if self.port else ""
+        return f"{self.scheme}://{host}{port}{self.path}"
+
+    def number(self, name: str, default: int, least: int, most: int) -> int:
+        """Return a whole-number parameter within its bounds.
+
+        Raises
+        ------
+        VeilwatchError
+            If it is no number or out of bounds.
+        """
+        text = self.parameters.get(name, str(default))
+        if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
+            raise VeilwatchError(
+                f"{name}={text[:40]} is not a whole number from {least} to {most}", where=self.shown
+            )
+        return int(text)
+
+    def choice(self, name: str, choices: Collection[str], default: str) -> str:
+        """Return a parameter that takes one of some words.
+
+        Raises
+        ------
+        VeilwatchError
+            If it is another word.
+        """
+        word = self.parameters.get(name, default)
+        if word not in choices:
+            raise VeilwatchError(
+                f"{name}={word[:40]} is not known",
+                where=self.shown,
+                hint=_nearest(word, choices) or f"one of {', '.join(sorted(choices))}",
+            )
+        return word
+
+
+def parse(url: str, parameters: Collection[str] = ()) -> Address:
+    """Take a sink's URL apart.
+
+    Parameters
+    ----------
+    url
+        `scheme://user:password@host:port/path?name=value`.
+    parameters
+        Names that may stand after `?`.
+
+    Raises
+    ------
+    VeilwatchError
+        If it is no URL, or names a parameter that the sink does not know, or one twice.
+    """
+    scheme = scheme_of(url)
+    try:
+        parts = urlsplit(url)
+        # Kafka names several brokers with commas; what is left then has no single port.
+        several = "," in parts.netloc
+        host = parts.netloc.rpartition("@")[2] if several else parts.hostname or ""
+        port = 0 if several else parts.port or 0
+        found = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError as error:
+        raise VeilwatchError(f"not a URL: {_harmless(error)}", where=f"{scheme}://…") from error
+    address = Address(scheme, host, port, unquote(parts.path))
+    if parts.fragment:
+        raise VeilwatchError("a URL of a sink has no part after #", where=address.shown)
+    for name, _ in found:
+        if name not in parameters:
+            raise VeilwatchError(
+                f"unknown parameter {name[:40]!r}",
+                where=address.shown,
+                hint=_nearest(name, parameters)
+                or (f"known: {', '.join(sorted(parameters))}" if parameters else "it takes none"),
+            )
+    named = dict(found)
+    if len(named) < len(found):
+        raise VeilwatchError("a parameter stands there twice", where=address.shown)
+    login = parts.netloc.rpartition("@")[0]
+    user, _, password = login.partition(":")
+    return Address(
+        scheme,
+        host,
+        port,
+        address.path,
+        unquote(user),
+        unquote(password) or _secret(address, named, "password"),
+        named,
+    )
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a URL in lower case.
+
+    Raises
+    ------
+    VeilwatchError
+        If there is none.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or not scheme:
+        # The text is not repeated: a URL mistyped this way may hold a password.
+        raise VeilwatchError("a sink is named by a URL", hint="such as eve+file:///var/log/eve")
+    return scheme.lower()
+
+
+def nearest_scheme(scheme: str, known: Collection[str]) -> str:
+    """Return advice for a scheme that is not known."""
+    return _nearest(scheme, known) or "`veilwatch sinks list` shows all"
+
+
+def secret_file(address: Address, name: str) -> str:
+    """Return the secret in the file that parameter `name` leads to, '' where there is none.
+
+    Raises
+    ------
+    VeilwatchError
+        If the file cannot be read or is too long for a secret.
+    """
+    if name not in address.parameters:
+        return ""
+    path = Path(address.parameters[name])
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_SECRET_BYTES + 1)
+        if len(data) > MAX_SECRET_BYTES:
+            raise VeilwatchError(f"longer than {MAX_SECRET_BYTES} bytes", where=path)
+        return data.decode().strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        what = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise VeilwatchError(f"cannot read the secret: {what}", where=path) from error
+
+
+def _secret(address: Address, named: Mapping[str, str], what: str) -> str:
+    variable = named.get(f"{what}-env", "")
+    if variable:
+        if variable not in os.environ:
+            raise VeilwatchError(f"environment variable {variable} is not set", where=address.shown)
+        return os.environ[variable]
+    return secret_file(Address(address.scheme, parameters=named), f"{what}-file")
+
+
+def _nearest(word: str, known: Collection[str]) -> str:
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _harmless(error: ValueError) -> str:
+    # urllib repeats the port it could not read, which is a password where an @ was forgotten.
+    return "bad port" if "port" in str(error).lower() else "bad host or query"

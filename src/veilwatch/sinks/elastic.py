@@ -1,0 +1,163 @@
+"""Elasticsearch and OpenSearch, with the fields of the Elastic Common Schema (ECS)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from veilwatch import __version__
+from veilwatch.alerting import attack
+from veilwatch.alerting.names import protocol_name
+from veilwatch.errors import VeilwatchError
+from veilwatch.schema.events import Event
+from veilwatch.sinks.address import Address
+from veilwatch.sinks.base import Letter, Sink, Tally
+from veilwatch.sinks.bulk import action, create, missing
+from veilwatch.sinks.eve import (
+    MAX_NAME,
+    MAX_PLACE,
+    MAX_REASON,
+    MAX_REASONS,
+    SIGNATURES,
+    event_time_ns,
+    timestamp,
+)
+from veilwatch.sinks.http import PARAMETERS, Client
+
+DEFAULT_PORT: Final = 9200
+
+DEFAULT_INDEX: Final = "veilwatch-alerts"
+"""Begins the name of each month's index."""
+
+ECS_VERSION: Final = "8.11"
+
+_SEVERITY: Final = {1: 73, 2: 47, 3: 21}  # as Elastic's own rules rate high, medium and low
+_INDEX: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+
+
+class Elastic(Sink):
+    """`elastic+http://host:9200/index`; the month follows the index's name."""
+
+    PARAMETERS: ClassVar[Mapping[str, str]] = dict(PARAMETERS) | {
+        "api-key-file": "file with an API key, instead of user and password"
+    }
+    UNSURE: ClassVar[bool] = True
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        prefix, _, index = address.path.rstrip("/").rpartition("/")
+        self.prefix, self.index = prefix, index or DEFAULT_INDEX
+        if not _INDEX.fullmatch(self.index):
+            raise VeilwatchError(
+                f"{self.index[:40]!r} is no name of an index",
+                where=address.shown,
+                hint="lower-case letters, digits, - _ and .",
+            )
+        self.client = Client(address, DEFAULT_PORT)
+
+    def encode(self, event: Event) -> bytes:
+        """Return the two lines of a bulk."""
+        return action(self._index_of(event), event.event_id, document(event))
+
+    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+        """Create the documents."""
+        create(self.client, self.prefix, letters, tally)
+
+    def missing(self, events: Sequence[Event]) -> set[str]:
+        """Return the ids of events that the peer does not have.
+
+        Raises
+        ------
+        OSError
+            If the peer does not say.
+        """
+        places = {event.event_id: self._index_of(event) for event in events}
+        return missing(self.client, self.prefix, places)
+
+    def _index_of(self, event: Event) -> str:
+        return f"{self.index}-{timestamp(event_time_ns(event))[:7]}"
+
+
+def document(event: Event) -> dict[str, Any]:
+    """Return an event with ECS fields; what ECS has no name for is under `veilwatch`."""
+    alert, flow = event.alert, event.flow
+    number, signature = SIGNATURES[event.kind.value, alert.emulated]
+    techniques = attack.techniques(flow) if flow else []
+    up, down = flow.get("fwd_bytes"), flow.get("bwd_bytes")
+    return {
+        "@timestamp": _iso(event_time_ns(event)),
+        "ecs": {"version": ECS_VERSION},
+        "message": signature + (f": {alert.reasons[0].text[:MAX_REASON]}" if alert.reasons else ""),
+        "event": {
+            "id": event.event_id,
+            "kind": "event" if event.kind.value == "test" else "alert",
+            "category": ["malware", "network"],
+            "type": ["info"],
+            "action": event.kind.value,
+            "dataset": "veilwatch.alert",
+            "module": "veilwatch",
+            "created": _iso(event.made_ns),
+            "start": _iso(alert.first_ns),
+            "end": _iso(alert.last_ns),
+            "severity": _SEVERITY[alert.severity],
+            "risk_score": round(100 * alert.score, 2),
+        },
+        "rule": {"id": str(number), "name": signature},
+        "observer": {
+            "name": event.sensor[:MAX_PLACE],
+            "product": "Veilwatch",
+            "type": "ids",
+            "version": __version__,
+            "ingress": {"interface": {"name": event.interface[:MAX_PLACE]}},
+        },
+        "host": {"ip": [alert.host]},
+        "source": _end(alert.src_ip, alert.src_port, up, flow.get("fwd_packets")),
+        "destination": _end(alert.dst_ip, alert.dst_port, down, flow.get("bwd_packets"))
+        | ({"domain": alert.application[:MAX_NAME]} if alert.application else {}),
+        "network": {
+            "transport": protocol_name(alert.protocol).lower(),
+            "iana_number": str(alert.protocol),
+            "type": "ipv6" if ":" in alert.src_ip else "ipv4",
+        }
+        | ({"protocol": alert.service[:MAX_NAME]} if alert.service else {}),
+        "threat": {"framework": "MITRE ATT&CK", "technique": {"id": techniques}}
+        if techniques
+        else None,
+        "tls": _tls(flow),
+        "veilwatch": {
+            "flow_id": str(alert.flow_id),
+            "score": alert.score,
+            "threshold": alert.threshold,
+            "family": alert.family[:MAX_NAME],
+            "subscriber": alert.subscriber[:MAX_NAME],
+            "emulated": alert.emulated,
+            "reasons": [reason.text[:MAX_REASON] for reason in alert.reasons[:MAX_REASONS]],
+            "teid": [t for t in (alert.tunnel.fwd_teid, alert.tunnel.bwd_teid) if t]
+            if alert.tunnel
+            else [],
+            "incident": event.incident.incident_id[:MAX_PLACE] if event.incident else None,
+            "incident_status": event.incident.status[:MAX_PLACE] if event.incident else None,
+        },
+    }
+
+
+def _end(ip: str, port: int, size: Any, packets: Any) -> dict[str, Any]:
+    end = {"ip": ip, "address": ip, "port": port, "bytes": size, "packets": packets}
+    return {name: value for name, value in end.items() if value is not None}
+
+
+def _tls(flow: Mapping[str, Any]) -> dict[str, Any] | None:
+    if flow.get("service") not in ("tls", "quic"):
+        return None
+    return {
+        "client": {
+            "server_name": flow.get("tls_sni", "")[:MAX_NAME],
+            "ja3": flow.get("ja3", ""),
+        },
+        "server": {"ja3s": flow.get("ja3s", "")},
+    }
+
+
+def _iso(ns: int) -> str:
+    return timestamp(ns).removesuffix("+0000") + "Z"

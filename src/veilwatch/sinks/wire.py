@@ -1,0 +1,131 @@
+"""Events as bytes and back, without loss: how the spool keeps them.
+
+The form is JSON. Two things go beyond strict JSON, since they are read by this module only:
+numbers may be NaN (a reason's value that does not apply), and text may hold half surrogates, as
+names from the wire do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any, Final
+
+from veilwatch.errors import VeilwatchError
+from veilwatch.schema.alerts import Alert, Tunnel
+from veilwatch.schema.events import Event, EventKind, Incident, Step
+from veilwatch.schema.scores import Reason
+from veilwatch.sinks.clean import compact_json
+
+VERSION: Final = 1
+"""Of the form; an event of another version is refused rather than misread."""
+
+MAX_TEXT: Final = 500
+"""Characters of a text that others are told, and with `MAX_ITEMS` the bound that keeps an event
+below the 1 MB that Kafka takes, even where JSON needs twelve bytes a character."""
+
+MAX_ITEMS: Final = 50
+"""Items of a list that others are told; a timeline's first ones."""
+
+
+def to_document(event: Event) -> dict[str, Any]:
+    """Return an event as plain dictionaries, lists, numbers and text."""
+    flow = {name: _plain(value) for name, value in event.flow.items()}
+    return {"version": VERSION, **_shallow(event), "flow": flow}
+
+
+def to_bytes(event: Event) -> bytes:
+    """Return an event as bytes.
+
+    Raises
+    ------
+    TypeError
+        If its flow holds something other than numbers, text, and lists of them.
+    """
+    text = json.dumps(to_document(event), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def from_bytes(data: bytes) -> Event:
+    """Return the event that `to_bytes` wrote.
+
+    Raises
+    ------
+    VeilwatchError
+        If these are not such bytes.
+    """
+    try:
+        document = json.loads(data.decode("utf-8", "surrogatepass"))
+        if document.pop("version") != VERSION:
+            raise ValueError("another version")
+        return Event(
+            **document
+            | {
+                "kind": EventKind(document["kind"]),
+                "alert": _alert(document["alert"]),
+                "incident": _incident(document["incident"]),
+            }
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise VeilwatchError(f"not a stored event: {error}") from error
+
+
+def told(event: Event) -> bytes:
+    """Return everything that an event holds as strict JSON, for readers elsewhere.
+
+    A number that does not apply is null; texts and lists end at `MAX_TEXT` and `MAX_ITEMS`.
+
+    Raises
+    ------
+    TypeError
+        As `to_bytes`.
+    """
+    return compact_json(_bounded(to_document(event)))
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_TEXT]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _bounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded(item) for item in value[:MAX_ITEMS]]
+    return value
+
+
+def _shallow(event: Event) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "kind": event.kind.value,
+        "made_ns": event.made_ns,
+        "alert": asdict(event.alert),
+        "incident": None if event.incident is None else asdict(event.incident),
+        "sensor": event.sensor,
+        "interface": event.interface,
+        "again": event.again,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    raise TypeError(f"a flow's column cannot be {type(value).__name__}")
+
+
+def _alert(document: dict[str, Any]) -> Alert:
+    tunnel = document["tunnel"]
+    reasons = tuple(Reason(**reason) for reason in document["reasons"])
+    return Alert(
+        **document | {"reasons": reasons, "tunnel": None if tunnel is None else Tunnel(**tunnel)}
+    )
+
+
+def _incident(document: dict[str, Any] | None) -> Incident | None:
+    if document is None:
+        return None
+    return Incident(**document | {"timeline": tuple(Step(**step) for step in document["timeline"])})
