@@ -7,12 +7,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from veilwatch.flow import twice
+from veilwatch.flow.early import is_point, report
 from veilwatch.flow.fragments import expect, follow
 from veilwatch.flow.heads import collect, hand_on, is_ready, wanted
 from veilwatch.flow.index import choose, find, flow_hash, release_slot, side, take_slot, touch
 from veilwatch.flow.state import (
     CLOSING,
     DUPLICATES,
+    EARLY,
     EVICTED,
     FREE,
     HEADS_OUT,
@@ -319,6 +321,7 @@ def meter_block(
     begin: Any,
     seed: Any,
     timeouts: Any,
+    points: Any,
     bound: Any,
     sessions: Any,
 ) -> Any:
@@ -326,6 +329,8 @@ def meter_block(
 
     Parameters
     ----------
+    points
+        When live flows are reported: `early.Points`.
     bound, sessions
         Tunnels that control traffic announced, and their sessions: see `tunnel.session_table`.
 
@@ -340,12 +345,15 @@ def meter_block(
     partners, pool, seen = state.partners, state.pool, state.seen
     most_flows = len(state.out_flows)
     most_heads = len(state.out_heads) - MAX_HEADS_PER_PACKET
+    most_early = len(state.early_flows)
     controlled = len(sessions) > 0
     for i in range(begin, len(packets)):
         packet = packets[i]
+        if counters[EARLY] == most_early:
+            return i
         if packet.status != _OK:
             if packet.status == _LATER_FRAGMENT:
-                follow(state, buffer, packet)
+                follow(state, buffer, packet, points)
             continue
         now = packet.ts_ns
         if is_due(flows, ends, now, timeouts) and not expire(state, now, timeouts):
@@ -402,6 +410,7 @@ def meter_block(
         twice.remember(memory, flow, packet, value, wide, here, there, slot)
         if packet.fragment_key != 0:
             expect(state, slot, direction, packet)
+        before = flow.last_ns
         update(flow, sequences[slot], direction, buffer, packet)
         row = slots[slot]
         if packet.payload_length > 0 and row.head_done == 0:
@@ -410,6 +419,8 @@ def meter_block(
             if is_ready(pool, row, flow, direction, buffer, packet):
                 hand_on(state, slot)
         touch(slots, ends, slot, CLOSING if is_closed(flow) else OPEN)
+        if is_point(flow, before, points):
+            report(state, slot)
     return len(packets)
 
 
