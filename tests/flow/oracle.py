@@ -328,7 +328,7 @@ class Oracle:
         if flow is None:
             flow = self._open(packet)
         direction = flow.direction(packet)
-        before = flow.age_ns
+        age_before = flow.age_ns
         flow.connection.session = self._session(packet) or flow.connection.session
         self._adopt(flow, direction, packet)
         self.memory[self.place(packet)] = Memory(packet, flow)
@@ -338,7 +338,7 @@ class Oracle:
         self.open.pop(flow, None)
         self.closing.pop(flow, None)
         (self.closing if flow.closed else self.open)[flow] = None
-        self._report(flow, before)
+        self._report(flow, age_before)
 
     def _report(self, flow: Flow, age_before: int) -> None:
         """Copy a flow where its latest packet reached a point."""
@@ -460,7 +460,7 @@ class Oracle:
             return
         self.followed += 1
         flow, direction = expected.flow, expected.direction
-        before = flow.age_ns
+        age_before = flow.age_ns
         flow.fragments[direction] += 1
         before = expected.packet.payload_offset - expected.packet.fragment_start
         position = packet.fragment_offset - before
@@ -481,7 +481,7 @@ class Oracle:
         elif position > 0 and head is not None:
             head.extend(position, packet.payload)
         if expected.packet.fragment == 1:
-            self._report(flow, before)
+            self._report(flow, age_before)
 
     def _is_over(self, flow: Flow, now: int) -> bool:
         limit = self.config.linger_s if flow in self.closing else self.config.idle_timeout_s
