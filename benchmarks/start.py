@@ -84,7 +84,7 @@ def prepare(folder: Path, capture: Path) -> None:
     build_lab(folder / "lab", seed=7, scale=0.1)
     manifest = folder / "lab" / "MANIFEST.csv"
     model = train_model(load_corpus(manifest), manifest, TrainingOptions())
-    save_model(folder / "model", model.members, model.manifest, model.families)
+    save_model(folder / "model", model)
 
 
 def main() -> None:

@@ -71,13 +71,19 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
             "first_ns": [4, 3, 2],
             "last_ns": [50, 30, 20],
             "score": pl.Series([0.6, 0.9, 0.1], dtype=pl.Float32),
+            "flow_score": pl.Series([0.75, 0.9, 0.1], dtype=pl.Float32),
+            "window_score": pl.Series([0.5, None, None], dtype=pl.Float32),
             "alert": [True, True, False],
             "family": ["LockBit", "unknown malware", ""],
             "family_probability": [0.75, 0.25, 0.0],
             "probability": [0.5, 0.25, 0.0],
         }
     )
-    scores = ScoreFrame(flows, hosts, 0.6, 0.5, {13: [Reason("x", 1.0, 2.0, "because")]})
+    reasons = {12: [Reason("x", 1.0, 2.0, "worst flow")], 13: [Reason("x", 1.0, 2.0, "because")]}
+    windows = {
+        ("10.0.0.1", "s1", 0): [Reason("y", 1.0, -3.0, "busy"), Reason("z", 1.0, 1.0, "late")]
+    }
+    scores = ScoreFrame(flows, hosts, 0.6, 0.5, reasons, windows)
     return scores, CaptureReport([FileReport("a.pcap"), FileReport("b.pcap")])
 
 
@@ -124,7 +130,13 @@ def test_a_host_alert_points_at_its_own_best_flow_and_family() -> None:
     assert (second.flow_id, second.family, second.subscriber) == (12, "LockBit", "s1")
     assert (second.first_ns, second.last_ns) == (4, 50)
     assert (first.family_probability, second.family_probability) == (0.25, 0.75)
-    assert second.evidence == {"flows": 2, "alerts": 2, "probability": 0.5}
+    assert second.evidence == {
+        "flows": 2, "alerts": 2, "probability": 0.5, "flow_score": 0.75, "window_score": 0.5
+    }  # fmt: skip
+    # Windows were not scored for the other one.
+    assert first.evidence == {"flows": 1, "alerts": 1, "probability": 0.25}
+    assert [reason.text for reason in second.reasons] == ["busy", "worst flow", "late"]
+    assert [reason.text for reason in first.reasons] == ["because"]
     assert second.threshold == 0.5
 
 

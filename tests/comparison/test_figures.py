@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
 from tests.training.factory import entry, make_corpus
-from veilwatch.comparison.figures import RESAMPLES, own_thresholds, split_result
+from veilwatch.comparison.figures import RESAMPLES, Judged, own_thresholds, split_result
 from veilwatch.comparison.plan import Split
 from veilwatch.evaluation.labelled import Labels, read_labels
 from veilwatch.evaluation.metrics import detection_rate_at
@@ -27,14 +27,20 @@ def scores(seed: int = 0) -> np.ndarray:
 
 
 SCORE = scores()
-LIMITS = own_thresholds(
-    SCORE, LABELS, FOLD, {k: np.full(len(SCORE), np.nan) for k in range(FOLDS)}, 0.1
-)
+
+
+def judged(score: np.ndarray, labels: Labels = LABELS, **kept: np.ndarray) -> Judged:
+    none = {k: np.full(len(score), np.nan) for k in range(FOLDS)}
+    mine = {int(name[4:]): values for name, values in kept.items()}
+    return Judged(score, labels, SPLIT.fold[labels.capture], none | mine)
+
+
+LIMITS = own_thresholds(judged(SCORE), 0.1)
 
 
 @pytest.fixture(scope="module")
 def result():
-    return split_result(SCORE, LABELS, CORPUS.entries, SPLIT, FOLD, LIMITS, seed=5)
+    return split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, seed=5)
 
 
 def test_means_over_folds(result) -> None:
@@ -84,13 +90,12 @@ def test_intervals_are_those_of_a_naive_bootstrap_over_captures(result) -> None:
 
 
 def test_thresholds_are_not_moved_by_what_they_judge() -> None:
-    none = {k: np.full(len(SCORE), np.nan) for k in range(FOLDS)}
     louder = np.where((FOLD == 1) & ~LABELS.malicious, 0.99, SCORE)
-    moved = own_thresholds(louder, LABELS, FOLD, none, 0.1)
+    moved = own_thresholds(judged(louder), 0.1)
     assert moved[1] == LIMITS[1] and moved[0].unit > LIMITS[0].unit
     # What was kept back for it decides alone.
-    kept = {**none, 1: np.where(FOLD == 2, 0.25, np.nan)}
-    assert own_thresholds(SCORE, LABELS, FOLD, kept, 0.1)[1].unit == pytest.approx(0.25)
+    kept = judged(SCORE, fold1=np.where(FOLD == 2, 0.25, np.nan))
+    assert own_thresholds(kept, 0.1)[1].unit == pytest.approx(0.25)
 
 
 def test_the_levels_of_other_units() -> None:
@@ -104,14 +109,13 @@ def test_the_levels_of_other_units() -> None:
         benign_captures=9,
     )  # fmt: skip
     limits = dict.fromkeys(range(FOLDS), limit)
-    fold = SPLIT.fold[capture]
-    found = split_result(score, labels, CORPUS.entries, SPLIT, fold, limits, seed=1)
+    found = split_result(judged(score, labels), CORPUS.entries, SPLIT, limits, seed=1)
     assert list(found.levels) == ["host_window", "capture"] and found.without_background == {}
     assert found.levels["capture"].roc_auc.value == 1.0
     assert {f.found for f in found.families.values()} == {1.0}
     alone = Labels(np.arange(CAPTURES), LABELS.capture_malicious, none[:CAPTURES],
                    LABELS.capture_malicious, none[:CAPTURES], "capture")  # fmt: skip
-    found = split_result(score[::2], alone, CORPUS.entries, SPLIT, SPLIT.fold, limits, seed=1)
+    found = split_result(judged(score[::2], alone), CORPUS.entries, SPLIT, limits, seed=1)
     assert list(found.levels) == ["capture"]
 
 
@@ -130,3 +134,36 @@ def test_calibration_weighs_the_classes_alike(result) -> None:
         sum(s * abs(p - o) for s, p, o in zip(found.share, found.predicted, found.observed,
                                               strict=True)), abs=0.001
     )  # fmt: skip
+
+
+def windows_of(score_of_capture: np.ndarray) -> Judged:
+    """Two windows a capture."""
+    capture = np.repeat(np.arange(CAPTURES), 2)
+    malicious, none = LABELS.capture_malicious[capture], np.zeros(2 * CAPTURES, bool)
+    labels = Labels(capture, malicious, none, LABELS.capture_malicious, none, "host_window")
+    return judged(score_of_capture[capture], labels)
+
+
+def test_windows_are_heard_beside_flows() -> None:
+    certain = windows_of(np.where(LABELS.capture_malicious, 0.99, 0.01))
+    found = split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, certain, seed=1)
+    assert list(found.levels) == ["flow", "flow_tls", "capture", "capture_with_windows"]
+    alone, both = found.levels["capture"], found.levels["capture_with_windows"]
+    assert alone.roc_auc.value < both.roc_auc.value == 1.0
+    assert both.confusion.false_negative == 0
+    assert {family.found for family in found.families.values()} == {1.0}
+    assert alone == split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, seed=1).levels[
+        "capture"
+    ]  # fmt: skip
+
+
+def test_the_threshold_of_both_is_not_moved_by_what_it_judges() -> None:
+    quiet = windows_of(np.full(CAPTURES, 0.2))
+    loud = windows_of(np.where(SPLIT.fold == 1, 0.9, 0.2))
+    limits = [
+        split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, windows, seed=1)
+        for windows in (quiet, loud)
+    ]
+    of_quiet, of_loud = (item.levels["capture_with_windows"].confusion for item in limits)
+    # Fold 1 scores higher beside the same threshold, so more of it alerts.
+    assert of_loud.false_positive > of_quiet.false_positive

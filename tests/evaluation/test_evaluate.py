@@ -14,7 +14,12 @@ from tests.features.factory import random_flows
 from tests.training.factory import entry, make_corpus
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.errors import TrainingError
-from veilwatch.evaluation.evaluate import evaluate_scores, mean_of_folds, measure_levels
+from veilwatch.evaluation.evaluate import (
+    CaptureScores,
+    evaluate_scores,
+    mean_of_folds,
+    measure_levels,
+)
 from veilwatch.evaluation.labelled import Labels, is_encrypted, read_labels, require_both_classes
 
 LEVEL = {
@@ -44,8 +49,8 @@ def mean_of_captures(score: np.ndarray, labels: Labels) -> np.ndarray:
 def evaluate(corpus: Corpus, score: np.ndarray, **limits: Any) -> dict[str, Any]:
     labels = read_labels(corpus)
     thresholds = {"unit_threshold": 0.5, "capture_threshold": 0.5} | limits
-    captures = mean_of_captures(score, labels)
-    return evaluate_scores(score, captures, labels, corpus.entries, **thresholds)
+    whole = CaptureScores(mean_of_captures(score, labels), thresholds.pop("capture_threshold"))
+    return evaluate_scores(score, {"capture": whole}, labels, corpus.entries, **thresholds)
 
 
 @pytest.fixture
@@ -182,18 +187,18 @@ def test_folds_count_alike_however_large_and_whatever_their_scale(corpus: Corpus
     score = np.where(labels.malicious, 0.3, 0.1) + 0.3 * fold
     captures = mean_of_captures(score, labels)
     home = np.arange(12) // 4
-    limits = {"unit_threshold": 0.25, "capture_threshold": 0.25}
+    whole = CaptureScores(captures, 0.25)
     parts = [
         measure_levels(
-            np.where(fold == k, score, np.nan), np.where(home == k, captures, np.nan), labels,
-            **limits,
+            np.where(fold == k, score, np.nan), {"capture": whole.of(home == k)}, labels,
+            unit_threshold=0.25,
         )
         for k in range(3)
     ]  # fmt: skip
     means = mean_of_folds(parts)
     assert means["flow"]["roc_auc"] == means["capture"]["detection_rate_at_fpr"]["0.01"] == 1.0
     assert means["flow"]["false_positive_rate"] == pytest.approx(2 / 3)
-    together = measure_levels(score, captures, labels, **limits)
+    together = measure_levels(score, {"capture": whole}, labels, unit_threshold=0.25)
     assert together["flow"]["roc_auc"] < 0.8
     assert means["flow"]["n_positive"] == together["flow"]["n_positive"]
 
@@ -201,10 +206,10 @@ def test_folds_count_alike_however_large_and_whatever_their_scale(corpus: Corpus
 def test_a_fold_of_one_class_has_no_rates_to_average(corpus: Corpus) -> None:
     labels = read_labels(corpus)
     score = np.where(labels.malicious, 0.9, 0.1)
-    nothing = np.full(12, np.nan)
-    limits = {"unit_threshold": 0.5, "capture_threshold": 0.5}
-    whole = measure_levels(score, nothing, labels, **limits)
-    half = measure_levels(np.where(labels.malicious, score, np.nan), nothing, labels, **limits)
+    nothing = {"capture": CaptureScores(np.full(12, np.nan), 0.5)}
+    whole = measure_levels(score, nothing, labels, unit_threshold=0.5)
+    malicious = np.where(labels.malicious, score, np.nan)
+    half = measure_levels(malicious, nothing, labels, unit_threshold=0.5)
     means = mean_of_folds([whole, half])
     assert means["flow"]["folds"] == 1
     assert means["flow"]["n_positive"] == whole["flow"]["n_positive"]

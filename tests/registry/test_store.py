@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.fixture
 def folder(model: Model, tmp_path: Path) -> Path:
     """A model on disk."""
-    return save_model(tmp_path / "model", model.members, model.manifest)
+    return save_model(tmp_path / "model", model)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -61,14 +61,18 @@ def test_a_loaded_model_is_the_saved_one(model: Model, folder: Path) -> None:
     np.testing.assert_array_equal(loaded.score(features), model.score(features))
     np.testing.assert_array_equal(loaded.explain(features), model.explain(features))
     assert loaded.manifest == model.manifest.model_copy(update={"files": loaded.manifest.files})
-    assert sorted(loaded.manifest.files) == ["member-0/lightgbm.txt", "member-1/lightgbm.txt"]
-    assert sorted(tree(folder)) == ["member-0/lightgbm.txt", "member-1/lightgbm.txt", "model.json"]
+    assert sorted(loaded.manifest.files) == [
+        f"{kind}-{k}/lightgbm.txt" for kind in ("member", "window") for k in (0, 1)
+    ]
+    windows = loaded.window_features(table)
+    np.testing.assert_array_equal(loaded.score_windows(windows), model.score_windows(windows))
+    assert sorted(tree(folder)) == sorted([*loaded.manifest.files, "model.json"])
 
 
 def test_an_older_model_is_replaced_and_nothing_is_left_behind(model: Model, folder: Path) -> None:
     (folder / "member-7").mkdir()
     (folder / "member-7" / "lightgbm.txt").write_text("from an older model with more members")
-    save_model(folder, model.members, model.manifest)
+    save_model(folder, model)
     assert len(load_model(folder).members) == 2
     assert not (folder / "member-7").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
@@ -104,7 +108,7 @@ def test_a_failure_half_way_leaves_the_older_model(
 ) -> None:
     before = tree(folder)
     with pytest.raises(error):
-        save_model(folder, [model.members[0], second], model.manifest)
+        save_model(folder, replace(model, members=[model.members[0], second]))
     assert tree(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
@@ -122,7 +126,7 @@ def test_a_failure_of_the_exchange_leaves_the_older_model(
 
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises((OutputError, KeyboardInterrupt)):
-        save_model(folder, model.members, model.manifest)
+        save_model(folder, model)
     assert tree(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
@@ -138,7 +142,7 @@ def test_a_folder_that_holds_anything_else_is_not_touched(
     (folder / beside).write_text("dear to somebody")
     before = tree(folder)
     with pytest.raises(ModelError, match="something that is not a model") as caught:
-        save_model(folder, model.members, model.manifest)
+        save_model(folder, model)
     assert str(caught.value.where).endswith(beside)
     assert tree(folder) == before
 
@@ -147,7 +151,7 @@ def test_a_file_is_not_a_folder(model: Model, tmp_path: Path) -> None:
     (tmp_path / "model").write_text("a file")
     for place in (tmp_path / "model", tmp_path / "model" / "below"):
         with pytest.raises(VeilwatchError):
-            save_model(place, model.members, model.manifest)
+            save_model(place, model)
     assert (tmp_path / "model").read_text() == "a file"
 
 
@@ -157,14 +161,14 @@ def test_an_empty_folder_and_a_damaged_model_are_replaced(model: Model, tmp_path
     damaged.mkdir()
     (damaged / "model.json").write_text("{")
     for place in (empty, damaged, tmp_path / "new" / "deep"):
-        save_model(place, model.members, model.manifest)
+        save_model(place, model)
         assert len(load_model(place).members) == 2
 
 
 def test_a_link_to_a_model_stays_a_link(model: Model, folder: Path) -> None:
     link = folder.parent / "current"
     link.symlink_to(folder)
-    save_model(link, model.members, model.manifest)
+    save_model(link, model)
     assert link.is_symlink()
     assert len(load_model(link).members) == 2
 

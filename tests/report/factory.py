@@ -246,6 +246,8 @@ def scene(
         .otherwise(pl.lit("")),
         family_probability=pl.when("alert").then(0.75).otherwise(0.0),
         probability=pl.when("alert").then(0.5).otherwise(0.0),
+        flow_score=pl.col("score"),
+        window_score=pl.lit(None, pl.Float32),
     )
     alerted_ids = frame.filter("alert")["flow_id"].to_list()
     scores = ScoreFrame(

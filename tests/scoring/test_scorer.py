@@ -10,7 +10,7 @@ import pytest
 
 from tests.features.factory import random_flows
 from tests.training.factory import make_model
-from veilwatch.detectors.evidence import group_scores
+from veilwatch.detectors.evidence import group_scores, heard_together
 from veilwatch.registry import Model
 from veilwatch.schema.flows import FLOW_COLUMNS, FlowTable
 from veilwatch.schema.scores import ScoreFrame
@@ -64,7 +64,9 @@ def test_several_tables_are_as_one(model: Model, table: FlowTable) -> None:
     by_flow = [sorted(map(repr, found.reasons.items())) for found in (pieces, whole)]
     assert by_flow[0] == by_flow[1]  # as text: NaN is not equal to itself
     assert whole.flow_threshold == model.manifest.thresholds.unit
-    assert whole.host_threshold == model.manifest.thresholds.group
+    assert whole.host_threshold == model.manifest.windows.group
+    by_host = [sorted(map(repr, found.window_reasons.items())) for found in (pieces, whole)]
+    assert by_host[0] == by_host[1]
 
 
 def test_hosts(model: Model, table: FlowTable) -> None:
@@ -79,6 +81,8 @@ def test_hosts(model: Model, table: FlowTable) -> None:
         "first_ns": pl.Int64,
         "last_ns": pl.Int64,
         "score": pl.Float32,
+        "flow_score": pl.Float32,
+        "window_score": pl.Float32,
         "alert": pl.Boolean,
         "family": pl.String,
         "family_probability": pl.Float32,
@@ -86,6 +90,9 @@ def test_hosts(model: Model, table: FlowTable) -> None:
     }
     assert hosts["flows"].sum() == len(table)
     share = model.manifest.thresholds.upper_share
+    windows = model.window_features(table)
+    of_windows = windows.keys.with_columns(pl.Series("score", model.score_windows(windows)))
+    window_share = model.manifest.windows.thresholds.upper_share
     seen = set()
     for row in hosts.to_dicts():
         mine = scores.flows.filter(
@@ -98,10 +105,21 @@ def test_hosts(model: Model, table: FlowTable) -> None:
         assert row["alerts"] == mine["alert"].sum()
         assert row["first_ns"] == mine["first_ns"].min()
         assert row["last_ns"] == mine["last_ns"].max()
-        flows = mine["score"].to_numpy().astype(np.float64)
-        wanted = group_scores(flows, np.zeros(len(flows), int), 1, upper_share=share)[0]
+        own = of_windows.filter(
+            (pl.col("src_ip") == row["host"])
+            & (pl.col("source") == row["source"])
+            & (pl.col("subscriber") == row["subscriber"])
+        )
+        said = [
+            group_scores(part["score"].to_numpy().astype(float), np.zeros(len(part), int), 1,
+                         upper_share=part_share)
+            for part, part_share in ((mine, share), (own, window_share))
+        ]  # fmt: skip
+        assert row["flow_score"] == pytest.approx(said[0][0], rel=1e-6)
+        assert row["window_score"] == pytest.approx(said[1][0], rel=1e-6)
+        wanted = heard_together(said)[0]
         assert row["score"] == pytest.approx(wanted, rel=1e-6)
-        assert row["alert"] == (wanted >= model.manifest.thresholds.group)
+        assert row["alert"] == (wanted >= model.manifest.windows.group)
     assert seen == set(table.frame.select("src_ip", "subscriber", "source").iter_rows())
 
 
@@ -115,7 +133,8 @@ def test_the_columns_that_others_need_are_kept(model: Model, table: FlowTable) -
 def test_every_alert_is_explained_and_the_worst_flow_of_an_alerted_host(
     model: Model, table: FlowTable
 ) -> None:
-    scores = score(model, table)
+    scores = score(by_flows_alone(model), table)
+    assert scores.window_reasons == {}
     explained = set(scores.reasons)
     assert set(scores.flows.filter("alert")["flow_id"]) <= explained
     for host in scores.hosts.filter("alert").to_dicts():
@@ -163,14 +182,49 @@ def test_explanations_are_bounded_and_spread_over_hosts(
 
 def _alert_always(model: Model) -> object:
     limits = model.manifest.thresholds.model_copy(update={"unit": 0.0, "group": 0.0})
-    return model.manifest.model_copy(update={"thresholds": limits})
+    return model.manifest.model_copy(update={"thresholds": limits, "windows": None})
+
+
+def by_flows_alone(model: Model) -> Model:
+    """The same model without its windows."""
+    return replace(model, windows=(), manifest=model.manifest.model_copy(update={"windows": None}))
+
+
+def test_the_windows_of_alerted_hosts_are_explained(model: Model, table: FlowTable) -> None:
+    card = model.manifest.windows.model_copy(update={"group": 0.5})
+    scores = score(
+        replace(model, manifest=model.manifest.model_copy(update={"windows": card})), table
+    )
+    alerted = scores.hosts.filter("alert").select("host", "subscriber", "source")
+    assert set(alerted.iter_rows()) == set(scores.window_reasons) != set()
+    features = model.window_features(table)
+    windows = features.keys.with_row_index("row").with_columns(
+        pl.Series("score", model.score_windows(features))
+    )
+    parts = model.explain_windows(features)
+    for (host, subscriber, source), found in scores.window_reasons.items():
+        mine = windows.filter(src_ip=host, subscriber=subscriber, source=source)
+        row = mine.sort("score", descending=True)["row"][0]
+        for reason in found:
+            k = features.schema.names.index(reason.feature)
+            assert reason.contribution == pytest.approx(parts[row, k])
+            assert reason.text.startswith("Host: ") and "benign flows" not in reason.text
+
+
+def test_without_windows_flows_decide_alone(model: Model, table: FlowTable) -> None:
+    alone, both = score(by_flows_alone(model), table), score(model, table)
+    assert alone.hosts["score"].equals(both.hosts["flow_score"].rename("score"))
+    assert alone.hosts["window_score"].null_count() == alone.hosts.height
+    assert alone.host_threshold == model.manifest.thresholds.group
 
 
 def test_nothing_alerts(model: Model, table: FlowTable) -> None:
     limits = model.manifest.thresholds.model_copy(update={"unit": 1.1, "group": 1.1})
-    quiet = replace(model, manifest=model.manifest.model_copy(update={"thresholds": limits}))
+    card = model.manifest.windows.model_copy(update={"group": 1.1})
+    silent = model.manifest.model_copy(update={"thresholds": limits, "windows": card})
+    quiet = replace(model, manifest=silent)
     scores = score(quiet, table)
-    assert scores.reasons == {}
+    assert scores.reasons == scores.window_reasons == {}
     assert not scores.flows["alert"].any() and not scores.hosts["alert"].any()
 
 

@@ -29,6 +29,8 @@ def test_a_model_is_measured_at_its_own_thresholds(trained: tuple[Model, Corpus]
     assert (figures["flow"]["n_positive"], figures["flow"]["n_negative"]) == (180, 180)
     assert figures["flow"]["threshold"] == model.manifest.thresholds.unit
     assert figures["capture"]["threshold"] == model.manifest.thresholds.group
+    assert figures["capture_with_windows"]["threshold"] == model.manifest.windows.group
+    assert figures["capture_with_windows"]["n_positive"] == figures["capture"]["n_positive"] == 6
     assert figures["flow"]["roc_auc"] > 0.9
 
 
@@ -43,7 +45,8 @@ def test_captures_it_learned_from_do_not_count(trained: tuple[Model, Corpus]) ->
     }
     figures = evaluate_model(model, Corpus(corpus.entries, corpus.flows, hashes, {}))
     assert figures["set_aside"] == 4
-    assert figures["capture"]["n_positive"] + figures["capture"]["n_negative"] == 8
+    for level in ("capture", "capture_with_windows"):
+        assert figures[level]["n_positive"] + figures[level]["n_negative"] == 8
     assert figures["flow"]["n_positive"] + figures["flow"]["n_negative"] == 8 * 30
 
 

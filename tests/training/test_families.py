@@ -104,7 +104,7 @@ def test_the_card_counts_what_was_held_out(model: Model) -> None:
 
 
 def test_a_saved_model_names_the_same(model: Model, tmp_path: Path) -> None:
-    folder = save_model(tmp_path / "model", model.members, model.manifest, model.families)
+    folder = save_model(tmp_path / "model", model)
     loaded = load_model(folder)
     assert loaded.manifest.families == model.manifest.families
     assert "family/families.txt" in loaded.manifest.files
@@ -116,13 +116,14 @@ def test_a_saved_model_names_the_same(model: Model, tmp_path: Path) -> None:
         found.append(scorer.finish().hosts)
     assert found[0].equals(found[1])
     # A model without families takes its place, and nothing of them is left behind.
-    save_model(folder, model.members, model.manifest.model_copy(update={"families": None}))
+    plain = model.manifest.model_copy(update={"families": None})
+    save_model(folder, replace(model, manifest=plain, families=None))
     assert load_model(folder).families is None and not (folder / "family").exists()
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "added", "link", "no folder"])
 def test_damaged_families_are_refused(damage: str, model: Model, tmp_path: Path) -> None:
-    folder = save_model(tmp_path / "model", model.members, model.manifest, model.families)
+    folder = save_model(tmp_path / "model", model)
     file = folder / "family" / "families.txt"
     if damage == "changed":
         file.write_text(file.read_text().replace("leaf", "lead", 1))
@@ -141,9 +142,9 @@ def test_damaged_families_are_refused(damage: str, model: Model, tmp_path: Path)
 
 def test_the_manifest_and_the_model_must_agree(model: Model, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="disagree about families"):
-        save_model(tmp_path / "model", model.members, model.manifest)
+        save_model(tmp_path / "model", model)
     assert not (tmp_path / "model").exists()
-    folder = save_model(tmp_path / "model", model.members, model.manifest, model.families)
+    folder = save_model(tmp_path / "model", model)
     path = folder / "model.json"
     document = json.loads(path.read_text())
     names = document["families"]["names"]

@@ -46,7 +46,7 @@ def model(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("windows")
     (folder / "MANIFEST.csv").write_text("made by the test\n")
     trained = train_model(corpus, folder / "MANIFEST.csv", OPTIONS)
-    save_model(folder / "model", trained.members, trained.manifest)
+    save_model(folder / "model", trained)
     return load_model(folder / "model")
 
 

@@ -20,7 +20,7 @@ from veilwatch.features import feature_schema
 from veilwatch.registry import Model
 from veilwatch.schema.flows import FlowTable
 from veilwatch.training import TrainingOptions, cross_validate, train_model
-from veilwatch.training.train import calibrate, capture_scores
+from veilwatch.training.calibrate import calibrate, capture_scores
 
 
 @pytest.fixture(scope="module")

@@ -139,6 +139,18 @@ def _host_alert(
     names: list[str],
     emulated: bool,
 ) -> Alert:
+    facts = _flow_facts(row, scores, names, emulated)
+    of_windows = scores.window_reasons.get((host["host"], host["subscriber"], host["source"]), [])
+    # What a host does within minutes and what its worst flow looks like, strongest first.
+    reasons = sorted([*of_windows, *facts.pop("reasons")], key=lambda r: -abs(r.contribution))
+    by_windows = (
+        {}
+        if host["window_score"] is None
+        else {
+            "flow_score": round(host["flow_score"], 6),
+            "window_score": round(host["window_score"], 6),
+        }
+    )
     return Alert(
         kind="host",
         first_ns=host["first_ns"],
@@ -154,8 +166,10 @@ def _host_alert(
             "flows": host["flows"],
             "alerts": host["alerts"],
             "probability": round(host["probability"], 6),
+            **by_windows,
         },
-        **_flow_facts(row, scores, names, emulated),
+        reasons=tuple(reasons),
+        **facts,
     )
 
 

@@ -66,7 +66,7 @@ def command(
             name="LightGBM on emulated traffic",
             progress=progress,
         )
-        save_model(out / "model", model.members, model.manifest, model.families)
+        save_model(out / "model", model)
         detection = run_detection(
             [field], model, out / "results", config=DEFAULTS, progress=progress
         )

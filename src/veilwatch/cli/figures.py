@@ -18,6 +18,7 @@ LEVELS = {
     "flow_tls": "encrypted",
     "host_window": "windows",
     "capture": "captures",
+    "capture_with_windows": "with windows",
 }
 
 

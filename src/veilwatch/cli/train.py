@@ -79,7 +79,7 @@ def command(
         for name, fault in labelled.faults.items():
             progress.note(f"{name}: {fault}")
         model = train_model(labelled, corpus, options, progress=progress)
-        save_model(out, model.members, model.manifest, model.families)
+        save_model(out, model)
     if not quiet:
         card = model.manifest.corpus
         console.print(

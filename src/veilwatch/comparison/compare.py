@@ -24,7 +24,7 @@ from veilwatch.comparison.document import (
     Gate,
     SplitResult,
 )
-from veilwatch.comparison.figures import own_thresholds, split_result
+from veilwatch.comparison.figures import Judged, own_thresholds, split_result
 from veilwatch.comparison.gates import (
     leak_gate,
     random_gap,
@@ -61,7 +61,9 @@ from veilwatch.errors import TrainingError, VeilwatchError
 from veilwatch.evaluation.labelled import require_both_classes
 from veilwatch.files import make_folder
 from veilwatch.progress import SILENT, Progress
+from veilwatch.registry.store import WINDOW_DETECTOR
 from veilwatch.training.units import known_detector, read_units
+from veilwatch.training.windows import takes_windows
 
 KEPT_IMPORTANCES: Final = 25
 """Features whose importance is shown."""
@@ -169,11 +171,15 @@ def compare(
         del jobs[place]
     outcomes = {place: read_outcome(files[place]) for place in jobs}
     progress.start("figures", len(names) + 1)
+    judged = {name: _judged(name, corpus, splits, outcomes, options) for name in [*names, METADATA]}
     made = []
     for name in [*names, METADATA]:
         mine = {place: o for place, o in outcomes.items() if place[0] == name}
+        windows = judged.get(WINDOW_DETECTOR, {}) if name in names and takes_windows(name) else {}
         if mine:
-            made.append(_result(name, corpus, splits, mine, options, changed, notes))
+            made.append(
+                _result(name, corpus, splits, mine, judged[name], windows, options, changed, notes)
+            )
         progress.advance()
     metadata = [result for result in made if result.name == METADATA]
     detectors = [result for result in made if result.name != METADATA and result.splits]
@@ -320,11 +326,36 @@ def _spread(
     return score
 
 
+def _judged(
+    name: str,
+    corpus: Corpus,
+    splits: Sequence[Split],
+    outcomes: Mapping[tuple[str, str, int], Outcome],
+    options: CompareOptions,
+) -> dict[str, Judged]:
+    """Return by split what one detector said of the units that it never saw."""
+    labels = units_of(corpus, name, shortcuts=options.shortcuts).labels
+    size = len(labels.capture)
+    out = {}
+    for split in splits:
+        mine = {k: o for (who, by, k), o in outcomes.items() if (who, by) == (name, split.name)}
+        if mine:
+            out[split.name] = Judged(
+                _spread(size, [(o.rows, o.score) for o in mine.values()]),
+                labels,
+                split.unit_folds(labels.capture, options.seed),
+                {k: _spread(size, [(o.kept_rows, o.kept_score)]) for k, o in sorted(mine.items())},
+            )
+    return out
+
+
 def _result(
     name: str,
     corpus: Corpus,
     splits: Sequence[Split],
     outcomes: Mapping[tuple[str, str, int], Outcome],
+    judged: Mapping[str, Judged],
+    windows: Mapping[str, Judged],
     options: CompareOptions,
     trials: Corpus | None,
     notes: list[str],
@@ -333,29 +364,30 @@ def _result(
 
     Parameters
     ----------
+    judged, windows
+        By split its scores, and those of host windows that are heard beside it.
     trials
         The changed captures, None where none were judged.
     notes
         Take what had to be left out.
     """
-    labels = units_of(corpus, name, shortcuts=options.shortcuts).labels
-    size = len(labels.capture)
     results: dict[str, SplitResult] = {}
     robustness: dict[str, Change] = {}
     for split in splits:
         mine = {fold: o for (_, by, fold), o in outcomes.items() if by == split.name}
         if not mine:
             continue
-        score = _spread(size, [(o.rows, o.score) for o in mine.values()])
-        fold = split.unit_folds(labels.capture, options.seed)
-        kept = {k: _spread(size, [(o.kept_rows, o.kept_score)]) for k, o in sorted(mine.items())}
+        own = judged[split.name]
+        beside = windows.get(split.name)
+        if beside is not None and not beside.kept.keys() >= own.kept.keys():
+            beside = None  # a fold of the windows failed, which a note says
         try:
-            limits = own_thresholds(score, labels, fold, kept, options.target_rate)
+            limits = own_thresholds(own, options.target_rate)
         except TrainingError as error:
             notes.append(f"{name}, split by {split.name}: {error.what} ({error.hint})")
             continue
         results[split.name] = split_result(
-            score, labels, corpus.entries, split, fold, limits, seed=options.seed
+            own, corpus.entries, split, limits, beside, seed=options.seed
         )
         tried = [(o.trial_rows, o.trial_score) for o in mine.values()]
         if trials is not None and any(len(rows) for rows, _ in tried):
@@ -375,7 +407,7 @@ def _result(
     strongest = sorted(importance, key=lambda feature: -importance[feature])[:KEPT_IMPORTANCES]
     return DetectorResult(
         name=name,
-        unit=labels.unit,
+        unit=next(iter(judged.values())).labels.unit,
         splits=results,
         cost=Cost(
             train_seconds=mean("train_seconds"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -22,10 +23,12 @@ from veilwatch.comparison.document import (
 from veilwatch.comparison.plan import Split
 from veilwatch.comparison.ranked import Ranked
 from veilwatch.corpus.manifest import CaptureEntry
+from veilwatch.detectors.evidence import heard_together
 from veilwatch.evaluation.calibration import supported_rate
+from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS
 from veilwatch.evaluation.labelled import Labels
 from veilwatch.registry import Thresholds
-from veilwatch.training.train import calibrate, capture_scores
+from veilwatch.training.calibrate import calibrate, calibrate_together, capture_scores
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -39,13 +42,45 @@ BINS: Final = 10
 CURVE_POINTS: Final = 120
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One detector's scores under one split.
+
+    Attributes
+    ----------
+    score
+        Held-out score of each unit, NaN where it was not judged, shape (units,).
+    labels
+        Truth of the units.
+    fold
+        Fold of each unit, shape (units,).
+    kept
+        By judged fold the scores, NaN elsewhere, of units that were kept from learning to choose
+        thresholds (`Split.kept_for_thresholds`).
+    """
+
+    score: Floats
+    labels: Labels
+    fold: npt.NDArray[np.int64]
+    kept: Mapping[int, Floats]
+
+    def chosen_by(self, number: int) -> Floats:
+        """Return the scores that thresholds of a fold may come from, NaN elsewhere.
+
+        They are those kept for it; where there are none, the held-out scores of the other folds.
+        """
+        kept = self.kept[number]
+        if np.isfinite(kept).any():
+            return kept
+        return np.where(self.fold == number, np.nan, self.score)
+
+
 def split_result(
-    score: Floats,
-    labels: Labels,
+    judged: Judged,
     entries: Sequence[CaptureEntry],
     split: Split,
-    fold: npt.NDArray[np.int64],
     limits: Mapping[int, Thresholds],
+    windows: Judged | None = None,
     *,
     seed: int,
 ) -> SplitResult:
@@ -53,21 +88,27 @@ def split_result(
 
     Parameters
     ----------
-    score
-        Held-out score of each unit, NaN where it was not judged, shape (units,).
-    fold
-        Fold of each unit, shape (units,).
     limits
         The detector's own thresholds in each fold that counts; see `own_thresholds`.
+    windows
+        Host windows under the same split, to be heard beside a detector of flows.
     """
-    unit_limit, capture_limit = np.full(len(score), np.nan), np.full(len(entries), np.nan)
-    captures = np.full(len(entries), np.nan)
+    score, labels, fold = judged.score, judged.labels, judged.fold
+    unit_limit = np.full(len(score), np.nan)
     capture_fold = split.fold if len(split.fold) else np.full(len(entries), -1)
+    names = [CAPTURE, *([WITH_WINDOWS] if windows else [])]
+    captures = {name: np.full(len(entries), np.nan) for name in names}
+    capture_limits = {name: np.full(len(entries), np.nan) for name in names}
     for number, thresholds in limits.items():
         unit_limit[fold == number] = thresholds.unit
         mine = capture_fold == number
-        captures[mine] = capture_scores(score, labels, thresholds.upper_share)[mine]
-        capture_limit[mine] = thresholds.group
+        by_units = capture_scores(score, labels, thresholds.upper_share)
+        captures[CAPTURE][mine] = by_units[mine]
+        capture_limits[CAPTURE][mine] = thresholds.group
+        if windows and mine.any():
+            together, limit = _with_windows(judged, windows, number, thresholds)
+            captures[WITH_WINDOWS][mine] = together[mine]
+            capture_limits[WITH_WINDOWS][mine] = limit
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(entries), np.full(len(entries), 1 / len(entries)), RESAMPLES)
 
@@ -87,45 +128,36 @@ def split_result(
         rows = {"flow": used, "flow_tls": used & labels.encrypted}
     elif labels.unit == "host_window":
         rows = {"host_window": used}
-    seen = ~np.isnan(captures)
     levels = {name: level(mask) for name, mask in rows.items()}
-    if seen.any():
-        levels["capture"] = _level(
-            captures[seen],
-            labels.capture_malicious[seen],
-            capture_limit[seen],
-            capture_fold[seen],
-            np.flatnonzero(seen),
-            draws,
-        )
+    for name, whole in captures.items():
+        seen = ~np.isnan(whole)
+        if seen.any():
+            levels[name] = _level(
+                whole[seen],
+                labels.capture_malicious[seen],
+                capture_limits[name][seen],
+                capture_fold[seen],
+                np.flatnonzero(seen),
+                draws,
+            )
     clean = {
         name: level(mask & ~labels.background)
         for name, mask in rows.items()
         if labels.background.any()
     }
-    found = captures >= capture_limit
+    decided, limits_of = captures[names[-1]], capture_limits[names[-1]]
     return SplitResult(
-        levels=levels, without_background=clean, families=_families(seen, found, labels, entries)
+        levels=levels,
+        without_background=clean,
+        families=_families(~np.isnan(decided), decided >= limits_of, labels, entries),
     )
 
 
-def own_thresholds(
-    score: Floats,
-    labels: Labels,
-    fold: npt.NDArray[np.int64],
-    kept: Mapping[int, Floats],
-    target_rate: float,
-) -> dict[int, Thresholds]:
+def own_thresholds(judged: Judged, target_rate: float) -> dict[int, Thresholds]:
     """Return the thresholds of each judged fold, never chosen by what they judge.
 
     Parameters
     ----------
-    score, labels, fold
-        As for `split_result`.
-    kept
-        By judged fold the scores, NaN elsewhere, of units that were kept from learning for this
-        (`Split.kept_for_thresholds`); where there are none, the held-out scores of the other folds
-        choose.
     target_rate
         False-positive rate that the thresholds aim at.
 
@@ -134,11 +166,26 @@ def own_thresholds(
     TrainingError
         If no benign unit is left to choose by.
     """
-    out = {}
-    for number, scores in kept.items():
-        own = scores if np.isfinite(scores).any() else np.where(fold == number, np.nan, score)
-        out[number] = calibrate(own, labels, target_rate)
-    return out
+    return {
+        number: calibrate(judged.chosen_by(number), judged.labels, target_rate)
+        for number in judged.kept
+    }
+
+
+def _with_windows(
+    judged: Judged, windows: Judged, number: int, thresholds: Thresholds
+) -> tuple[Floats, float]:
+    """Return the captures' scores by flows and windows together, and the threshold of a fold."""
+    share = thresholds.upper_share
+    both = calibrate_together(
+        capture_scores(judged.chosen_by(number), judged.labels, share),
+        windows.chosen_by(number),
+        windows.labels,
+        thresholds.target_false_positive_rate,
+    )
+    by_windows = capture_scores(windows.score, windows.labels, both.windows.upper_share)
+    by_flows = capture_scores(judged.score, judged.labels, share)
+    return heard_together([by_flows, by_windows]), both.group
 
 
 def _level(

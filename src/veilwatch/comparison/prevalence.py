@@ -6,6 +6,7 @@ from typing import Final
 
 from veilwatch.comparison.document import DetectorResult
 from veilwatch.evaluation.calibration import supported_rate
+from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS
 
 PREVALENCE: Final = 1e-4
 """One infected unit in 10,000: a guess at the rare end, which no corpus can tell."""
@@ -25,7 +26,8 @@ def precision_at(recall: float, false_alarms: float, prevalence: float = PREVALE
 
 def prevalence_note(detector: DetectorResult, split: str) -> str | None:
     """Say in one sentence what a detector's measured rates mean in the field, None if unknown."""
-    level = detector.splits[split].levels.get("capture") if split in detector.splits else None
+    levels = detector.splits[split].levels if split in detector.splits else {}
+    level = levels.get(WITH_WINDOWS) or levels.get(CAPTURE)
     if level is None or not level.positives or not level.negatives:
         return None
     counts = level.confusion

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from veilwatch.comparison.document import DetectorResult, Interval, Recommendation
+from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS
 
 BARS: Final = {"flow_tls": 0.95, "capture": 0.95}
 """Detection rates at a false-positive rate of 1 % that a detector should reach, by level."""
@@ -74,7 +75,10 @@ def hardest_split(detectors: Sequence[DetectorResult]) -> str:
 
 
 def _found(detector: DetectorResult, split: str, level: str) -> Interval | None:
+    """Return what is found at 1 % false positives; of captures what is decided in the field."""
     result = detector.splits.get(split)
+    if result is not None and level == CAPTURE and WITH_WINDOWS in result.levels:
+        level = WITH_WINDOWS
     found = None if result is None else result.levels.get(level)
     if found is None or found.detection_rate_at_fpr["0.01"].value is None:
         return None

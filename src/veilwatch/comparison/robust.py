@@ -27,7 +27,7 @@ from veilwatch.evaluation.labelled import Labels
 from veilwatch.files import make_folder
 from veilwatch.progress import SILENT, Progress
 from veilwatch.registry import Thresholds
-from veilwatch.training.train import capture_scores
+from veilwatch.training.calibrate import capture_scores
 
 PER_CLASS: Final = 40
 """Captures of each class that are changed where nobody says how many: each is written, read and

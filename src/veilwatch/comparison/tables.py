@@ -14,6 +14,7 @@ LEVELS: Final = {
     "flow_tls": "encrypted flows",
     "host_window": "host windows",
     "capture": "captures",
+    "capture_with_windows": "captures, with host windows",
 }
 
 _COLUMNS: Final = (

@@ -6,6 +6,7 @@ beacon. The evidence of a group is therefore the mean log-odds of its more suspi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -66,3 +67,29 @@ def group_scores(
     with np.errstate(invalid="ignore", divide="ignore"):
         means = (sums[ends] - sums[starts]) / (ends - starts)
     return np.where(sizes > 0, probability(means), np.nan)
+
+
+def heard_together(scores: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Return what several witnesses say of the same groups, all of them weighing alike.
+
+    Parameters
+    ----------
+    scores
+        Of each witness the score of every group in 0…1, NaN where it saw nothing of it; each of
+        shape (groups,).
+
+    Returns
+    -------
+    ndarray
+        Probability of the mean log-odds of those that saw something, NaN where none did.
+
+    Examples
+    --------
+    >>> heard_together([np.array([0.9, 0.2]), np.array([0.5, np.nan])]).round(3)
+    array([0.75, 0.2 ])
+    """
+    said = np.stack(scores)
+    heard = ~np.isnan(said)
+    odds = np.where(heard, log_odds(np.where(heard, said, 0.5)), 0.0)
+    with np.errstate(invalid="ignore"):
+        return probability(odds.sum(axis=0) / heard.sum(axis=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,14 +18,45 @@ RATE_NAMES: Final = ("roc_auc", "average_precision", "detection_rate", "false_po
 """Figures of one level of which a mean over folds makes sense."""
 
 
+CAPTURE: Final = "capture"
+"""Level of captures as the judged units alone show them."""
+
+WITH_WINDOWS: Final = "capture_with_windows"
+"""Level of captures as flows and host windows together show them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureScores:
+    """Captures judged as a whole.
+
+    Attributes
+    ----------
+    score
+        In 0…1, shape (captures,); NaN for a capture without units or set aside.
+    threshold
+        From which score on a capture is an alert; one for each where several models scored.
+    """
+
+    score: Scores
+    threshold: Scores | float
+
+    @property
+    def alert(self) -> npt.NDArray[np.bool_]:
+        """Whether each capture is an alert, shape (captures,)."""
+        return self.score >= self.threshold
+
+    def of(self, captures: npt.NDArray[np.bool_]) -> CaptureScores:
+        """Return the same with all other captures set aside."""
+        return CaptureScores(np.where(captures, self.score, np.nan), self.threshold)
+
+
 def evaluate_scores(
     score: Scores,
-    captures: Scores,
+    captures: Mapping[str, CaptureScores],
     labels: Labels,
     entries: Sequence[CaptureEntry],
     *,
     unit_threshold: Scores | float,
-    capture_threshold: Scores | float,
 ) -> dict[str, Any]:
     """Return the figures of scored units on every level and for every family.
 
@@ -33,13 +65,14 @@ def evaluate_scores(
     score
         Unit scores in 0…1, shape (units,); NaN for units that were set aside.
     captures
-        Score of each capture, shape (captures,); NaN for a capture without units or set aside.
+        Captures by level, `CAPTURE` first; the last level is what the model decides by, and what
+        the figures of families are of.
     labels
         Truth of the same units and captures.
     entries
         The captures.
-    unit_threshold, capture_threshold
-        The model's own thresholds; one for each unit and capture where several models scored.
+    unit_threshold
+        The model's own threshold; one for each unit where several models scored.
 
     Returns
     -------
@@ -48,30 +81,16 @@ def evaluate_scores(
         `set_aside`, the number of background flows of infected hosts left out; `families` and
         `supported_false_positive_rate` by level.
     """
-    unit_alert, capture_alert = score >= unit_threshold, captures >= capture_threshold
-    levels = measure_levels(
-        score,
-        captures,
-        labels,
-        unit_threshold=unit_threshold,
-        capture_threshold=capture_threshold,
-    )
+    decided = list(captures.values())[-1]
+    levels = measure_levels(score, captures, labels, unit_threshold=unit_threshold)
     clean = np.where(labels.background, np.nan, score)
     return {
         **levels,
         "without_background": {
             "set_aside": int((labels.background & ~np.isnan(score)).sum()),
-            **measure_levels(
-                clean,
-                captures,
-                labels,
-                unit_threshold=unit_threshold,
-                capture_threshold=capture_threshold,
-            ),
+            **measure_levels(clean, captures, labels, unit_threshold=unit_threshold),
         },
-        "families": _families(
-            ~np.isnan(score), unit_alert, captures, capture_alert, labels, entries
-        ),
+        "families": _families(~np.isnan(score), score >= unit_threshold, decided, labels, entries),
         "supported_false_positive_rate": {
             name: supported_rate(level["n_negative"]) for name, level in levels.items()
         },
@@ -80,11 +99,10 @@ def evaluate_scores(
 
 def measure_levels(
     score: Scores,
-    captures: Scores,
+    captures: Mapping[str, CaptureScores],
     labels: Labels,
     *,
     unit_threshold: Scores | float,
-    capture_threshold: Scores | float,
 ) -> dict[str, dict[str, Any]]:
     """Return the figures of every level that the units give.
 
@@ -93,12 +111,12 @@ def measure_levels(
     Returns
     -------
     dict
-        `capture`, and before it `flow` and `flow_tls` where units are flows, `host_window` where
-        they are host windows; each as `veilwatch.evaluation.metrics.measure` gives it.
+        The levels of `captures`, and before them `flow` and `flow_tls` where units are flows,
+        `host_window` where they are host windows; each as `veilwatch.evaluation.metrics.measure`
+        gives it.
     """
-    used, seen = ~np.isnan(score), ~np.isnan(captures)
+    used = ~np.isnan(score)
     unit_limit = np.broadcast_to(unit_threshold, score.shape)
-    capture_limit = np.broadcast_to(capture_threshold, captures.shape)
     levels = {}
     if labels.unit == "flow":
         levels = {"flow": used, "flow_tls": used & labels.encrypted}
@@ -109,8 +127,14 @@ def measure_levels(
             name: measure(score[rows], labels.malicious[rows], unit_limit[rows])
             for name, rows in levels.items()
         },
-        "capture": measure(captures[seen], labels.capture_malicious[seen], capture_limit[seen]),
+        **{name: _measure_captures(whole, labels) for name, whole in captures.items()},
     }
+
+
+def _measure_captures(captures: CaptureScores, labels: Labels) -> dict[str, Any]:
+    seen = ~np.isnan(captures.score)
+    limit = np.broadcast_to(captures.threshold, captures.score.shape)
+    return measure(captures.score[seen], labels.capture_malicious[seen], limit[seen])
 
 
 def mean_of_folds(folds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -153,20 +177,20 @@ def _mean(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _families(
     used: npt.NDArray[np.bool_],
     unit_alert: npt.NDArray[np.bool_],
-    captures: Scores,
-    capture_alert: npt.NDArray[np.bool_],
+    captures: CaptureScores,
     labels: Labels,
     entries: Sequence[CaptureEntry],
 ) -> dict[str, dict[str, Any]]:
     """Return for each malicious family how many captures (and flows, if units are) were found."""
     names = np.array([entry.family or "unnamed" for entry in entries])
-    seen = labels.capture_malicious & ~np.isnan(captures)
+    seen = labels.capture_malicious & ~np.isnan(captures.score)
+    alert = captures.alert
     out = {}
     for family in sorted(set(names[seen].tolist())):
         mine = seen & (names == family)
         out[family] = {
             "n": int(mine.sum()),
-            "detection_rate": float(np.mean(capture_alert[mine])),
+            "detection_rate": float(np.mean(alert[mine])),
             "is_ransomware": any(entries[int(i)].is_ransomware for i in np.flatnonzero(mine)),
         }
         if labels.unit == "flow":

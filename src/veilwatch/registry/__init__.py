@@ -9,6 +9,7 @@ from veilwatch.registry.manifest import (
     FeatureCard,
     ModelManifest,
     Thresholds,
+    WindowCard,
 )
 from veilwatch.registry.store import Model, load_model, save_model
 
@@ -22,6 +23,7 @@ __all__ = [
     "Model",
     "ModelManifest",
     "Thresholds",
+    "WindowCard",
     "load_model",
     "save_model",
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the manifest's own format."""
 
 
@@ -72,6 +72,34 @@ class BenignRange(_Part):
     low: float
     median: float
     high: float
+
+
+class WindowCard(_Part):
+    """Host windows that are heard beside flows where a whole host is judged.
+
+    Attributes
+    ----------
+    features
+        The feature schema of the windows.
+    members
+        Folder of each detector of windows.
+    thresholds
+        Of the windows by themselves.
+    group
+        From which score of flows and windows together on a host or capture is an alert; it takes
+        the place of the flows' own.
+    calibration
+        What that score means.
+    benign_ranges
+        By feature of the windows.
+    """
+
+    features: FeatureCard
+    members: list[str]
+    thresholds: Thresholds
+    group: float
+    calibration: CalibrationCard
+    benign_ranges: dict[str, BenignRange]
 
 
 MAX_FAMILIES: Final = 256
@@ -156,6 +184,8 @@ class ModelManifest(_Part):
         `veilwatch evaluate`.
     benign_ranges
         By feature name; features that benign flows never carry are absent.
+    windows
+        None where no host windows are heard beside the units.
     families
         None where the model names no families.
     files
@@ -176,6 +206,7 @@ class ModelManifest(_Part):
     calibration: CalibrationCard
     held_out: dict[str, Any]
     benign_ranges: dict[str, BenignRange]
+    windows: WindowCard | None = None
     families: FamilyCard | None = None
     training_seconds: float
     files: dict[str, str] = {}

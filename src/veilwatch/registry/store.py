@@ -20,14 +20,19 @@ from veilwatch.detectors.family import FEATURE_SETS, FamilyModel
 from veilwatch.errors import ModelError, VeilwatchError
 from veilwatch.features import compute_features, feature_schema
 from veilwatch.files import make_folder, output_error, write_text
-from veilwatch.registry.manifest import FORMAT, ModelManifest
+from veilwatch.registry.manifest import FORMAT, CalibrationCard, FeatureCard, ModelManifest
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 from veilwatch.schema.flows import FlowTable
 
 MANIFEST: Final = "model.json"
 
 MEMBER: Final = re.compile(r"member-\d{1,3}", re.ASCII)
-"""What the folder of a member is called; no such name leaves the model's folder."""
+WINDOW: Final = re.compile(r"window-\d{1,3}", re.ASCII)
+"""What the folder of a member, and of a detector of host windows, is called; no such name leaves
+the model's folder."""
+
+WINDOW_DETECTOR: Final = "host_window"
+"""Detector of host windows that are heard beside flows."""
 
 FAMILY: Final = "family"
 """What the folder of the trees that name families is called, in a model that has them."""
@@ -51,16 +56,48 @@ class Model:
         What the model is.
     families
         Tells families apart; None where `manifest.families` is.
+    windows
+        Detectors of host windows that are heard beside flows where a whole host is judged; empty
+        where `manifest.windows` is None.
     """
 
     members: Sequence[Detector]
     manifest: ModelManifest
     families: FamilyModel | None = None
+    windows: Sequence[Detector] = ()
 
     @property
     def unit(self) -> Unit:
         """What the model judges."""
         return DETECTORS[self.manifest.detector].unit
+
+    @property
+    def host_threshold(self) -> float:
+        """From which score on a host, or a capture, is an alert."""
+        card = self.manifest
+        return card.windows.group if card.windows else card.thresholds.group
+
+    @property
+    def calibration(self) -> CalibrationCard:
+        """What the score of a host, or a capture, means."""
+        card = self.manifest
+        return card.windows.calibration if card.windows else card.calibration
+
+    def window_features(self, flows: FlowTable) -> FeatureFrame:
+        """Compute the host windows of flows as the model's own detectors of windows see them.
+
+        Parameters
+        ----------
+        flows
+            All flows of the inputs; `veilwatch.features.windows.READ_COLUMNS` are enough.
+        """
+        card = self.manifest.windows
+        assert card is not None, "asked of a model without windows"
+        return compute_features(flows, card.features.sets, shortcuts=card.features.shortcuts)
+
+    def score_windows(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
+        """Return the score of each host window in 0…1, shape (windows,)."""
+        return mean_score(self.windows, features)
 
     def features(self, table: FlowTable) -> FeatureFrame:
         """Compute the features that the model was trained on.
@@ -79,8 +116,11 @@ class Model:
 
     def explain(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
         """Return what each feature adds to the log-odds, shape (units, features)."""
-        parts = [member.explain(features) for member in self.members]
-        return np.asarray(np.mean(parts, axis=0))
+        return _mean_explanation(self.members, features)
+
+    def explain_windows(self, features: FeatureFrame) -> npt.NDArray[np.float64]:
+        """Return what each feature adds to the log-odds of a window, shape (windows, features)."""
+        return _mean_explanation(self.windows, features)
 
 
 def mean_score(members: Sequence[Detector], features: FeatureFrame) -> npt.NDArray[np.float64]:
@@ -89,20 +129,19 @@ def mean_score(members: Sequence[Detector], features: FeatureFrame) -> npt.NDArr
     return probability(np.mean(odds, axis=0))
 
 
-def save_model(
-    folder: Path,
-    members: Sequence[Detector],
-    manifest: ModelManifest,
-    families: FamilyModel | None = None,
-) -> Path:
+def _mean_explanation(
+    members: Sequence[Detector], features: FeatureFrame
+) -> npt.NDArray[np.float64]:
+    return np.asarray(np.mean([member.explain(features) for member in members], axis=0))
+
+
+def save_model(folder: Path, model: Model) -> Path:
     """Write a model folder whole or not at all; an older model there is replaced.
 
     Parameters
     ----------
-    manifest
-        Names the folder of each member; its `files` are filled in here.
-    families
-        What `manifest.families` describes, None where it is.
+    model
+        Its manifest names the folder of each member; the manifest's `files` are filled in here.
 
     Raises
     ------
@@ -118,7 +157,7 @@ def save_model(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
             made, older = Path(name) / "made", Path(name) / "older"
             made.mkdir()
-            _write(made, members, manifest, families)
+            _write(made, model)
             _exchange(made, folder, older)
     except OSError as error:
         raise output_error(folder, error) from error
@@ -133,7 +172,13 @@ def _refuse_strangers(folder: Path) -> None:
         names = [path.name for path in folder.iterdir()]
     except OSError as error:
         raise output_error(folder, error) from error
-    strangers = [n for n in names if n not in (MANIFEST, FAMILY) and not MEMBER.fullmatch(n)]
+    strangers = [
+        name
+        for name in names
+        if name not in (MANIFEST, FAMILY)
+        and not MEMBER.fullmatch(name)
+        and not WINDOW.fullmatch(name)
+    ]
     if strangers or (names and MANIFEST not in names):
         raise ModelError(
             "the folder holds something that is not a model",
@@ -142,19 +187,16 @@ def _refuse_strangers(folder: Path) -> None:
         )
 
 
-def _write(
-    folder: Path,
-    members: Sequence[Detector],
-    manifest: ModelManifest,
-    families: FamilyModel | None,
-) -> None:
+def _write(folder: Path, model: Model) -> None:
+    manifest, families = model.manifest, model.families
     if (families is None) != (manifest.families is None):
         raise ValueError("the manifest and the model disagree about families")
-    parts: list[Detector | FamilyModel] = [*members, *([families] if families else [])]
+    parts: list[Detector | FamilyModel] = [*model.members, *model.windows]
+    parts += [families] if families else []
     files = {}
-    for name, member in zip(_folders(manifest), parts, strict=True):
+    for name, part in zip(_folders(manifest), parts, strict=True):
         (folder / name).mkdir()
-        for file in member.save(folder / name):
+        for file in part.save(folder / name):
             files[f"{name}/{file}"] = _sha256(folder / name / file)
     document = manifest.model_copy(update={"files": files})
     write_text(folder / MANIFEST, document.model_dump_json(indent=1) + "\n")
@@ -162,7 +204,8 @@ def _write(
 
 def _folders(manifest: ModelManifest) -> list[str]:
     """Return the folders that a model consists of."""
-    return [*manifest.members, *([FAMILY] if manifest.families else [])]
+    windows = manifest.windows.members if manifest.windows else []
+    return [*manifest.members, *windows, *([FAMILY] if manifest.families else [])]
 
 
 def _exchange(made: Path, folder: Path, older: Path) -> None:
@@ -195,14 +238,21 @@ def load_model(folder: Path) -> Model:
         raise ModelError(
             f"cannot read: {error.strerror or error}", where=error.filename or path
         ) from error
-    card, names = manifest.features, manifest.families
-    schema = _schema(card.sets, card.shortcuts, card.hash, path)
-    detector = DETECTORS[manifest.detector]
-    members = [detector.load(folder / name, schema) for name in manifest.members]
-    if names is None:
-        return Model(members, manifest)
-    schema = _schema(FEATURE_SETS, False, names.features, path)
-    return Model(members, manifest, FamilyModel.load(folder / FAMILY, schema, names.names))
+    members = _load(folder, manifest.detector, manifest.features, manifest.members)
+    windows: list[Detector] = []
+    if manifest.windows:
+        card = manifest.windows
+        windows = _load(folder, WINDOW_DETECTOR, card.features, card.members)
+    families = None
+    if names := manifest.families:
+        schema = _schema(FEATURE_SETS, False, names.features, path)
+        families = FamilyModel.load(folder / FAMILY, schema, names.names)
+    return Model(members, manifest, families, windows)
+
+
+def _load(folder: Path, detector: str, card: FeatureCard, names: Sequence[str]) -> list[Detector]:
+    schema = _schema(card.sets, card.shortcuts, card.hash, folder / MANIFEST)
+    return [DETECTORS[detector].load(folder / name, schema) for name in names]
 
 
 def _read_manifest(path: Path) -> ModelManifest:
@@ -235,18 +285,21 @@ def _read_manifest(path: Path) -> ModelManifest:
             where=path,
             hint=f"this version has: {', '.join(DETECTORS)}",
         )
-    if not 0 < len(manifest.members) <= MAX_MEMBERS:
-        raise ModelError(
-            f"{len(manifest.members)} members, a model has 1 to {MAX_MEMBERS}", where=path
-        )
+    if manifest.windows and DETECTORS[manifest.detector].unit != "flow":
+        raise ModelError(f"{manifest.detector} does not judge flows, and has windows", where=path)
+    for names in (manifest.members, *([manifest.windows.members] if manifest.windows else [])):
+        if not 0 < len(names) <= MAX_MEMBERS:
+            raise ModelError(f"{len(names)} members, a model has 1 to {MAX_MEMBERS}", where=path)
     return manifest
 
 
 def _check_files(folder: Path, manifest: ModelManifest) -> None:
     """Refuse a folder that does not hold exactly the files that were written into it."""
-    for name in manifest.members:
-        if not MEMBER.fullmatch(name):
-            raise ModelError(f"{name!r} cannot be a member", where=folder / MANIFEST)
+    windows = manifest.windows.members if manifest.windows else []
+    for allowed, names in ((MEMBER, manifest.members), (WINDOW, windows)):
+        for name in names:
+            if not allowed.fullmatch(name):
+                raise ModelError(f"{name!r} cannot be a member", where=folder / MANIFEST)
     for name in _folders(manifest):
         part = folder / name
         if part.is_symlink() or not part.is_dir():

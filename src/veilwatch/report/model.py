@@ -10,7 +10,7 @@ from veilwatch.report import document as doc
 from veilwatch.report.names import visible
 from veilwatch.schema.scores import ScoreFrame
 
-LEVELS: Final = ("flow", "flow_tls", "host_window", "capture")
+LEVELS: Final = ("flow", "flow_tls", "host_window", "capture", "capture_with_windows")
 """Levels of an evaluation in the order in which they are shown."""
 
 SHOWN_FAMILIES: Final = 60

@@ -52,14 +52,16 @@ class Alert:
     application
         Server name, service or process that names the traffic, '' unknown.
     reasons
-        What decided, strongest first.
+        What decided, strongest first; for a host alert that of its highest-scoring flow, and of
+        its most suspicious window where the model has windows.
     tunnel
         None outside a tunnel.
     emulated
         Whether the traffic is known to come from the lab.
     evidence
-        For a host alert, how many of its flows were alerted and seen, and the `probability` of
-        an infection at the model's prior.
+        For a host alert, how many of its flows were alerted and seen, the `probability` of an
+        infection at the model's prior, and where the model has windows what flows and windows
+        say alone (`flow_score`, `window_score`).
     """
 
     kind: str

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 UNKNOWN_FAMILY: Final = "unknown malware"
@@ -45,7 +43,9 @@ class ScoreFrame:
         One row a flow: the flow table's columns and `score` (Float32, 0…1) and `alert` (Boolean).
     hosts
         One row a host: `host`, `subscriber` ('' unknown), `source`, `flows`, `alerts`,
-        `first_ns`, `last_ns`, `score` (Float32), `alert` (Boolean), `family` ('' where the host
+        `first_ns`, `last_ns`, `score` (Float32), `flow_score` (Float32, what its flows say alone),
+        `window_score` (Float32, what its windows say alone, null where the model has none),
+        `alert` (Boolean), `family` ('' where the host
         is not alerted or the model names no families, else a name or `UNKNOWN_FAMILY`),
         `family_probability` (Float32, of the likeliest family against the next; 0 where
         `family` is ''), `probability` (Float32, of an infection at the prior that the model
@@ -54,6 +54,9 @@ class ScoreFrame:
         A score at or above it is an alert.
     reasons
         For each alerted flow, by `flow_id`, what decided, strongest first.
+    window_reasons
+        For each alerted host, by `host`, `subscriber` and `source`, what decided in the window
+        that speaks most against it; empty where the model has no windows.
     """
 
     flows: pl.DataFrame
@@ -61,25 +64,4 @@ class ScoreFrame:
     flow_threshold: float
     host_threshold: float
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledScores:
-    """Scores beside the truth, for evaluation. All arrays have one entry a flow.
-
-    Attributes
-    ----------
-    score
-        float64, 0…1.
-    malicious
-        bool, the label of the flow's capture.
-    encrypted
-        bool, whether the flow has a TLS or QUIC handshake.
-    capture
-        int64, index of the capture.
-    """
-
-    score: npt.NDArray[np.float64]
-    malicious: npt.NDArray[np.bool_]
-    encrypted: npt.NDArray[np.bool_]
-    capture: npt.NDArray[np.int64]
+    window_reasons: dict[tuple[str, str, int], list[Reason]] = field(default_factory=dict)

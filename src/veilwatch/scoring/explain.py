@@ -1,4 +1,4 @@
-"""Why a flow scored as it did, in words that an analyst can check."""
+"""Why a flow or a host window scored as it did, in words that an analyst can check."""
 
 from __future__ import annotations
 
@@ -12,30 +12,40 @@ from veilwatch.schema.features import FeatureFrame, FeatureSpec
 from veilwatch.schema.scores import Reason
 
 SHOWN_REASONS: Final = 6
-"""Reasons given for a flow: the next ones rarely add a tenth of the first."""
+"""Reasons given for a unit: the next ones rarely add a tenth of the first."""
 
 
 def reasons(
     features: FeatureFrame,
     contributions: npt.NDArray[np.float64],
     ranges: dict[str, BenignRange],
+    *,
+    units: str = "flows",
 ) -> list[list[Reason]]:
-    """Return the strongest reasons of each flow, strongest first.
+    """Return the strongest reasons of each unit, strongest first.
 
     Parameters
     ----------
     features
-        The flows.
+        The flows, or host windows.
     contributions
-        What each feature added to the log-odds, shape (flows, features).
+        What each feature added to the log-odds, shape (units, features).
     ranges
-        Where benign flows usually lie, by feature.
+        Where benign units usually lie, by feature.
+    units
+        What they are called.
     """
     specs = features.schema.features
     strongest = np.argsort(-np.abs(contributions), axis=1)[:, :SHOWN_REASONS]
     return [
         [
-            _reason(specs[k], float(features.values[row, k]), float(contributions[row, k]), ranges)
+            _reason(
+                specs[k],
+                float(features.values[row, k]),
+                float(contributions[row, k]),
+                ranges.get(specs[k].name),
+                units,
+            )
             for k in columns
         ]
         for row, columns in enumerate(strongest)
@@ -43,9 +53,8 @@ def reasons(
 
 
 def _reason(
-    spec: FeatureSpec, value: float, contribution: float, ranges: dict[str, BenignRange]
+    spec: FeatureSpec, value: float, contribution: float, usual: BenignRange | None, units: str
 ) -> Reason:
-    usual = ranges.get(spec.name)
     if np.isnan(value):
         found = "does not apply"
     else:
@@ -53,7 +62,7 @@ def _reason(
     text = f"{spec.doc}: {found}"
     if usual is not None:
         text += (
-            f"; benign flows mostly {_quantity(usual.low, '')} to "
+            f"; benign {units} mostly {_quantity(usual.low, '')} to "
             f"{_quantity(usual.high, spec.unit)}"
         )
     return Reason(spec.name, value, contribution, text)

@@ -7,16 +7,17 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from veilwatch.detectors.evidence import group_scores
+from veilwatch.detectors.evidence import group_scores, heard_together
 from veilwatch.errors import ModelError
 from veilwatch.evaluation.posterior import Platt
-from veilwatch.features.windows import HOST
+from veilwatch.features.windows import HOST, READ_COLUMNS
 from veilwatch.registry import Model
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
 from veilwatch.schema.scores import Reason, ScoreFrame
 from veilwatch.scoring.explain import reasons
 from veilwatch.scoring.naming import HostNamer
+from veilwatch.scoring.windows import ScoredWindows, host_index, host_reasons, score_windows
 
 EXPLAINED_PER_TABLE: Final = 256
 """Most flows of one table that are explained, the best-scored of each host first: an exact
@@ -57,6 +58,7 @@ class FlowScorer:
             )
         self._model = model
         self._kept: list[pl.DataFrame] = []
+        self._window_flows: list[pl.DataFrame] = []
         self._reasons: dict[int, list[Reason]] = {}
         card = model.manifest.families
         self._namer = HostNamer(model.families, card, HOST) if model.families and card else None
@@ -70,6 +72,8 @@ class FlowScorer:
             pl.Series("score", score, pl.Float32), pl.Series("alert", alert, pl.Boolean)
         )
         self._kept.append(frame.select(KEPT_COLUMNS))
+        if self._model.windows:
+            self._window_flows.append(table.frame.select(READ_COLUMNS))
         self._explain(frame, features)
         if self._namer:
             self._namer.add(frame)
@@ -78,22 +82,27 @@ class FlowScorer:
     def finish(self) -> ScoreFrame:
         """Return the scores of all tables and of their hosts."""
         flows = pl.concat(self._kept)
-        thresholds, card = self._model.manifest.thresholds, self._model.manifest.calibration
-        hosts = _hosts(flows, thresholds.group, thresholds.upper_share, self._namer)
+        model = self._model
+        windows = None
+        if model.windows:
+            windows = score_windows(model, FlowTable(pl.concat(self._window_flows)))
+        hosts = _hosts(flows, model, windows, self._namer)
+        card = model.calibration
         meaning = Platt(card.slope, card.intercept).posterior(
             hosts["score"].to_numpy().astype(np.float64), card.prior
         )
         return ScoreFrame(
             flows,
             hosts.with_columns(pl.Series("probability", meaning, pl.Float32)),
-            thresholds.unit,
-            thresholds.group,
+            model.manifest.thresholds.unit,
+            model.host_threshold,
             self._reasons,
+            host_reasons(model, windows, hosts) if windows else {},
         )
 
     def _explain(self, frame: pl.DataFrame, features: FeatureFrame) -> None:
         """Explain alerted flows and the flow that speaks most against each host."""
-        least = min(self._model.manifest.thresholds.unit, self._model.manifest.thresholds.group)
+        least = min(self._model.manifest.thresholds.unit, self._model.host_threshold)
         rows = (
             frame.lazy()
             .select(*HOST, "score")
@@ -113,9 +122,9 @@ class FlowScorer:
 
 
 def _hosts(
-    flows: pl.DataFrame, threshold: float, upper_share: float, namer: HostNamer | None
+    flows: pl.DataFrame, model: Model, windows: ScoredWindows | None, namer: HostNamer | None
 ) -> pl.DataFrame:
-    """Add up the evidence of each host's flows, and name the family of those that alert."""
+    """Add up the evidence of each host, and name the family of those that alert."""
     hosts = (
         flows.lazy()
         .group_by(HOST, maintain_order=True)
@@ -128,20 +137,19 @@ def _hosts(
         .with_row_index("host_index")
         .collect()
     )
-    index = (
-        flows.join(hosts.select(*HOST, "host_index"), on=HOST, how="left", maintain_order="left")[
-            "host_index"
-        ]
-        .to_numpy()
-        .astype(np.int64)
-    )
+    index = host_index(flows, hosts)
     score = group_scores(
         flows["score"].to_numpy().astype(np.float64),
         index,
         hosts.height,
-        upper_share=upper_share,
+        upper_share=model.manifest.thresholds.upper_share,
     )
-    alert = pl.Series(score >= threshold, dtype=pl.Boolean)
+    by_flows = score
+    by_windows = np.full(hosts.height, np.nan)
+    if windows:
+        by_windows = windows.of_hosts(hosts)
+        score = heard_together([by_flows, by_windows])
+    alert = pl.Series(score >= model.host_threshold, dtype=pl.Boolean)
     families, certainty = [""] * hosts.height, np.zeros(hosts.height)
     if namer:
         families, certainty = namer.name(flows, index, hosts.height)
@@ -154,6 +162,8 @@ def _hosts(
         "first_ns",
         "last_ns",
         pl.Series("score", score, pl.Float32),
+        pl.Series("flow_score", by_flows, pl.Float32),
+        pl.Series("window_score", by_windows, pl.Float32).fill_nan(None),
         alert.alias("alert"),
         family=pl.when(alert).then(pl.Series(families, dtype=pl.String)).otherwise(pl.lit("")),
         family_probability=pl.when(alert).then(pl.Series(certainty, dtype=pl.Float32)).otherwise(0),

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from veilwatch.corpus.catalogue import Corpus
+from veilwatch.detectors.evidence import heard_together
 from veilwatch.errors import TrainingError
-from veilwatch.evaluation.evaluate import evaluate_scores
+from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS, CaptureScores, evaluate_scores
 from veilwatch.registry import Model
-from veilwatch.training.train import capture_scores
+from veilwatch.registry.store import WINDOW_DETECTOR
+from veilwatch.training.calibrate import capture_scores
 from veilwatch.training.units import read_units
 
 
@@ -35,12 +37,16 @@ def evaluate_model(model: Model, corpus: Corpus) -> dict[str, Any]:
     score = model.score(units.features)
     score[seen[labels.capture]] = np.nan
     thresholds = card.thresholds
+    by_units = capture_scores(score, labels, thresholds.upper_share)
+    captures = {CAPTURE: CaptureScores(by_units, thresholds.group)}
+    if windows := card.windows:
+        found = read_units(corpus, WINDOW_DETECTOR, shortcuts=windows.features.shortcuts)
+        window_score = model.score_windows(found.features)
+        window_score[seen[found.labels.capture]] = np.nan
+        by_windows = capture_scores(window_score, found.labels, windows.thresholds.upper_share)
+        together = heard_together([by_units, by_windows])
+        captures[WITH_WINDOWS] = CaptureScores(together, windows.group)
     figures = evaluate_scores(
-        score,
-        capture_scores(score, labels, thresholds.upper_share),
-        labels,
-        corpus.entries,
-        unit_threshold=thresholds.unit,
-        capture_threshold=thresholds.group,
+        score, captures, labels, corpus.entries, unit_threshold=thresholds.unit
     )
     return {"set_aside": int(seen.sum()), **figures}

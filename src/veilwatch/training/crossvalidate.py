@@ -8,13 +8,23 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.corpus.catalogue import Corpus
-from veilwatch.evaluation.evaluate import evaluate_scores, mean_of_folds, measure_levels
+from veilwatch.detectors.evidence import heard_together
+from veilwatch.evaluation.evaluate import (
+    CAPTURE,
+    WITH_WINDOWS,
+    CaptureScores,
+    evaluate_scores,
+    mean_of_folds,
+    measure_levels,
+)
 from veilwatch.evaluation.labelled import Labels, require_both_classes
 from veilwatch.evaluation.splits import assign_folds
 from veilwatch.progress import SILENT, Progress
+from veilwatch.training.calibrate import calibrate, calibrate_together, capture_scores
 from veilwatch.training.crossfit import cross_fit
-from veilwatch.training.train import TrainingOptions, calibrate, capture_scores
+from veilwatch.training.train import TrainingOptions
 from veilwatch.training.units import read_units
+from veilwatch.training.windows import WindowFit, fit_windows
 
 CrossSplit = Literal["source", "group", "flow"]
 
@@ -59,21 +69,25 @@ def cross_validate(
         progress,
         aside=options.set_aside(labels),
     )
-    flow_limit, capture_limit, captures = _thresholds(
-        fit.score, labels, flow_fold, capture_fold, options.target_rate
+    windows = None
+    # Where single flows are dealt out, no capture lies whole in a fold, and no window either.
+    if options.hears_windows and capture_fold is not None:
+        windows = fit_windows(corpus, capture_fold, options.settings, progress)
+    flow_limit, captures = _thresholds(
+        fit.score, labels, flow_fold, capture_fold, windows, options.target_rate
     )
-    # Where single flows are dealt out, no capture lies whole in a fold.
-    whole_in = np.full(len(captures), -1) if capture_fold is None else capture_fold
-    limits = {"unit_threshold": flow_limit, "capture_threshold": capture_limit}
-    figures = evaluate_scores(fit.score, captures, labels, corpus.entries, **limits)
+    whole_in = np.full(len(corpus.entries), -1) if capture_fold is None else capture_fold
+    figures = evaluate_scores(
+        fit.score, captures, labels, corpus.entries, unit_threshold=flow_limit
+    )
 
     def of_folds(scores: npt.NDArray[np.float64]) -> dict[str, dict[str, Any]]:
         parts = [
             measure_levels(
                 np.where(flow_fold == fold, scores, np.nan),
-                np.where(whole_in == fold, captures, np.nan),
+                {name: whole.of(whole_in == fold) for name, whole in captures.items()},
                 labels,
-                **limits,
+                unit_threshold=flow_limit,
             )
             for fold in range(options.folds)
         ]
@@ -90,19 +104,29 @@ def _thresholds(
     labels: Labels,
     flow_fold: npt.NDArray[np.int64],
     capture_fold: npt.NDArray[np.int64] | None,
+    windows: WindowFit | None,
     rate: float,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return thresholds of flows and captures and capture scores, set by the other folds."""
+) -> tuple[npt.NDArray[np.float64], dict[str, CaptureScores]]:
+    """Return thresholds of units, and scored captures by level, all set by the other folds."""
     flow_limit = np.full(len(score), np.nan)
+    size = len(labels.capture_malicious)
+    levels = [CAPTURE, *([WITH_WINDOWS] if windows else [])]
     # A fold whose captures hold no flow is never visited: what stays NaN takes no part.
-    capture_limit = np.full(len(labels.capture_malicious), np.nan)
-    capture_score = capture_limit.copy()
+    captures = {name: np.full(size, np.nan) for name in levels}
+    limits = {name: np.full(size, np.nan) for name in levels}
     for fold in range(int(flow_fold.max()) + 1):
         inside = flow_fold == fold
         thresholds = calibrate(np.where(inside, np.nan, score), labels, rate)
         flow_limit[inside] = thresholds.unit
         # Where single flows are dealt out a capture lies in every fold; any threshold serves.
-        chosen = slice(None) if capture_fold is None else capture_fold == fold
-        capture_limit[chosen] = thresholds.group
-        capture_score[chosen] = capture_scores(score, labels, thresholds.upper_share)[chosen]
-    return flow_limit, capture_limit, capture_score
+        mine = np.ones(size, bool) if capture_fold is None else capture_fold == fold
+        by_flows = capture_scores(score, labels, thresholds.upper_share)
+        captures[CAPTURE][mine], limits[CAPTURE][mine] = by_flows[mine], thresholds.group
+        if windows:
+            of_windows = windows.units.labels
+            others = np.where(mine[of_windows.capture], np.nan, windows.score)
+            both = calibrate_together(np.where(mine, np.nan, by_flows), others, of_windows, rate)
+            by_windows = capture_scores(windows.score, of_windows, both.windows.upper_share)
+            captures[WITH_WINDOWS][mine] = heard_together([by_flows, by_windows])[mine]
+            limits[WITH_WINDOWS][mine] = both.group
+    return flow_limit, {name: CaptureScores(captures[name], limits[name]) for name in levels}

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score
 
 from veilwatch import __version__
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.detectors import DETECTORS, DetectorSettings
-from veilwatch.detectors.evidence import UPPER_SHARES, group_scores
-from veilwatch.errors import TrainingError
-from veilwatch.evaluation.calibration import conformal_threshold
-from veilwatch.evaluation.evaluate import evaluate_scores
+from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS, CaptureScores, evaluate_scores
 from veilwatch.evaluation.labelled import Labels, require_both_classes
 from veilwatch.evaluation.posterior import DEPLOYMENT_PRIOR, fit_platt
 from veilwatch.evaluation.splits import SplitBy, assign_folds
@@ -30,12 +26,15 @@ from veilwatch.registry import (
     FeatureCard,
     Model,
     ModelManifest,
-    Thresholds,
+    WindowCard,
 )
+from veilwatch.registry.store import WINDOW_DETECTOR
 from veilwatch.schema.features import FeatureFrame
+from veilwatch.training.calibrate import Together, calibrate, calibrate_together, capture_scores
 from veilwatch.training.crossfit import cross_fit
 from veilwatch.training.families import train_families
 from veilwatch.training.units import read_units
+from veilwatch.training.windows import WindowFit, fit_windows, takes_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,8 @@ class TrainingOptions:
         Whether background flows of infected hosts are learned from as malicious.
     prior
         Share of hosts that are taken to be infected where the model will be used.
+    windows
+        Whether a model of flows also learns host windows, to hear them where it judges a host.
     families
         Whether the model learns to name families, if the corpus shows enough of them.
     settings
@@ -71,12 +72,18 @@ class TrainingOptions:
     shortcuts: bool = False
     keep_background: bool = False
     prior: float = DEPLOYMENT_PRIOR
+    windows: bool = True
     families: bool = True
     settings: DetectorSettings = field(default_factory=DetectorSettings)
 
     def set_aside(self, labels: Labels) -> npt.NDArray[np.bool_]:
         """Return which units are not learned from, shape (units,)."""
         return np.zeros_like(labels.background) if self.keep_background else labels.background
+
+    @property
+    def hears_windows(self) -> bool:
+        """Whether host windows are heard beside the units."""
+        return self.windows and takes_windows(self.detector)
 
 
 def train_model(
@@ -111,13 +118,18 @@ def train_model(
         aside=options.set_aside(labels),
     )
     thresholds = calibrate(fit.score, labels, options.target_rate)
+    by_units = capture_scores(fit.score, labels, thresholds.upper_share)
+    captures = {CAPTURE: CaptureScores(by_units, thresholds.group)}
+    windows = window_card = None
+    if options.hears_windows:
+        windows = fit_windows(corpus, fold, options.settings, progress)
+        both = calibrate_together(
+            by_units, windows.score, windows.units.labels, options.target_rate
+        )
+        captures[WITH_WINDOWS] = CaptureScores(both.captures, both.group)
+        window_card = _window_card(windows, both, options)
     held_out = evaluate_scores(
-        fit.score,
-        capture_scores(fit.score, labels, thresholds.upper_share),
-        labels,
-        corpus.entries,
-        unit_threshold=thresholds.unit,
-        capture_threshold=thresholds.group,
+        fit.score, captures, labels, corpus.entries, unit_threshold=thresholds.unit
     )
     named = None
     if options.families:
@@ -137,85 +149,51 @@ def train_model(
             "keep_background": options.keep_background,
         },
         members=[f"member-{k}" for k in range(len(fit.members))],
-        features=FeatureCard(
-            sets=list(DETECTORS[options.detector].feature_sets),
-            shortcuts=options.shortcuts,
-            hash=features.schema.hash,
-            names=features.schema.names,
-        ),
+        features=_feature_card(options.detector, options.shortcuts, features),
         corpus=_corpus_card(corpus, labels, manifest_path),
         thresholds=thresholds,
-        calibration=_calibration_card(fit.score, labels, thresholds.upper_share, options),
+        calibration=_calibration_card(by_units, labels.capture_malicious, options),
         held_out={"split": options.split, **held_out},
         benign_ranges=_benign_ranges(features, labels.malicious),
+        windows=window_card,
         families=named[1] if named else None,
         training_seconds=round(time.monotonic() - began, 1),
     )
-    return Model(fit.members, manifest, named[0] if named else None)
-
-
-def calibrate(score: npt.NDArray[np.float64], labels: Labels, rate: float) -> Thresholds:
-    """Choose thresholds on held-out scores of benign units and benign captures.
-
-    The share of units that speaks for a capture is the one whose capture scores have the highest
-    average precision. Units whose score is NaN take no part.
-
-    Raises
-    ------
-    TrainingError
-        If no benign flow is left to calibrate on.
-    """
-    used = ~np.isnan(score)
-    benign = score[used & ~labels.malicious]
-    if not len(benign):
-        raise TrainingError(
-            f"no benign {labels.unit.replace('_', ' ')} is left to choose thresholds on",
-            hint="use fewer folds, or add benign captures from other sources",
-        )
-    upper_share = max(
-        UPPER_SHARES,
-        key=lambda share: _precision(capture_scores(score, labels, share), labels),
-    )
-    captures = capture_scores(score, labels, upper_share)
-    benign_captures = captures[~labels.capture_malicious & ~np.isnan(captures)]
-    return Thresholds(
-        target_false_positive_rate=rate,
-        unit=conformal_threshold(benign, rate),
-        group=conformal_threshold(benign_captures, rate),
-        upper_share=upper_share,
-        benign_units=len(benign),
-        benign_captures=len(benign_captures),
-    )
-
-
-def capture_scores(
-    score: npt.NDArray[np.float64], labels: Labels, upper_share: float
-) -> npt.NDArray[np.float64]:
-    """Return the score of each capture, NaN where it has no scored unit."""
-    used = ~np.isnan(score)
-    return group_scores(
-        score[used],
-        labels.capture[used],
-        len(labels.capture_malicious),
-        upper_share=upper_share,
+    return Model(
+        fit.members, manifest, named[0] if named else None, windows.members if windows else ()
     )
 
 
 def _calibration_card(
-    score: npt.NDArray[np.float64], labels: Labels, upper_share: float, options: TrainingOptions
+    captures: npt.NDArray[np.float64],
+    malicious: npt.NDArray[np.bool_],
+    options: TrainingOptions,
 ) -> CalibrationCard:
     """Say what a capture's score, and so a host's, means at the prior of its place."""
-    captures = capture_scores(score, labels, upper_share)
     seen = ~np.isnan(captures)
-    platt = fit_platt(captures[seen], labels.capture_malicious[seen])
+    platt = fit_platt(captures[seen], malicious[seen])
     return CalibrationCard(slope=platt.slope, intercept=platt.intercept, prior=options.prior)
 
 
-def _precision(captures: npt.NDArray[np.float64], labels: Labels) -> float:
-    """Return the average precision of capture scores, 0 where it is not defined."""
-    seen = ~np.isnan(captures)
-    malicious = labels.capture_malicious[seen]
-    return float(average_precision_score(malicious, captures[seen])) if malicious.any() else 0.0
+def _window_card(fit: WindowFit, both: Together, options: TrainingOptions) -> WindowCard:
+    malicious = fit.units.labels.malicious
+    return WindowCard(
+        features=_feature_card(WINDOW_DETECTOR, False, fit.features),
+        members=[f"window-{k}" for k in range(len(fit.members))],
+        thresholds=both.windows,
+        group=both.group,
+        calibration=_calibration_card(both.captures, fit.units.labels.capture_malicious, options),
+        benign_ranges=_benign_ranges(fit.features, malicious),
+    )
+
+
+def _feature_card(detector: str, shortcuts: bool, features: FeatureFrame) -> FeatureCard:
+    return FeatureCard(
+        sets=list(DETECTORS[detector].feature_sets),
+        shortcuts=shortcuts,
+        hash=features.schema.hash,
+        names=features.schema.names,
+    )
 
 
 def _benign_ranges(
