@@ -27,6 +27,7 @@ from tests.flow.streams import (
     reply,
 )
 from veilwatch.flow import EarlyPoints, FlowMeter, MeterConfig, state
+from veilwatch.flow import early as early_module
 from veilwatch.schema.flows import EndReason, FlowBatch
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
@@ -269,7 +270,7 @@ def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         choice = random.Random(seed)
         monkeypatch.setattr(state, "OUT_FLOWS", choice.choice([1, 2, 4096]))
         monkeypatch.setattr(state, "OUT_HEADS", choice.choice([3, 5, 512]))
-        monkeypatch.setattr(state, "OUT_EARLY", choice.choice([1, 2, 512]))
+        monkeypatch.setattr(early_module, "OUT_EARLY", choice.choice([1, 2, 512]))
         config = configured(choice.choice([2, 5, 1000]), choice.choice([1, 4, 1000]), 8)
         talks = [conversation(choice) for _ in range(choice.choice([2, 8, 40]))]
         now, packets = START, []

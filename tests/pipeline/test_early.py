@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -26,7 +25,7 @@ LEFT_OUT = ["end_reason", "subscriber", "subscriber_by", "apn", "location"]
 """What an early row does not share with the row of a capture that is cut after its last packet: the
 reason, and what control traffic or other flows tell meanwhile."""
 
-POINTS = EarlyPoints(packets=(4, 8, 32), age_s=10.0)
+POINTS = EarlyPoints(packets=(2, 4, 8, 32), age_s=10.0)
 
 
 class Recorded:
@@ -53,7 +52,8 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, np.nda
     capture = tmp_path_factory.mktemp("field") / "field.pcap"
     field_capture(capture)
     with open_captures([capture]) as stream:
-        return [(block.buffer.tobytes(), block.records.copy()) for block in stream]
+        kept = [(block.buffer.tobytes(), block.records.copy()) for block in stream]
+    return kept[:16]  # some 16,000 packets
 
 
 def test_an_early_row_is_that_of_the_capture_cut_there(
@@ -74,7 +74,7 @@ def test_an_early_row_is_that_of_the_capture_cut_there(
     assert at.unique().height == at.height
     told = early.filter(pl.col("tls_sni") != "")
     assert early.height > 50 and told.height > 10
-    assert (early["quic_version"] > 0).any() or (early["dns_query"] != "").any()
+    assert (early["dns_query"] != "").any()
     # A cut run is as long as the whole one: a few rows of each kind stand for all.
     chosen = pl.concat([told.gather_every(told.height // 6), early.gather_every(early.height // 6)])
     times = np.concatenate([records["ts_ns"] for _, records in blocks])

@@ -13,9 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.flow.state import EARLY, EARLY_DATA, NIL, State
+from veilwatch.flow.state import NIL, State, as_words
 from veilwatch.jit import inline_kernel
-from veilwatch.schema.flows import EndReason
+from veilwatch.schema.flows import (
+    FLOW_RECORD_DTYPE,
+    HEAD_BYTES,
+    HEAD_DTYPE,
+    SEQUENCE_DTYPE,
+    EndReason,
+)
 
 _EARLY = int(EndReason.EARLY)
 
@@ -28,6 +34,15 @@ MAX_POINT: Final = 1 << 20
 
 MAX_AGE_S: Final = 86_400.0
 """Largest age: the active timeout cuts flows long before."""
+
+OUT_EARLY: Final = 512
+"""Reports held before Python has to take them: with all heads full, 9 MiB."""
+
+# Indices into Early.used, and into Early.limits.
+REPORTS: Final = 0
+BYTES: Final = 1
+MOST: Final = 0
+AGE: Final = 1
 
 NEVER_NS: Final = 1 << 62
 """An age that no flow reaches."""
@@ -73,78 +88,100 @@ class EarlyPoints:
             )
 
 
-class Points(NamedTuple):
-    """Points as the kernel takes them.
+class Early(NamedTuple):
+    """Points as the kernel takes them, and the reports that wait to be taken.
+
+    Apart from `State`, which is passed about for every packet: each array more would cost them all.
 
     Attributes
     ----------
     counts
         int64, shape (points,).
-    most
-        The largest of them, 0 without any: an older flow is done with counts by one comparison.
-    age
-        ns, `NEVER_NS` for none.
+    limits
+        int64, shape (2,): the largest count, by which an older flow is done with at once, 0 without
+        any; the age in ns, `NEVER_NS` for none.
+    used
+        int64, shape (2,): reports, and bytes of their heads.
+    flows, words, sequences
+        Copies of live flows, like `State.out_flows`, `out_words` and `out_sequences`.
+    heads, data
+        For each of them its heads as far as they have come. A row without a flow says that the
+        flow's heads were handed on before.
     """
 
     counts: npt.NDArray[np.int64]
-    most: int
-    age: int
+    limits: npt.NDArray[np.int64]
+    used: npt.NDArray[np.int64]
+    flows: npt.NDArray[np.void]
+    words: npt.NDArray[np.uint64]
+    sequences: npt.NDArray[np.void]
+    heads: npt.NDArray[np.void]
+    data: npt.NDArray[np.uint8]
 
 
-def as_points(early: EarlyPoints | None) -> Points:
-    """Return what the kernel compares with; None reports nothing."""
-    counts = sorted(set(early.packets)) if early else []
-    age = early.age_s if early else None
-    return Points(
-        np.array(counts, np.int64),
-        max(counts, default=0),
-        NEVER_NS if age is None else round(age * 1e9),
+def new_early(points: EarlyPoints | None, sequence_length: int) -> Early:
+    """Allocate room for reports; without points for one, which never comes."""
+    counts = sorted(set(points.packets)) if points else []
+    age = points.age_s if points else None
+    rows = OUT_EARLY if points else 1
+    flows = np.zeros(rows, FLOW_RECORD_DTYPE)
+    return Early(
+        counts=np.array(counts, np.int64),
+        limits=np.array(
+            [max(counts, default=0), NEVER_NS if age is None else round(age * 1e9)], np.int64
+        ),
+        used=np.zeros(2, np.int64),
+        flows=flows,
+        words=as_words(flows),
+        sequences=np.zeros((rows, sequence_length), SEQUENCE_DTYPE),
+        heads=np.zeros(rows, HEAD_DTYPE),
+        data=np.zeros(rows * 2 * HEAD_BYTES, np.uint8),
     )
 
 
 @inline_kernel
-def is_point(flow: Any, before: Any, points: Any) -> Any:
+def is_point(flow: Any, before: Any, counts: Any, most: Any, age: Any) -> Any:
     """Whether the packet that a flow was just updated with reached a point.
 
     Parameters
     ----------
     before
         The flow's `last_ns` before that packet: it never moves back, so an age is crossed once.
+    counts, most, age
+        See `Early`.
     """
-    if flow.last_ns - flow.first_ns >= points.age and before - flow.first_ns < points.age:
+    first = flow.first_ns
+    if flow.last_ns - first >= age and before - first < age:
         return True
     total = np.int64(flow.packets[0]) + np.int64(flow.packets[1])
-    if total > points.most:
+    if total > most:
         return False
-    for count in points.counts:  # noqa: SIM110 (a generator costs a kernel more)
+    for count in counts:  # noqa: SIM110 (a generator costs a kernel more)
         if total == count:
             return True
     return False
 
 
 @inline_kernel
-def report(state: State, slot: Any) -> Any:
-    """Copy a flow to the early output; the caller made sure that there is room.
-
-    Of heads that are being collected what has come so far is copied as well. A row of `early_heads`
-    without a flow says that the flow's heads were handed on before.
-    """
-    out = state.counters[EARLY]
+def report(state: State, early: Early, slot: Any) -> Any:
+    """Copy a flow and what has come of its heads; the caller made sure that there is room."""
+    used = early.used
+    out = used[REPORTS]
     flow = state.flows[slot]
     row = state.slots[slot]
-    words, early_words = state.flow_words, state.early_words
+    words, copies = state.flow_words, early.words
     for k in range(words.shape[1]):
-        early_words[out, k] = words[slot, k]
-    state.early_flows[out].end_reason = _EARLY
-    sequences, early_sequences = state.sequences, state.early_sequences
+        copies[out, k] = words[slot, k]
+    early.flows[out].end_reason = _EARLY
+    sequences, copied = state.sequences, early.sequences
     for k in range(flow.sequence_used):
         kept = sequences[slot, k]
-        copy = early_sequences[out, k]
+        copy = copied[out, k]
         copy.gap_us = kept.gap_us
         copy.size = kept.size
         copy.payload = kept.payload
         copy.flags = kept.flags
-    shown = state.early_heads[out]
+    shown = early.heads[out]
     shown.flow_id = NIL if row.head_done else flow.flow_id
     shown.first_ns = flow.first_ns
     shown.src_port = flow.src_port
@@ -152,13 +189,13 @@ def report(state: State, slot: Any) -> Any:
     shown.protocol = flow.protocol
     for direction in range(2):
         which = row.head[direction]
-        start = state.counters[EARLY_DATA]
+        start = used[BYTES]
         length = np.int64(0)
         if which != NIL:
             head = state.pool[which]
             length = np.int64(head.length)
-            state.early_data[start : start + length] = head.bytes[:length]
+            early.data[start : start + length] = head.bytes[:length]
         shown.start[direction] = start
         shown.length[direction] = length
-        state.counters[EARLY_DATA] += length
-    state.counters[EARLY] += 1
+        used[BYTES] += length
+    used[REPORTS] += 1

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from veilwatch.flow.early import is_point, report
+from veilwatch.flow.early import AGE, MOST, Early, is_point, report
 from veilwatch.flow.heads import place_rest
 from veilwatch.flow.index import touch
 from veilwatch.flow.state import FRAGMENTS, FRAGMENTS_OF_FLOWS, ORPHANS, State
@@ -45,7 +45,7 @@ def expect(state: State, slot: Any, direction: Any, packet: Any) -> Any:
 
 
 @inline_kernel
-def follow(state: State, buffer: Any, packet: Any, points: Any) -> Any:
+def follow(state: State, early: Early, buffer: Any, packet: Any) -> Any:
     """Count a later fragment to its flow."""
     row = fragment_row(state.fragments, packet)
     slot = row.slot
@@ -70,5 +70,6 @@ def follow(state: State, buffer: Any, packet: Any, points: Any) -> Any:
         touch(state.slots, state.ends, slot, state.slots[slot].list)
     if position > 0:
         place_rest(state, slot, direction, buffer, packet, position, np.int64(row.tcp_seq))
-    if row.inner and is_point(flow, before, points):
-        report(state, slot)
+    limits = early.limits
+    if row.inner and is_point(flow, before, early.counts, limits[MOST], limits[AGE]):
+        report(state, early, slot)

@@ -11,14 +11,12 @@ import numpy.typing as npt
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import kernel
-from veilwatch.flow.early import EarlyPoints, as_points
+from veilwatch.flow.early import BYTES, REPORTS, EarlyPoints, new_early
 from veilwatch.flow.index import reindex
 from veilwatch.flow.state import (
     AMBIGUOUS,
     DATA_OUT,
     DUPLICATES,
-    EARLY,
-    EARLY_DATA,
     EVICTED,
     FRAGMENTS_OF_FLOWS,
     FREE,
@@ -140,10 +138,8 @@ class FlowMeter:
             linger=int(config.linger_s * SECOND_NS),
         )
         capacity = min(FIRST_CAPACITY, config.max_flows)
-        self._points = as_points(early)
-        self._state = new_state(
-            capacity, config.max_heads, config.sequence_length, early=early is not None
-        )
+        self._state = new_state(capacity, config.max_heads, config.sequence_length)
+        self._live = new_early(early, config.sequence_length)
         self._state.counters[NEXT_ID] = first_id
         self._seed = np.uint64(secrets.randbits(64))
         self._sessions = _NO_SESSIONS
@@ -171,7 +167,7 @@ class FlowMeter:
     @property
     def pending_early(self) -> int:
         """Reports of live flows that nobody has taken yet."""
-        return self._pending_early + int(self._state.counters[EARLY])
+        return self._pending_early + int(self._live.used[REPORTS])
 
     @property
     def evicted(self) -> int:
@@ -224,12 +220,12 @@ class FlowMeter:
         self._make_room(len(batch) - begin)
         end: int = kernel.meter_block(
             self._state,
+            self._live,
             batch.buffer,
             batch.packets,
             begin,
             self._seed,
             self._timeouts,
-            self._points,
             *self._sessions,
         )
         if end < len(batch):
@@ -336,18 +332,16 @@ class FlowMeter:
         self._drain_early()
 
     def _drain_early(self) -> None:
-        state = self._state
-        count, data = int(state.counters[EARLY]), int(state.counters[EARLY_DATA])
+        live = self._live
+        count, data = int(live.used[REPORTS]), int(live.used[BYTES])
         if count == 0 and self._early:
             return
-        flows = FlowBatch(
-            joined([state.early_flows[:count]]), joined([state.early_sequences[:count]])
-        )
-        as_bytes(state.early_sequences)[:count] = 0
-        heads = HeadBatch(state.early_data[:data].copy(), state.early_heads[:count].copy())
+        flows = FlowBatch(joined([live.flows[:count]]), joined([live.sequences[:count]]))
+        as_bytes(live.sequences)[:count] = 0
+        heads = HeadBatch(live.data[:data].copy(), live.heads[:count].copy())
         self._early.append(EarlyBatch(flows, heads))
         self._pending_early += count
-        state.counters[[EARLY, EARLY_DATA]] = 0
+        live.used[:] = 0
 
 
 def _out_of_range(name: str, least: float, most: float) -> VeilwatchError:

@@ -39,9 +39,7 @@ DUPLICATES: Final = 9
 AMBIGUOUS: Final = 10
 ORPHANS: Final = 11
 FRAGMENTS_OF_FLOWS: Final = 12
-EARLY: Final = 13
-EARLY_DATA: Final = 14
-COUNTERS: Final = 15
+COUNTERS: Final = 13
 
 SEEN: Final = 1 << 13
 """Packets remembered to know their copies by, a power of two: at 160,000 packets a second as many
@@ -58,9 +56,6 @@ OUT_FLOWS: Final = 4096
 
 OUT_HEADS: Final = 512
 """Finished heads held before Python has to take them: with both directions full, 8 MiB."""
-
-OUT_EARLY: Final = 512
-"""Early reports held before Python has to take them: with all heads full, 9 MiB."""
 
 SLOT_DTYPE: Final = np.dtype(
     [
@@ -169,10 +164,6 @@ class State(NamedTuple):
         not in use are zero.
     out_heads, out_data
         Finished heads waiting to be taken, and their bytes.
-    early_flows, early_words, early_sequences
-        Copies of live flows waiting to be taken, like `out_flows`, `out_words`, `out_sequences`.
-    early_heads, early_data
-        For each of them its heads as far as they have come: see `veilwatch.flow.early.report`.
     """
 
     flows: npt.NDArray[np.void]
@@ -193,19 +184,10 @@ class State(NamedTuple):
     out_sequences: npt.NDArray[np.void]
     out_heads: npt.NDArray[np.void]
     out_data: npt.NDArray[np.uint8]
-    early_flows: npt.NDArray[np.void]
-    early_words: npt.NDArray[np.uint64]
-    early_sequences: npt.NDArray[np.void]
-    early_heads: npt.NDArray[np.void]
-    early_data: npt.NDArray[np.uint8]
 
 
-def new_state(capacity: int, heads: int, sequence_length: int, *, early: bool = False) -> State:
-    """Allocate an empty table; pages of the head pool are only touched when used.
-
-    Without `early` there is room for one early report, which never comes: kernels then need not
-    know whether there are any.
-    """
+def new_state(capacity: int, heads: int, sequence_length: int) -> State:
+    """Allocate an empty table; pages of the head pool are only touched when used."""
     slots = np.zeros(capacity, SLOT_DTYPE)
     slots["head"] = NIL
     counters = np.zeros(COUNTERS, np.int64)
@@ -214,11 +196,9 @@ def new_state(capacity: int, heads: int, sequence_length: int, *, early: bool = 
     counters[HEADS_FREE] = heads
     flows = np.zeros(capacity, FLOW_RECORD_DTYPE)
     out_flows = np.zeros(OUT_FLOWS, FLOW_RECORD_DTYPE)
-    reports = OUT_EARLY if early else 1
-    early_flows = np.zeros(reports, FLOW_RECORD_DTYPE)
     return State(
         flows=flows,
-        flow_words=_words(flows),
+        flow_words=as_words(flows),
         sequences=np.zeros((capacity, sequence_length), SEQUENCE_DTYPE),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
@@ -231,15 +211,10 @@ def new_state(capacity: int, heads: int, sequence_length: int, *, early: bool = 
         fragments=np.zeros(FRAGMENTS, FRAGMENT_DTYPE),
         partners=np.zeros(PARTNERS, PARTNER_DTYPE),
         out_flows=out_flows,
-        out_words=_words(out_flows),
+        out_words=as_words(out_flows),
         out_sequences=np.zeros((OUT_FLOWS, sequence_length), SEQUENCE_DTYPE),
         out_heads=np.zeros(OUT_HEADS, HEAD_DTYPE),
         out_data=np.zeros(OUT_HEADS * 2 * HEAD_BYTES, np.uint8),
-        early_flows=early_flows,
-        early_words=_words(early_flows),
-        early_sequences=np.zeros((reports, sequence_length), SEQUENCE_DTYPE),
-        early_heads=np.zeros(reports, HEAD_DTYPE),
-        early_data=np.zeros(reports * 2 * HEAD_BYTES, np.uint8),
     )
 
 
@@ -263,7 +238,7 @@ def grown(state: State, capacity: int) -> State:
     flows = extended(state.flows)
     return state._replace(
         flows=flows,
-        flow_words=_words(flows),
+        flow_words=as_words(flows),
         sequences=extended(state.sequences),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
@@ -286,7 +261,8 @@ def joined(arrays: list[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
     return content.view(first.dtype).reshape(-1, *first.shape[1:])
 
 
-def _words(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+def as_words(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+    """View C-contiguous records as words, shape (len, words of a record)."""
     return records.view(np.uint64).reshape(len(records), -1)
 
 
