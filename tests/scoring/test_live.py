@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -21,8 +22,15 @@ MALICIOUS = np.arange(400) % 4 == 0
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return make_model(tmp_path_factory.mktemp("corpus"))[0]
+
+
+@pytest.fixture(scope="module")
+def model(whole: Model) -> Model:
+    """The same without its windows, which have their own time."""
+    manifest = whole.manifest.model_copy(update={"windows": None})
+    return replace(whole, manifest=manifest, windows=())
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,7 @@ def test_after_all_tables_hosts_are_scored_as_at_the_end(
     model: Model, table: FlowTable, cuts: list[int]
 ) -> None:
     scorer = LiveScorer(model)
-    slices = [FlowTable(table.frame[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    slices = [FlowTable(table.frame[a:b]) for a, b in pairwise(cuts)]
     parts = [scorer.add(part) for part in slices]
     wanted = FlowScorer(model)
     for part, said in zip(slices, parts, strict=True):
@@ -178,3 +186,22 @@ def test_an_empty_table_changes_nothing(model: Model, table: FlowTable) -> None:
     scorer = LiveScorer(model)
     said = scorer.add(FlowTable(table.frame[:0]), early=True)
     assert said.flows.is_empty() and said.hosts.is_empty() and not said.reasons
+
+
+def test_windows_are_heard_when_they_are_over(whole: Model, table: FlowTable) -> None:
+    scorer = LiveScorer(whole)
+    parts = [scorer.add(FlowTable(table.frame[a : a + 50])) for a in range(0, 400, 50)]
+    assert all(part.hosts["window_score"].null_count() == part.hosts.height for part in parts)
+    over = int(table.frame["last_ns"].max()) + 900 * 10**9  # type: ignore[arg-type]
+    said = scorer.add(FlowTable(table.frame[:0]), now_ns=over)
+    wanted = batch(whole, table)
+    assert_same_hosts(said.hosts, wanted)
+    alerted = wanted.filter("alert").select("host", "subscriber", "source").rows()
+    assert set(said.host_reasons) == set(alerted) and alerted
+    assert scorer.counters["window_flows"] == 400
+
+
+def test_the_window_that_runs_can_be_asked_about(whole: Model, table: FlowTable) -> None:
+    scorer = LiveScorer(whole)
+    scorer.add(table)
+    assert_same_hosts(scorer.judge_current().hosts, batch(whole, table))

@@ -173,9 +173,12 @@ class WindowBuffer:
         """Take in what has come, forget what is over, and keep within the bound."""
         if not self._new and self._rows is None:
             return
-        rows = pl.concat([*([] if self._rows is None else [self._rows]), *self._new])
+        kept = (pl.col("first_ns") - now_ns).abs() <= KEPT_NS
+        parts = [rows.filter(kept) for rows in self._new]
+        if self._rows is not None:
+            parts.insert(0, self._rows.filter(kept))
+        rows = pl.concat(parts)
         self._new, self._new_flows = [], 0
-        rows = rows.filter((pl.col("first_ns") - now_ns).abs() <= KEPT_NS)
         if rows.height > self._max_flows:
             rows = self._cut(rows)
         self._rows = rows.rechunk() if rows.n_chunks() > 64 else rows
@@ -183,7 +186,8 @@ class WindowBuffer:
         if self._began is None:
             self._began = first.with_columns(settled=pl.lit(False))
             return
-        before = self._began.rename({BEGAN: "before"})
+        # A host of which nothing was left before the new flows came begins anew.
+        before = self._began.rename({BEGAN: "before"}).join(parts[0], on=HOST, how="semi")
         began = pl.when("settled").then("before").otherwise(pl.min_horizontal("before", BEGAN))
         self._began = (
             first.join(before, on=HOST, how="left")
