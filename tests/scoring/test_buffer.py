@@ -67,7 +67,11 @@ def test_closed_windows_are_those_of_the_whole_capture(
         whole = compute_features(FlowTable(frame), ["host_window"])
         rows = whole.keys.with_row_index("row").join(features.keys, on=keys, maintain_order="right")
         np.testing.assert_allclose(
-            features.values, whole.values[rows["row"].to_numpy()], rtol=1e-5, equal_nan=True
+            features.values,
+            whole.values[rows["row"].to_numpy()],
+            rtol=1e-5,
+            atol=1e-6,
+            equal_nan=True,
         )
 
 

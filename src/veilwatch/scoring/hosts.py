@@ -262,10 +262,7 @@ class HostEvidence:
     def _compact(self, now_ns: int) -> None:
         """Make room: forget what is over, and sum up the weakest of those who have most."""
         used = slice(0, self._used)
-        over = np.flatnonzero(
-            (self._host[used] >= 0) & (np.abs(now_ns - self._last_ns[used]) > HORIZON_NS)
-        )
-        self._drop(over)
+        self._forget_old(now_ns)
         half = len(self._key) // 2
         if self.flows > half:
             self._thin(np.flatnonzero(self._kept), max(1, fair_share(self._kept, half)))
@@ -284,6 +281,11 @@ class HostEvidence:
         self._early = {key: row for key, row in moved if row >= 0}
         self._used = len(kept)
         self._release_silent(now_ns)
+
+    def _forget_old(self, now_ns: int) -> None:
+        used = slice(0, self._used)
+        old = np.abs(now_ns - self._last_ns[used]) > HORIZON_NS
+        self._drop(np.flatnonzero((self._host[used] >= 0) & old))
 
     def _thin(self, hosts: npt.NDArray[np.int64], share: int) -> None:
         """Keep the strongest flows of some hosts, and sum up the others."""
@@ -325,6 +327,7 @@ class HostEvidence:
         self._release(silent)
 
     def _make_room_for_hosts(self, now_ns: int) -> None:
+        self._forget_old(now_ns)
         self._release_silent(now_ns)
         if self._free:
             return
