@@ -35,7 +35,7 @@ MAX_MESSAGE: Final = 256 * 1024 * 1024
 """Largest message: 16,384 flows take some 25 MiB."""
 
 MESSAGE_S: Final = 5.0
-"""How long a message may take from its first byte to its last: what is local and takes longer hangs,
+"""How long a message may take from its first byte to its last: what is local and slower hangs,
 and others wait behind it."""
 
 RETRY_S: Final = 0.2
@@ -385,14 +385,18 @@ class Inbox:
             head = self._exactly(connection, _HEADER.size)
             magic, kind, archive, run, number, now_ns, made_ns, rows, length = _HEADER.unpack(head)
             if magic != _MAGIC or length > MAX_MESSAGE or kind not in tuple(Kind):
-                return self._refuse(connection, "malformed")
+                self._refuse(connection, "malformed")
+                return None
             body = self._exactly(connection, length)
         except EOFError:
-            return self._refuse(connection, "")
+            self._refuse(connection, "")
+            return None
         except TimeoutError:
-            return self._refuse(connection, "too slow")
+            self._refuse(connection, "too slow")
+            return None
         except OSError:
-            return self._refuse(connection, "broken")
+            self._refuse(connection, "broken")
+            return None
         if number <= self._handled.get(run, 0):
             self.repeated += 1
             self._answer(connection, number)
@@ -400,9 +404,11 @@ class Inbox:
         try:
             table = FlowTable(pl.read_ipc_stream(io.BytesIO(body))).check()
         except (VeilwatchError, pl.exceptions.PolarsError, OSError):
-            return self._refuse(connection, "malformed")
+            self._refuse(connection, "malformed")
+            return None
         if len(table) != rows:
-            return self._refuse(connection, "malformed")
+            self._refuse(connection, "malformed")
+            return None
         parcel = Parcel(Kind(kind), table, now_ns, made_ns, bool(archive))
         return Message(parcel, run, number, self, connection)
 

@@ -41,7 +41,7 @@ BEAT_S: Final = 0.25
 """How often a child says that it is alive, at most."""
 
 MAX_STATUS: Final = 3500
-"""Most bytes of a child's status: it must go into a pipe whole, and never wait (PIPE_BUF is 4096)."""
+"""Most bytes of a child's status: it goes into a pipe whole or not at all (PIPE_BUF is 4096)."""
 
 MAX_EVENTS: Final = 1000
 """Events remembered."""
@@ -120,7 +120,7 @@ class Heart:
         return told
 
     def beat(self, status: Callable[[], dict[str, Any]] = dict) -> None:
-        """Say that the child is alive and how it does; at most every `BEAT_S`, and never waiting."""
+        """Say that the child is alive and how it does; at most every `BEAT_S`, never waiting."""
         now = time.monotonic()
         if now - self._said_s < BEAT_S:
             return
@@ -411,6 +411,8 @@ class Supervisor:
                 kept.process.join()
                 self._gone(kept, What.LATE)
             else:
-                self._gone(kept, What.ENDED if kept.process.exitcode == 0 else What.DIED)
+                # One that was still starting knows no better than to die of the signal.
+                told = kept.process.exitcode in (0, -signal.SIGTERM)
+                self._gone(kept, What.ENDED if told else What.DIED)
         self._wake.close()
         self._waker.close()
