@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tests.flow import file_messages
-from veilwatch.flow import MeterConfig
+from veilwatch.flow import EarlyPoints, MeterConfig
 from veilwatch.schema.flows import (
     FILE_MESSAGES,
     FLOW_RECORD_DTYPE,
@@ -189,6 +189,11 @@ class Flow:
         return max(p.ts_ns for p, _ in self.packets)
 
     @property
+    def age_ns(self) -> int:
+        """From the first packet to the latest."""
+        return self.last_ns - self.first.ts_ns if self.packets else 0
+
+    @property
     def closed(self) -> bool:
         both = TcpState.FIN_FWD | TcpState.FIN_BWD
         state = self.connection.state
@@ -242,6 +247,16 @@ class EmittedHead:
     streams: tuple[bytes, bytes]
 
 
+@dataclass(frozen=True)
+class Report:
+    """A live flow as it was after packet number `packet` of the input."""
+
+    packet: int
+    record: np.void
+    sequence: Any
+    streams: tuple[bytes, bytes] | None  # None where the heads had been handed on
+
+
 class Oracle:
     """The same rules as `FlowMeter`, slowly and obviously."""
 
@@ -250,6 +265,7 @@ class Oracle:
         config: MeterConfig,
         place: Callable[[Packet], Hashable] = lambda packet: packet.content,
         sessions: dict[Hashable, int] | None = None,
+        early: EarlyPoints | None = None,
     ) -> None:
         """`place` says where a packet is remembered until another takes its place."""
         self.config = config
@@ -269,9 +285,13 @@ class Oracle:
         self.sequences: list[Any] = []
         self.heads: list[EmittedHead] = []
         self.heads_cut = self.evicted = 0
+        self.points = early
+        self.reports: list[Report] = []
+        self.taken = -1
 
     def add(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
+            self.taken += 1
             if packet.status == OK:
                 self._one(packet)
             elif packet.status == LATER_FRAGMENT:
@@ -308,6 +328,7 @@ class Oracle:
         if flow is None:
             flow = self._open(packet)
         direction = flow.direction(packet)
+        age_before = flow.age_ns
         flow.connection.session = self._session(packet) or flow.connection.session
         self._adopt(flow, direction, packet)
         self.memory[self.place(packet)] = Memory(packet, flow)
@@ -317,6 +338,28 @@ class Oracle:
         self.open.pop(flow, None)
         self.closing.pop(flow, None)
         (self.closing if flow.closed else self.open)[flow] = None
+        self._report(flow, age_before)
+
+    def _report(self, flow: Flow, age_before: int) -> None:
+        """Copy a flow where its latest packet reached a point."""
+        if self.points is None:
+            return
+        limit = self.points.age_s
+        aged = limit is not None and age_before < limit * NS <= flow.age_ns
+        if not aged and len(flow.packets) not in self.points.packets:
+            return
+        connection = flow.connection
+        first, second = (head.stream() if head else b"" for head in connection.heads)
+        record = make_record(flow, EndReason.EARLY)
+        record["sequence_used"] = min(len(flow.packets), self.config.sequence_length)
+        self.reports.append(
+            Report(
+                self.taken,
+                record,
+                make_sequence(flow, self.config.sequence_length),
+                None if connection.head_done else (first, second),
+            )
+        )
 
     def _session(self, packet: Packet) -> int:
         return self.sessions.get(packet.tunnel, 0)
@@ -417,6 +460,7 @@ class Oracle:
             return
         self.followed += 1
         flow, direction = expected.flow, expected.direction
+        age_before = flow.age_ns
         flow.fragments[direction] += 1
         before = expected.packet.payload_offset - expected.packet.fragment_start
         position = packet.fragment_offset - before
@@ -436,6 +480,8 @@ class Oracle:
             head.put(sequence, packet.payload)
         elif position > 0 and head is not None:
             head.extend(position, packet.payload)
+        if expected.packet.fragment == 1:
+            self._report(flow, age_before)
 
     def _is_over(self, flow: Flow, now: int) -> bool:
         limit = self.config.linger_s if flow in self.closing else self.config.idle_timeout_s

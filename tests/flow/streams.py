@@ -12,11 +12,17 @@ import numpy as np
 from numba import njit
 
 from tests.flow.oracle import Oracle, Packet
-from veilwatch.flow import FlowMeter, MeterConfig
+from veilwatch.flow import EarlyPoints, FlowMeter, MeterConfig
 from veilwatch.flow.index import flow_hash
 from veilwatch.flow.state import SEEN
 from veilwatch.flow.twice import content
-from veilwatch.schema.flows import FLOW_RECORD_DTYPE, SEQUENCE_DTYPE, FlowBatch, HeadBatch
+from veilwatch.schema.flows import (
+    FLOW_RECORD_DTYPE,
+    SEQUENCE_DTYPE,
+    EarlyBatch,
+    FlowBatch,
+    HeadBatch,
+)
 from veilwatch.schema.packets import NONE8, PACKET_DTYPE, PacketBatch
 from veilwatch.schema.sessions import SESSION_DTYPE
 
@@ -86,9 +92,10 @@ def meter(
     config: MeterConfig,
     cuts: Sequence[int] = (),
     sessions: dict[Hashable, int] | None = None,
+    early: EarlyPoints | None = None,
 ) -> tuple[FlowBatch, list[Any], FlowMeter]:
     """Run the kernels over `packets`, in blocks that end at `cuts`."""
-    flow_meter = FlowMeter(config)
+    flow_meter = FlowMeter(config, early=early)
     flow_meter.bind(bindings(sessions or {}))
     edges = [0, *sorted(cuts), len(packets)]
     parts = []
@@ -126,26 +133,23 @@ def assert_same(
     config: MeterConfig,
     cuts: Sequence[int] = (),
     sessions: dict[Hashable, int] | None = None,
+    early: EarlyPoints | None = None,
 ) -> Oracle:
     """Assert that kernels and oracle give the same, field by field and in the same order."""
-    oracle = Oracle(config, place, sessions)
+    oracle = Oracle(config, place, sessions, early)
     oracle.add(packets)
     oracle.finish()
     with patch("secrets.randbits", return_value=int(SEED)):
-        flows, heads, flow_meter = meter(packets, config, cuts, sessions)
-    expected = np.array(oracle.records, FLOW_RECORD_DTYPE)
-    assert len(flows) == len(expected)
-    for name in FLOW_RECORD_DTYPE.names or ():
-        found, wanted = flows.records[name], expected[name]
-        if name in ("tunnel", "pair", "alternate"):
-            continue  # hashes, whose effect is in everything else
-        if found.dtype.kind == "f":
-            np.testing.assert_allclose(found, wanted, rtol=1e-12, err_msg=name)
-        else:
-            np.testing.assert_array_equal(found, wanted, err_msg=name)
-    np.testing.assert_array_equal(
-        flows.sequences, np.array(oracle.sequences, SEQUENCE_DTYPE).reshape(flows.sequences.shape)
+        flows, heads, flow_meter = meter(packets, config, cuts, sessions, early)
+    assert_same_flows(flows, oracle.records, oracle.sequences)
+    reports = flow_meter.take_early()
+    assert_same_flows(
+        reports.flows,
+        [report.record for report in oracle.reports],
+        [report.sequence for report in oracle.reports],
     )
+    assert partial_heads(reports) == [report.streams for report in oracle.reports]
+    assert flow_meter.pending_early == 0
     assert heads == [
         (head.flow_id, head.first_ns, head.ports, head.protocol, head.streams)
         for head in oracle.heads
@@ -156,3 +160,29 @@ def assert_same(
     assert flow_meter.fragments == oracle.followed
     assert (flow_meter.live, flow_meter.pending, flow_meter.pending_heads) == (0, 0, 0)
     return oracle
+
+
+def assert_same_flows(flows: FlowBatch, records: Sequence[Any], sequences: Sequence[Any]) -> None:
+    """Assert that flows are these."""
+    expected = np.array(records, FLOW_RECORD_DTYPE)
+    assert len(flows) == len(expected)
+    for name in FLOW_RECORD_DTYPE.names or ():
+        found, wanted = flows.records[name], expected[name]
+        if name in ("tunnel", "pair", "alternate"):
+            continue  # hashes, whose effect is in everything else
+        if found.dtype.kind == "f":
+            np.testing.assert_allclose(found, wanted, rtol=1e-12, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found, wanted, err_msg=name)
+    np.testing.assert_array_equal(
+        flows.sequences, np.array(sequences, SEQUENCE_DTYPE).reshape(flows.sequences.shape)
+    )
+
+
+def partial_heads(reports: EarlyBatch) -> list[tuple[bytes, bytes] | None]:
+    """What had come of the heads of each early report, None where they had left before."""
+    rows = reports.heads.rows
+    return [
+        None if row["flow_id"] < 0 else (reports.heads.stream(i, 0), reports.heads.stream(i, 1))
+        for i, row in enumerate(rows)
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Hashable
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,10 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.flow.file_messages import EXAMPLES
-from tests.flow.oracle import LATER_FRAGMENT, Packet
-from tests.flow.streams import MAPPED, SECOND, assert_same, packet, reply
-from veilwatch.flow import MeterConfig, state
-from veilwatch.schema.flows import EndReason
+from tests.flow.oracle import LATER_FRAGMENT, Oracle, Packet
+from tests.flow.streams import (
+    MAPPED,
+    SECOND,
+    SEED,
+    assert_same,
+    assert_same_flows,
+    batch,
+    bindings,
+    joined,
+    packet,
+    reply,
+)
+from veilwatch.flow import EarlyPoints, FlowMeter, MeterConfig, state
+from veilwatch.flow import early as early_module
+from veilwatch.schema.flows import EndReason, FlowBatch
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
@@ -199,23 +212,65 @@ def drawn(before: list[Packet], now: int, talk: dict[str, int], choice: random.R
     return shaped(now, talk, choice)
 
 
+POINTS = st.sampled_from(
+    [
+        None,
+        EarlyPoints(packets=(1, 2, 3, 5, 8), age_s=None),
+        EarlyPoints(packets=(), age_s=1.0),
+        EarlyPoints(packets=(2, 7), age_s=ACTIVE / SECOND),
+    ]
+)
+
+
 @settings(max_examples=250, deadline=None)
-@given(streams(), CONFIGS, st.lists(st.integers(0, 40), max_size=3), st.booleans())
+@given(streams(), CONFIGS, st.lists(st.integers(0, 40), max_size=3), st.booleans(), POINTS)
 def test_drawn_streams(
-    packets: list[Packet], config: MeterConfig, cuts: list[int], controlled: bool
+    packets: list[Packet],
+    config: MeterConfig,
+    cuts: list[int],
+    controlled: bool,
+    early: EarlyPoints | None,
 ) -> None:
     sessions = SESSIONS if controlled else {}
-    assert_same(packets, config, [min(cut, len(packets)) for cut in cuts], sessions)
+    cuts = [min(cut, len(packets)) for cut in cuts]
+    oracle = assert_same(packets, config, cuts, sessions, early)
+    if oracle.reports:
+        assert_as_if_cut(packets, config, early, oracle)
+
+
+def assert_as_if_cut(
+    packets: list[Packet], config: MeterConfig, early: EarlyPoints | None, oracle: Oracle
+) -> None:
+    """Assert that reports are what the meter gives of the stream up to the packet that decided."""
+    for report in oracle.reports[:: max(1, len(oracle.reports) // 5)]:
+        with patch("secrets.randbits", return_value=int(SEED)):
+            cut = FlowMeter(config)
+        if oracle.sessions:
+            cut.bind(bindings(oracle.sessions))
+        cut.add(batch(packets[: report.packet + 1]))
+        cut.finish()
+        flows, heads = joined([cut.take()])
+        (row,) = np.flatnonzero(flows.records["flow_id"] == report.record["flow_id"])
+        found = flows.records[row].copy()
+        found["end_reason"] = EndReason.EARLY  # all that differs
+        assert_same_flows(
+            FlowBatch(found[None], flows.sequences[row][None]), [report.record], [report.sequence]
+        )
+        if report.streams is not None:
+            parent = report.record["parent_id"]
+            streams = [head[-1] for head in heads if head[0] == parent]
+            assert streams == ([report.streams] if any(report.streams) else [])
 
 
 def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of packets with mostly small steps, so that flows live long; outputs run full."""
-    reasons, heads, cut = Counter[EndReason](), 0, 0
+    reasons, heads, cut, reports = Counter[EndReason](), 0, 0, 0
     found = np.zeros(4, int)
     for seed in range(30):
         choice = random.Random(seed)
         monkeypatch.setattr(state, "OUT_FLOWS", choice.choice([1, 2, 4096]))
         monkeypatch.setattr(state, "OUT_HEADS", choice.choice([3, 5, 512]))
+        monkeypatch.setattr(early_module, "OUT_EARLY", choice.choice([1, 2, 512]))
         config = configured(choice.choice([2, 5, 1000]), choice.choice([1, 4, 1000]), 8)
         talks = [conversation(choice) for _ in range(choice.choice([2, 8, 40]))]
         now, packets = START, []
@@ -227,14 +282,17 @@ def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
             now += choice.randrange(40_000_000)
             packets.append(drawn(packets, now, choice.choice(talks), choice))
         cuts = [choice.randrange(1000) for _ in range(choice.randrange(5))]
-        oracle = assert_same(packets, config, cuts, SESSIONS if seed % 3 == 0 else {})
+        early = EarlyPoints(packets=(1, 4, 9), age_s=1.0) if seed % 2 else None
+        oracle = assert_same(packets, config, cuts, SESSIONS if seed % 3 == 0 else {}, early)
+        reports += len(oracle.reports)
         reasons.update(EndReason(record["end_reason"]) for record in oracle.records)
         heads += len(oracle.heads)
         cut += oracle.heads_cut
         handovers = sum(int(record["handovers"]) for record in oracle.records)
         found += [oracle.seen_twice, oracle.ambiguous, oracle.followed, handovers]
     # The streams reach every way out.
-    assert min(reasons[reason] for reason in EndReason) >= 100
+    assert min(reasons[reason] for reason in EndReason if reason != EndReason.EARLY) >= 100
+    assert reports >= 1000
     assert heads >= 1000
     assert cut >= 100
     assert found.min() >= 100, "copies, ambiguous packets, fragments, handovers"

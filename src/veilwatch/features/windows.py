@@ -27,6 +27,9 @@ PAIR: Final = ("host", "pair")
 WINDOW_NS: Final = 300 * 10**9
 """Length of a window: a beacon that calls once a minute shows five times in it."""
 
+BEGAN: Final = "host_began_ns"
+"""Column of those who do not keep a host's first flow: when its windows begin, ns."""
+
 LATERAL: Final = ("smb", "rdp", "dcerpc", "ldap", "kerberos")
 """Services by which an intruder moves from host to host. WinRM looks like any other HTTP."""
 
@@ -50,6 +53,12 @@ more, about 300 bytes a flow."""
 def window_flows(frame: pl.DataFrame) -> pl.DataFrame:
     """Return flows with their window, in order of host and time.
 
+    Parameters
+    ----------
+    frame
+        `READ_COLUMNS` of the flow table. With the further column `BEGAN` windows begin there and
+        not with the host's first flow.
+
     Returns
     -------
     polars.DataFrame
@@ -66,12 +75,13 @@ def window_flows(frame: pl.DataFrame) -> pl.DataFrame:
         - `up`, `down`: IP bytes from and to the host
     """
     hosts = frame.lazy().select(HOST).unique().sort("source", *HOST[:2]).with_row_index("host")
-    began = pl.col("first_ns").min().over("host")
+    told = BEGAN in frame.columns
+    began = pl.col(BEGAN) if told else pl.col("first_ns").min().over("host")
     pair = (pl.col("destination").cast(pl.UInt64) * 65_536 + pl.col("dst_port")) * 256
     opens = pl.col("flow_id") == pl.col("parent_id")
     return (
         frame.lazy()
-        .select(READ_COLUMNS)
+        .select(*READ_COLUMNS, *([BEGAN] if told else []))
         .join(hosts, on=HOST, how="left")
         .sort("host", "first_ns", "flow_id")
         .with_columns(

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from veilwatch.flow.early import AGE, MOST, Early, is_point, report
 from veilwatch.flow.heads import place_rest
 from veilwatch.flow.index import touch
 from veilwatch.flow.state import FRAGMENTS, FRAGMENTS_OF_FLOWS, ORPHANS, State
@@ -44,7 +45,7 @@ def expect(state: State, slot: Any, direction: Any, packet: Any) -> Any:
 
 
 @inline_kernel
-def follow(state: State, buffer: Any, packet: Any) -> Any:
+def follow(state: State, early: Early, buffer: Any, packet: Any) -> Any:
     """Count a later fragment to its flow."""
     row = fragment_row(state.fragments, packet)
     slot = row.slot
@@ -58,6 +59,7 @@ def follow(state: State, buffer: Any, packet: Any) -> Any:
         return
     state.counters[FRAGMENTS_OF_FLOWS] += 1
     flow = state.flows[slot]
+    before = flow.last_ns
     direction = np.int64(row.direction)
     packet.flow_id = flow.flow_id
     flow.fragments[direction] += np.uint32(1)
@@ -68,3 +70,6 @@ def follow(state: State, buffer: Any, packet: Any) -> Any:
         touch(state.slots, state.ends, slot, state.slots[slot].list)
     if position > 0:
         place_rest(state, slot, direction, buffer, packet, position, np.int64(row.tcp_seq))
+    limits = early.limits
+    if row.inner and is_point(flow, before, early.counts, limits[MOST], limits[AGE]):
+        report(state, early, slot)

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from veilwatch.flow import twice
+from veilwatch.flow.early import AGE, MOST, REPORTS, Early, is_point, report
 from veilwatch.flow.fragments import expect, follow
 from veilwatch.flow.heads import collect, hand_on, is_ready, wanted
 from veilwatch.flow.index import choose, find, flow_hash, release_slot, side, take_slot, touch
@@ -314,6 +315,7 @@ def count_copy(counters: Any, flow: Any, packet: Any, pair: Any) -> Any:
 @kernel
 def meter_block(
     state: State,
+    early: Early,
     buffer: Any,
     packets: Any,
     begin: Any,
@@ -326,6 +328,8 @@ def meter_block(
 
     Parameters
     ----------
+    early
+        When live flows are reported, and where to.
     bound, sessions
         Tunnels that control traffic announced, and their sessions: see `tunnel.session_table`.
 
@@ -340,12 +344,16 @@ def meter_block(
     partners, pool, seen = state.partners, state.pool, state.seen
     most_flows = len(state.out_flows)
     most_heads = len(state.out_heads) - MAX_HEADS_PER_PACKET
+    counts, used, most_early = early.counts, early.used, len(early.flows)
+    most, age = early.limits[MOST], early.limits[AGE]
     controlled = len(sessions) > 0
     for i in range(begin, len(packets)):
         packet = packets[i]
+        if used[REPORTS] == most_early:
+            return i
         if packet.status != _OK:
             if packet.status == _LATER_FRAGMENT:
-                follow(state, buffer, packet)
+                follow(state, early, buffer, packet)
             continue
         now = packet.ts_ns
         if is_due(flows, ends, now, timeouts) and not expire(state, now, timeouts):
@@ -402,6 +410,7 @@ def meter_block(
         twice.remember(memory, flow, packet, value, wide, here, there, slot)
         if packet.fragment_key != 0:
             expect(state, slot, direction, packet)
+        before = flow.last_ns
         update(flow, sequences[slot], direction, buffer, packet)
         row = slots[slot]
         if packet.payload_length > 0 and row.head_done == 0:
@@ -410,6 +419,8 @@ def meter_block(
             if is_ready(pool, row, flow, direction, buffer, packet):
                 hand_on(state, slot)
         touch(slots, ends, slot, CLOSING if is_closed(flow) else OPEN)
+        if is_point(flow, before, counts, most, age):
+            report(state, early, slot)
     return len(packets)
 
 

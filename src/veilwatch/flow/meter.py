@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import kernel
+from veilwatch.flow.early import BYTES, REPORTS, EarlyPoints, new_early
 from veilwatch.flow.index import reindex
 from veilwatch.flow.state import (
     AMBIGUOUS,
@@ -30,7 +31,7 @@ from veilwatch.flow.state import (
     new_state,
 )
 from veilwatch.flow.tunnel import session_table
-from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, FlowBatch, HeadBatch
+from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, EarlyBatch, FlowBatch, HeadBatch
 from veilwatch.schema.packets import PacketBatch
 
 SECOND_NS = 1_000_000_000
@@ -113,6 +114,8 @@ class FlowMeter:
         How flows are cut.
     first_id
         `flow_id` of the first flow; the others count on from it.
+    early
+        When flows that are alive are reported, see `take_early`; None for never.
 
     Examples
     --------
@@ -121,7 +124,13 @@ class FlowMeter:
     0
     """
 
-    def __init__(self, config: MeterConfig = MeterConfig(), *, first_id: int = 1) -> None:
+    def __init__(
+        self,
+        config: MeterConfig = MeterConfig(),
+        *,
+        first_id: int = 1,
+        early: EarlyPoints | None = None,
+    ) -> None:
         self.config = config
         self._timeouts = kernel.Timeouts(
             idle=int(config.idle_timeout_s * SECOND_NS),
@@ -130,12 +139,14 @@ class FlowMeter:
         )
         capacity = min(FIRST_CAPACITY, config.max_flows)
         self._state = new_state(capacity, config.max_heads, config.sequence_length)
+        self._live = new_early(early, config.sequence_length)
         self._state.counters[NEXT_ID] = first_id
         self._seed = np.uint64(secrets.randbits(64))
         self._sessions = _NO_SESSIONS
         self._flows: list[FlowBatch] = []
         self._heads: list[HeadBatch] = []
-        self._pending = 0
+        self._early: list[EarlyBatch] = []
+        self._pending = self._pending_early = 0
 
     @property
     def live(self) -> int:
@@ -152,6 +163,11 @@ class FlowMeter:
         """Complete heads that nobody has taken yet."""
         waiting = sum(len(batch.rows) for batch in self._heads)
         return waiting + int(self._state.counters[HEADS_OUT])
+
+    @property
+    def pending_early(self) -> int:
+        """Reports of live flows that nobody has taken yet."""
+        return self._pending_early + int(self._live.used[REPORTS])
 
     @property
     def evicted(self) -> int:
@@ -204,6 +220,7 @@ class FlowMeter:
         self._make_room(len(batch) - begin)
         end: int = kernel.meter_block(
             self._state,
+            self._live,
             batch.buffer,
             batch.packets,
             begin,
@@ -274,6 +291,20 @@ class FlowMeter:
         heads, self._heads = self._heads, []
         return _joined_heads(heads)
 
+    def take_early(self) -> EarlyBatch:
+        """Return the reports of live flows and forget them; the flows go on.
+
+        A record is what `take` would give had the input ended with the packet that decided, but
+        for its `end_reason`. Where a row of its heads has no flow, they left by `take` or
+        `take_heads` before; take those first, and early reports before the flows that have ended.
+        """
+        self._drain()
+        early, self._early, self._pending_early = self._early, [], 0
+        return EarlyBatch(
+            _joined_flows([batch.flows for batch in early]),
+            _joined_heads([batch.heads for batch in early]),
+        )
+
     def _make_room(self, packets: int) -> None:
         """Grow the table while it may, so that flows are evicted only at `max_flows`."""
         capacity = len(self._state.flows)
@@ -298,6 +329,19 @@ class FlowMeter:
             )
         self._pending += count
         state.counters[[OUT, HEADS_OUT, DATA_OUT]] = 0
+        self._drain_early()
+
+    def _drain_early(self) -> None:
+        live = self._live
+        count, data = int(live.used[REPORTS]), int(live.used[BYTES])
+        if count == 0 and self._early:
+            return
+        flows = FlowBatch(joined([live.flows[:count]]), joined([live.sequences[:count]]))
+        as_bytes(live.sequences)[:count] = 0
+        heads = HeadBatch(live.data[:data].copy(), live.heads[:count].copy())
+        self._early.append(EarlyBatch(flows, heads))
+        self._pending_early += count
+        live.used[:] = 0
 
 
 def _out_of_range(name: str, least: float, most: float) -> VeilwatchError:

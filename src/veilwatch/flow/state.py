@@ -198,7 +198,7 @@ def new_state(capacity: int, heads: int, sequence_length: int) -> State:
     out_flows = np.zeros(OUT_FLOWS, FLOW_RECORD_DTYPE)
     return State(
         flows=flows,
-        flow_words=_words(flows),
+        flow_words=as_words(flows),
         sequences=np.zeros((capacity, sequence_length), SEQUENCE_DTYPE),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
@@ -211,7 +211,7 @@ def new_state(capacity: int, heads: int, sequence_length: int) -> State:
         fragments=np.zeros(FRAGMENTS, FRAGMENT_DTYPE),
         partners=np.zeros(PARTNERS, PARTNER_DTYPE),
         out_flows=out_flows,
-        out_words=_words(out_flows),
+        out_words=as_words(out_flows),
         out_sequences=np.zeros((OUT_FLOWS, sequence_length), SEQUENCE_DTYPE),
         out_heads=np.zeros(OUT_HEADS, HEAD_DTYPE),
         out_data=np.zeros(OUT_HEADS * 2 * HEAD_BYTES, np.uint8),
@@ -238,7 +238,7 @@ def grown(state: State, capacity: int) -> State:
     flows = extended(state.flows)
     return state._replace(
         flows=flows,
-        flow_words=_words(flows),
+        flow_words=as_words(flows),
         sequences=extended(state.sequences),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
@@ -261,7 +261,8 @@ def joined(arrays: list[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
     return content.view(first.dtype).reshape(-1, *first.shape[1:])
 
 
-def _words(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+def as_words(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+    """View C-contiguous records as words, shape (len, words of a record)."""
     return records.view(np.uint64).reshape(len(records), -1)
 
 

@@ -1,6 +1,6 @@
 """The pipeline joins the rooms below it: captures in, flow tables or captures out."""
 
-from veilwatch.pipeline.extract import FlowReader
+from veilwatch.pipeline.extract import FlowReader, LiveTable
 from veilwatch.pipeline.groupfiles import Format
 from veilwatch.pipeline.grouping import GroupBy
 from veilwatch.pipeline.headers import read_headers
@@ -13,6 +13,7 @@ __all__ = [
     "FlowReader",
     "Format",
     "GroupBy",
+    "LiveTable",
     "ParallelReader",
     "Selection",
     "SplitConfig",

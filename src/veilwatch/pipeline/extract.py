@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from veilwatch.capture import BlockStream, open_captures
 from veilwatch.decode import Decoder
-from veilwatch.flow import FlowMeter, MeterConfig, measure_table
+from veilwatch.errors import VeilwatchError
+from veilwatch.flow import EarlyPoints, FlowMeter, MeterConfig, measure_table
 from veilwatch.handshake import fill_facts, read_heads, recognise_services
 from veilwatch.pipeline.ahead import ReadAhead
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
-from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable
+from veilwatch.schema.flows import EarlyBatch, EndReason, FlowBatch, FlowTable, HeadBatch
 from veilwatch.schema.packets import PacketBatch, RawBlock
 from veilwatch.schema.sessions import SubscriberReport
 from veilwatch.subscriber import Directory, KeyRing
@@ -31,6 +34,32 @@ CHUNK_HEADS: Final = 1024
 HAND_OUT_NS: Final = 5_000_000_000
 """A live capture hands out the flows that have ended at least this often, so that what scores
 them need not wait for a whole chunk."""
+
+LIVE_S: Final = 0.5
+"""How long early reports and ended flows wait for company before `FlowReader.live_tables` hands
+them out, s: a table costs some 10 ms however small it is."""
+
+MAX_LIVE_S: Final = 1.0
+"""Longest such wait: what decides from early reports has 2 s from the packet on."""
+
+
+class LiveTable(NamedTuple):
+    """A flow table as it comes while traffic goes on.
+
+    Attributes
+    ----------
+    table
+        Flows. Early ones have `EndReason.EARLY`.
+    early
+        Whether these are reports of live flows, whose records are still to come.
+    now_ns
+        Time up to which packets had been taken, ns since the epoch; 0 where the input does not
+        tell it.
+    """
+
+    table: FlowTable
+    early: bool
+    now_ns: int
 
 
 class FlowReader:
@@ -51,6 +80,8 @@ class FlowReader:
         Makes pseudonyms of subscribers; None draws a key that lasts one run.
     workers
         2 to read and decode in a thread of its own, beside the meter; the flows are the same.
+    early
+        When flows are reported that are still alive, by `live_tables`; None for never.
 
     Attributes
     ----------
@@ -79,13 +110,14 @@ class FlowReader:
         first_flow_id: int = 1,
         subscriber_keys: KeyRing | None = None,
         workers: int = 1,
+        early: EarlyPoints | None = None,
         progress: Progress = SILENT,
     ) -> None:
         self._stream: BlockStream = (
             open_captures(inputs, progress=progress) if isinstance(inputs, Sequence) else inputs
         )
         self._decoder = Decoder(gtp_ports)
-        self._meter = FlowMeter(config, first_id=first_flow_id)
+        self._meter = FlowMeter(config, first_id=first_flow_id, early=early)
         self._workers = workers
         self._progress = progress
         self._directory = Directory(subscriber_keys)
@@ -136,6 +168,8 @@ class FlowReader:
                 now_ns = metered[0].now_ns
             if meter.pending_heads >= CHUNK_HEADS:
                 self._facts.append(read_heads(meter.take_heads()))
+            if meter.pending_early >= CHUNK_FLOWS:
+                meter.take_early()  # nobody asked for `live_tables`
             due = now_ns and meter.pending and abs(now_ns - handed_out_ns) > HAND_OUT_NS
             if due or meter.pending >= CHUNK_FLOWS:
                 yield from self._tables()
@@ -146,6 +180,86 @@ class FlowReader:
         yield from self._tables()
         if self._directory.note:
             self._progress.note(self._directory.note)
+
+    def live_tables(self, interval_s: float = LIVE_S) -> Iterator[LiveTable]:
+        """Yield reports of live flows and flows that have ended, as they come.
+
+        A flow's reports come before its record, and have its `flow_id`. They are what the record
+        would be had the input ended with the packet that decided, but for `end_reason` and for
+        what control traffic tells meanwhile (`subscriber`, `subscriber_by`, `apn`, `location`).
+
+        Parameters
+        ----------
+        interval_s
+            How long a row may wait while the input goes on, s by the clock on the wall, at most
+            `MAX_LIVE_S`; less where many come.
+
+        Raises
+        ------
+        VeilwatchError
+            If the interval is out of range.
+        """
+        if not 0.0 <= interval_s <= MAX_LIVE_S:
+            raise VeilwatchError(
+                f"an interval of {interval_s:g} s", hint=f"give a value from 0 to {MAX_LIVE_S:g}"
+            )
+        meter, now_ns = self._meter, 0
+        due = time.monotonic() + interval_s
+        for metered in self._metered():
+            if metered is not None:
+                now_ns = metered[0].now_ns
+            full = max(meter.pending, meter.pending_early) >= CHUNK_FLOWS
+            if full or meter.pending_heads >= CHUNK_HEADS:
+                yield from self._live(now_ns, ended=meter.pending >= CHUNK_FLOWS)
+            elif now_ns and time.monotonic() >= due:
+                yield from self._live(now_ns, ended=True)
+                due = time.monotonic() + interval_s
+        done = False
+        while not done:
+            done = meter.finish_some()
+            if done or meter.pending >= CHUNK_FLOWS:
+                yield from self._live(now_ns, ended=True)
+        if self._directory.note:
+            self._progress.note(self._directory.note)
+
+    def _live(self, now_ns: int, *, ended: bool) -> Iterator[LiveTable]:
+        """Make tables of early reports first, as their facts are forgotten with their flows."""
+        if self._meter.pending_heads or self._meter.pending_early:
+            self._facts.append(read_heads(self._meter.take_heads()))
+        early = self._meter.take_early()
+        for start in range(0, len(early), CHUNK_FLOWS):
+            chunk = slice(start, start + CHUNK_FLOWS)
+            yield LiveTable(self._early_table(early, chunk), True, now_ns)
+        if ended and self._meter.pending:
+            for table in self._tables():
+                yield LiveTable(table, False, now_ns)
+
+    def _early_table(self, early: EarlyBatch, chunk: slice) -> FlowTable:
+        """Make a table of live flows, whose heads may have left or not."""
+        flows = FlowBatch(early.flows.records[chunk], early.flows.sequences[chunk])
+        rows = early.heads.rows[chunk]
+        records, left, begun = flows.records, rows["flow_id"] < 0, rows["length"].any(axis=1)
+        # A flow that is reported twice has two heads: they belong to the row and not to the flow.
+        own = read_heads(HeadBatch(early.heads.data, rows[begun])).drop("flow_id")
+        own = own.with_columns(pl.Series("row", np.flatnonzero(begun), pl.UInt32))
+        gone = pl.DataFrame(
+            {
+                "row": pl.Series(np.flatnonzero(left), dtype=pl.UInt32),
+                "flow_id": pl.Series(records["parent_id"][left], dtype=pl.Int64),
+            }
+        )
+        self._facts = [pl.concat(self._facts)]
+        told = gone.join(self._facts[0], on="flow_id", how="inner").drop("flow_id")
+        facts = pl.concat([own, told.select(own.columns)])
+        services = pl.Series("service", recognise_services(records), dtype=pl.String)
+        frame = (
+            measure_table(flows)
+            .with_columns(services)
+            .with_row_index("row")
+            .join(facts, on="row", how="left", maintain_order="left")
+            .drop("row")
+        )
+        return FlowTable(self._directory.annotate(fill_facts(frame), early=True)).check()
 
     def packets(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
         """Yield every block with its packets, each with the `flow_id` of its flow; no tables.

@@ -54,6 +54,7 @@ class EndReason(IntEnum):
     EVICTED = 3  # the table was full and this flow was the first to go
     END = 4  # the input ended
     REUSED = 5  # a SYN opened a new connection on the same 5-tuple
+    EARLY = 6  # it did not: a report of a live flow, whose record is still to come
 
 
 class TcpState:
@@ -240,6 +241,26 @@ class FlowBatch:
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyBatch:
+    """Live flows as they were at a point of their life.
+
+    Attributes
+    ----------
+    flows
+        Records that end with `EndReason.EARLY`; a flow may be there once for each point.
+    heads
+        A row for each of them, in the same order: what had come of its heads. `flow_id` is that of
+        the record, -1 where the heads had been handed on before.
+    """
+
+    flows: FlowBatch
+    heads: HeadBatch
+
+    def __len__(self) -> int:
+        return len(self.flows)
 
 
 class Column(NamedTuple):

@@ -125,9 +125,11 @@ class Attributor:
         self._keys = keys
         self.counts: Counter[str] = Counter()
         self.unattributed: Counter[tuple[str, str]] = Counter()
+        self._weight = 1
 
-    def annotate(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def annotate(self, frame: pl.DataFrame, *, early: bool = False) -> pl.DataFrame:
         """Fill `subscriber`, `subscriber_by`, `apn` and `location`; see `Directory.annotate`."""
+        self._weight = 0 if early else 1
         sessions = (
             frame["session"] if "session" in frame.columns else pl.repeat(0, len(frame), eager=True)
         )
@@ -166,8 +168,8 @@ class Attributor:
             tunnelled = _tunnelled(flow)
             record = self._by_control(tunnelled, number, flow[0] > 0)
             if record is not None:
-                record.flows += 1
-                self.counts["control"] += 1
+                record.flows += self._weight
+                self.counts["control"] += self._weight
                 answers.append(self._told(row, record, tunnelled))
         return pl.DataFrame(answers, _ANSWERS, orient="row")
 
@@ -197,7 +199,7 @@ class Attributor:
             if len(found) == 1:
                 return found[0]
             if found:
-                self.counts["ambiguous"] += 1
+                self.counts["ambiguous"] += self._weight
                 return None
         return None
 
@@ -220,8 +222,9 @@ class Attributor:
         showing = flows.unique([*_WAY, "other"], keep="first", maintain_order=True).filter(
             pl.int_range(pl.len()).over(_WAY) < 2
         )
-        for flow in showing.select(_WANTED).iter_rows():
-            self._learner.observe(_tunnelled(flow))
+        if self._weight:
+            for flow in showing.select(_WANTED).iter_rows():
+                self._learner.observe(_tunnelled(flow))
         ways = flows.group_by(_WAY, maintain_order=True).agg(
             pl.col("gtp_depth", "src_ip", "dst_ip").first(),
             pl.col("first_ns").min(),
@@ -230,10 +233,11 @@ class Attributor:
             day=pl.col("first_ns") // _DAY_NS,
         )
         tunnelled = [_tunnelled(way) for way in ways.select(_WANTED).iter_rows()]
-        for learn in (self._learner.vote, self._learner.join):
-            for way in tunnelled:
-                learn(way)
-        counts = ways["row"].list.len().to_list()
+        if self._weight:
+            for learn in (self._learner.vote, self._learner.join):
+                for way in tunnelled:
+                    learn(way)
+        counts = (ways["row"].list.len() * self._weight).to_list()
         tokens = [self._learned(*way) for way in zip(tunnelled, counts, strict=True)]
         rows = (
             ways.select("row", "day", token=pl.Series(tokens, dtype=pl.Binary))
@@ -255,7 +259,8 @@ class Attributor:
             self.counts["ambiguous"] += flows
             ends = sorted((way.outer_src, way.outer_dst))
             pair = (address_text(ends[0]), address_text(ends[1]))
-            if pair in self.unattributed or len(self.unattributed) < MAX_UNATTRIBUTED:
+            room = len(self.unattributed) < MAX_UNATTRIBUTED
+            if flows and (room or pair in self.unattributed):
                 self.unattributed[pair] += flows
             return None
         learned.flows += flows

@@ -88,7 +88,7 @@ class Directory:
             "to learn subscribers from them"
         )
 
-    def annotate(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def annotate(self, frame: pl.DataFrame, *, early: bool = False) -> pl.DataFrame:
         """Give flows their subscriber.
 
         A flow's session is known by its number (`session`, where the meter gives one), else by
@@ -101,13 +101,16 @@ class Directory:
         frame
             A flow table; its columns `subscriber`, `subscriber_by`, `apn` and `location` are
             replaced.
+        early
+            Whether these are reports of live flows, whose records are still to come: they are told
+            what is known, but neither counted nor learned from, lest one flow speak for several.
 
         Returns
         -------
         polars.DataFrame
             `subscriber_by` is `control`, `learned` or '' where `subscriber` is ''.
         """
-        return self._attributor.annotate(frame)
+        return self._attributor.annotate(frame, early=early)
 
     def sessions(self) -> list[Session]:
         """Return the sessions known from control traffic, then the learned ones."""

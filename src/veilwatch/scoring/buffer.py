@@ -1,0 +1,205 @@
+"""Flows kept for the host windows that they make, while traffic goes on.
+
+A window is judged once it is over and the flows that began in it have mostly ended; what ends later
+still counts, and its window is judged again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from veilwatch.features.window_pairs import CONTEXT_WINDOWS
+from veilwatch.features.windows import BEGAN, HOST, READ_COLUMNS, WINDOW_NS
+from veilwatch.schema.features import FeatureFrame
+from veilwatch.scoring.bounds import fair_share
+
+KEPT_NS: Final = (CONTEXT_WINDOWS + 2) * WINDOW_NS
+"""How long a flow is kept after its first packet: the hour that a window's features look at ends
+with the window, and the window may be judged one window later."""
+
+GRACE_NS: Final = 150 * 10**9
+"""How long after its end a window is judged: a flow that fell silent at the end of it is ended by
+the idle timeout of 120 s and handed out."""
+
+MAX_WINDOW_FLOWS: Final = 1 << 19
+"""Most flows kept, some 160 MiB: 125 a second over the time that they are kept."""
+
+TIDY_FLOWS: Final = 1 << 14
+"""Flows that come before the older ones are looked through."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueWindows:
+    """Windows to be judged, and the flows that tell of them.
+
+    Attributes
+    ----------
+    flows
+        All flows kept of the hosts concerned: `READ_COLUMNS` and `BEGAN`, as `host_windows` and
+        `compute_features` take them.
+    windows
+        `HOST` and `window` of those that are due.
+    """
+
+    flows: pl.DataFrame
+    windows: pl.DataFrame
+
+    def select(self, features: FeatureFrame) -> FeatureFrame:
+        """Return the due ones among the windows that `flows` make."""
+        rows = (
+            features.keys.select(*HOST, pl.col("window").cast(pl.Int64))
+            .with_row_index("row")
+            .join(self.windows, on=[*HOST, "window"], how="semi", maintain_order="left")["row"]
+        )
+        return features.take(rows.to_numpy().astype(np.intp))
+
+
+class WindowBuffer:
+    """Keep flows as long as the windows of their hosts need them.
+
+    A host's windows begin with its first flow, as in `veilwatch.features.windows`. What differs
+    from a capture that is there as a whole: a host that was silent for `KEPT_NS` begins anew, and a
+    destination is new that was not met within that time.
+
+    Parameters
+    ----------
+    max_flows
+        Most flows kept; see `MAX_WINDOW_FLOWS`. Beyond it the hosts that have most give up those
+        that began first, so that a scanner costs others nothing.
+
+    Attributes
+    ----------
+    dropped_flows
+        Flows given up before their time because there were too many.
+    """
+
+    def __init__(self, max_flows: int = MAX_WINDOW_FLOWS) -> None:
+        self._max_flows = max_flows
+        self._rows: pl.DataFrame | None = None
+        self._new: list[pl.DataFrame] = []
+        self._new_flows = 0
+        self._began: pl.DataFrame | None = None
+        self.dropped_flows = 0
+
+    def __len__(self) -> int:
+        return (0 if self._rows is None else self._rows.height) + self._new_flows
+
+    def add(self, frame: pl.DataFrame, now_ns: int) -> None:
+        """Keep flows that have ended.
+
+        Parameters
+        ----------
+        frame
+            A flow table, or at least `READ_COLUMNS` of one.
+        now_ns
+            Time of the traffic, ns since the epoch.
+        """
+        if frame.is_empty():
+            return
+        self._new.append(frame.select(*READ_COLUMNS, pl.lit(True).alias("fresh")))
+        self._new_flows += frame.height
+        if self._new_flows >= TIDY_FLOWS or len(self) > self._max_flows:
+            self._tidy(now_ns)
+
+    def closed(self, now_ns: int) -> DueWindows | None:
+        """Return the windows that are over and have flows that were in none returned before.
+
+        None where there are none. Each call looks through all flows that are kept: some
+        milliseconds for a hundred thousand, so ask every few seconds.
+        """
+        self._tidy(now_ns)
+        if self._rows is None or self._began is None:
+            return None
+        over = pl.col(BEGAN) + (pl.col("window") + 1) * WINDOW_NS + GRACE_NS <= now_ns
+        due = self._windows(pl.col("fresh")).filter(over).select(*HOST, "window").unique()
+        if due.is_empty():
+            return None
+        numbered = self._numbered()
+        told = numbered.join(due, on=[*HOST, "window"], how="semi", maintain_order="left")["row"]
+        fresh = self._rows["fresh"].to_numpy().copy()
+        fresh[told.to_numpy()] = False
+        self._rows = self._rows.with_columns(pl.Series("fresh", fresh))
+        # From now on the host's windows stay where they are.
+        self._began = self._began.join(
+            due.select(HOST).unique().with_columns(now_settled=True), on=HOST, how="left"
+        ).select(*HOST, BEGAN, pl.col("settled") | pl.col("now_settled").fill_null(False))
+        return self._due(due)
+
+    def current(self, now_ns: int, hosts: pl.DataFrame | None = None) -> DueWindows | None:
+        """Return the latest window of each host, as far as its flows have ended.
+
+        Parameters
+        ----------
+        hosts
+            `HOST` of those that are asked about; None for all.
+        """
+        self._tidy(now_ns)
+        if self._rows is None:
+            return None
+        windows = self._windows(pl.lit(True))
+        if hosts is not None:
+            windows = windows.join(hosts.select(HOST), on=HOST, how="semi")
+        latest = windows.group_by(HOST).agg(pl.col("window").max())
+        return None if latest.is_empty() else self._due(latest)
+
+    def _due(self, windows: pl.DataFrame) -> DueWindows:
+        assert self._rows is not None and self._began is not None
+        flows = (
+            self._rows.join(windows.select(HOST).unique(), on=HOST, how="semi")
+            .drop("fresh")
+            .join(self._began.select(*HOST, BEGAN), on=HOST, how="left")
+        )
+        return DueWindows(flows, windows)
+
+    def _windows(self, chosen: pl.Expr) -> pl.DataFrame:
+        """Return `HOST`, `BEGAN` and `window` of each flow that is chosen."""
+        assert self._rows is not None and self._began is not None
+        window = (pl.col("first_ns") - pl.col(BEGAN)) // WINDOW_NS
+        return (
+            self._rows.filter(chosen)
+            .select(*HOST, "first_ns")
+            .join(self._began, on=HOST, how="left", maintain_order="left")
+            .select(*HOST, BEGAN, window=window)
+        )
+
+    def _numbered(self) -> pl.DataFrame:
+        return self._windows(pl.lit(True)).with_row_index("row")
+
+    def _tidy(self, now_ns: int) -> None:
+        """Take in what has come, forget what is over, and keep within the bound."""
+        if not self._new and self._rows is None:
+            return
+        kept = (pl.col("first_ns") - now_ns).abs() <= KEPT_NS
+        parts = [rows.filter(kept) for rows in self._new]
+        if self._rows is not None:
+            parts.insert(0, self._rows.filter(kept))
+        rows = pl.concat(parts)
+        self._new, self._new_flows = [], 0
+        if rows.height > self._max_flows:
+            rows = self._cut(rows)
+        self._rows = rows.rechunk() if rows.n_chunks() > 64 else rows
+        first = rows.group_by(HOST).agg(pl.col("first_ns").min().alias(BEGAN))
+        if self._began is None:
+            self._began = first.with_columns(settled=pl.lit(False))
+            return
+        # A host of which nothing was left before the new flows came begins anew.
+        before = self._began.rename({BEGAN: "before"}).join(parts[0], on=HOST, how="semi")
+        began = pl.when("settled").then("before").otherwise(pl.min_horizontal("before", BEGAN))
+        self._began = (
+            first.join(before, on=HOST, how="left")
+            .with_columns(pl.col("settled").fill_null(False))
+            .select(*HOST, began.alias(BEGAN), "settled")
+        )
+
+    def _cut(self, rows: pl.DataFrame) -> pl.DataFrame:
+        sizes = rows.group_by(HOST).len()["len"].to_numpy().astype(np.int64)
+        # A quarter less, so that this is not done again for the next flow.
+        share = fair_share(sizes, self._max_flows * 3 // 4)
+        rank = pl.col("first_ns").rank("ordinal", descending=True).over(HOST)
+        kept = rows.filter(rank <= share) if share else rows.tail(self._max_flows * 3 // 4)
+        self.dropped_flows += rows.height - kept.height
+        return kept

@@ -1,0 +1,270 @@
+"""A folder into which somebody writes capture after capture, as one stream of blocks without end.
+
+Nothing in the folder is changed. What was read is remembered in a file of ours, so that a restart
+reads nothing twice; a file that was being read when the process died is read again from its start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from veilwatch.capture import open_captures
+from veilwatch.errors import CaptureError, OutputError
+from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.captures import CaptureReport, FileReport
+from veilwatch.schema.packets import RECORD_DTYPE, RawBlock
+
+SETTLE_S: Final = 5.0
+"""A file whose size has not changed for so long is whole, unless another sign came before: writers
+that flush more rarely should write under a temporary name."""
+
+LOOK_S: Final = 0.5
+"""How often the folder is looked at."""
+
+WAIT_S: Final = 0.05
+"""How long a quiet moment takes, as of a live capture."""
+
+MAX_FILES: Final = 100_000
+"""Most files of the folder that are looked at: a file a second for a day. Whoever leaves more there
+has them read in the order of their age."""
+
+MAX_REPORTS: Final = 1000
+"""Most files whose reports are kept; of older ones the sums."""
+
+MAX_ASIDE: Final = 1000
+"""Most files named that could not be read."""
+
+TEMPORARY: Final = (".tmp", ".part", ".partial", ".crdownload", ".swp")
+"""Endings of names under which files are written and not read; so are hidden ones."""
+
+EARLIER: Final = "earlier files"
+
+
+class Seen(NamedTuple):
+    """By what a file is known."""
+
+    name: str
+    size: int
+    inode: int
+
+
+class _Watched(NamedTuple):
+    """A file that may still be written."""
+
+    seen: Seen
+    changed_ns: int  # its time of change
+    since_s: float  # by our clock, when it last was another
+    renamed: bool  # whether it came from a temporary name
+
+
+class Memory:
+    """What was read, one JSON line each, in a file that only grows while we run.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: OrderedDict[Seen, None] = OrderedDict()
+        try:
+            lines = path.read_bytes().splitlines() if path.exists() else []
+            for line in lines:
+                with suppress(ValueError, TypeError, KeyError):  # a line that a crash cut
+                    said = json.loads(line)
+                    self._add(Seen(str(said["name"]), int(said["size"]), int(said["inode"])))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Written anew, so that it holds no more than is known.
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.write_text("".join(map(_line, self._known)))
+            fresh.replace(path)
+            self._stream = path.open("a")
+        except OSError as error:
+            raise OutputError(
+                f"cannot remember what was read: {error.strerror or error}", where=path
+            ) from error
+
+    def __contains__(self, seen: Seen) -> bool:
+        return seen in self._known
+
+    def add(self, seen: Seen) -> None:
+        """Remember a file for good; a full disk makes it be read again after a restart."""
+        self._add(seen)
+        with suppress(OSError):
+            self._stream.write(_line(seen))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):
+            self._stream.close()
+
+    def _add(self, seen: Seen) -> None:
+        self._known[seen] = None
+        while len(self._known) > 2 * MAX_FILES:
+            self._known.popitem(last=False)
+
+
+def _line(seen: Seen) -> str:
+    return json.dumps(seen._asdict(), ensure_ascii=False) + "\n"
+
+
+class FolderStream:
+    """Blocks of the captures of a folder in the order of their age, until `stop`.
+
+    A file is read once it is whole: it was renamed from a temporary name; or a younger file has
+    begun beside it; or its size has not changed for a while. In quiet moments an empty block comes
+    every 50 ms; time does not go on in them, as nobody knows what the next file will bring.
+
+    Parameters
+    ----------
+    folder
+        Looked at, not below. Links are not followed.
+    memory
+        File that remembers what was read.
+    settle_s
+        See `SETTLE_S`.
+
+    Attributes
+    ----------
+    report
+        Files that were read, the latest `MAX_REPORTS`; the first stands for all before.
+    aside
+        Files that could not be read as captures, by name, and why; the latest `MAX_ASIDE`.
+
+    Raises
+    ------
+    CaptureError
+        If there is no such folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        memory: Path,
+        *,
+        settle_s: float = SETTLE_S,
+        progress: Progress = SILENT,
+    ) -> None:
+        if not folder.is_dir():
+            raise CaptureError("no such folder", where=folder)
+        self._folder = folder
+        self._memory = Memory(memory)
+        self._settle_s = settle_s
+        self._progress = progress
+        self._watched: dict[str, _Watched] = {}
+        self._hidden: set[int] = set()
+        self._stopping = False
+        self._now_ns = 0
+        self.report = CaptureReport()
+        self.aside: OrderedDict[str, str] = OrderedDict()
+        self._blocks = self._read()
+
+    def stop(self) -> None:
+        """End the iteration after the file that is being read; may be called by a signal."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Let go of the file that is being read; harmless when done twice."""
+        self._blocks.close()
+        self._memory.close()
+
+    def __iter__(self) -> Iterator[RawBlock]:
+        return self._blocks
+
+    def _read(self) -> Generator[RawBlock, None, None]:
+        looked_s = -LOOK_S
+        while not self._stopping:
+            if time.monotonic() - looked_s >= LOOK_S:
+                looked_s = time.monotonic()
+                for seen in self._whole():
+                    yield from self._read_file(seen)
+                    if self._stopping:
+                        return
+            yield RawBlock(np.empty(0, np.uint8), np.empty(0, RECORD_DTYPE), now_ns=self._now_ns)
+            time.sleep(WAIT_S)
+
+    def _read_file(self, seen: Seen) -> Generator[RawBlock, None, None]:
+        path = self._folder / seen.name
+        try:
+            with open_captures([path], progress=self._progress) as stream:
+                for block in stream:
+                    if len(block):
+                        self._now_ns = int(block.records["ts_ns"].max())
+                    # The time of the block lets those who read it hand out what has waited.
+                    yield RawBlock(block.buffer, block.records, now_ns=self._now_ns)
+                report = stream.report.files[0]
+                self._keep(report)
+                if report.fault:
+                    self._set_aside(seen.name, report.fault)
+        except CaptureError as error:
+            self._set_aside(seen.name, error.what)
+        self._memory.add(seen)
+
+    def _whole(self) -> list[Seen]:
+        """Return files that are whole and have not been read, oldest first."""
+        now = time.monotonic()
+        found: dict[str, _Watched] = {}
+        try:
+            entries = list(os.scandir(self._folder))[:MAX_FILES]
+        except OSError:  # gone, or not readable for a while
+            return []
+        hidden: set[int] = set()
+        for entry in entries:
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                if entry.name.startswith(".") or entry.name.endswith(TEMPORARY):
+                    hidden.add(status.st_ino)
+                    continue
+                seen = Seen(entry.name, status.st_size, status.st_ino)
+                before = self._watched.get(entry.name)
+                same = before and before.seen == seen and before.changed_ns == status.st_mtime_ns
+                found[entry.name] = _Watched(
+                    seen,
+                    status.st_mtime_ns,
+                    before.since_s if before and same else now,
+                    status.st_ino in self._hidden or bool(before and same and before.renamed),
+                )
+        self._watched, self._hidden = found, hidden
+        unread = [one for one in found.values() if one.seen not in self._memory]
+        # Ones without a byte have not begun.
+        youngest = max((one.changed_ns for one in found.values() if one.seen.size), default=0)
+        whole = [
+            one
+            for one in unread
+            if one.seen.size
+            and (one.renamed or one.changed_ns < youngest or now - one.since_s >= self._settle_s)
+        ]
+        return [one.seen for one in sorted(whole, key=lambda one: (one.changed_ns, one.seen.name))]
+
+    def _set_aside(self, name: str, fault: str) -> None:
+        self.aside[name] = fault
+        self.aside.move_to_end(name)
+        while len(self.aside) > MAX_ASIDE:
+            self.aside.popitem(last=False)
+        self._progress.note(f"{name}: {fault}")
+
+    def _keep(self, report: FileReport) -> None:
+        files = self.report.files
+        files.append(report)
+        if len(files) > MAX_REPORTS:
+            first, second = files[0], files.pop(1)
+            if first.name != EARLIER:
+                files[0] = first = FileReport(EARLIER, first.format, first.packets, first.bytes)
+            first.packets += second.packets
+            first.bytes += second.bytes

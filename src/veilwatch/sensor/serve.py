@@ -1,0 +1,99 @@
+"""The scoring process: tables in, scores handed over to whoever makes alerts of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from veilwatch.errors import VeilwatchError
+from veilwatch.registry import Model
+from veilwatch.scoring.live import LiveScorer, LiveScores
+from veilwatch.sensor.link import Inbox, Kind, Parcel
+from veilwatch.sensor.supervise import Heart
+
+DRAIN_S: Final = 5.0
+"""How long what is on its way is still scored after the process was told to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A table with its scores.
+
+    Attributes
+    ----------
+    scores
+        Flows with their scores, hosts whose evidence changed, reasons.
+    parcel
+        What came: whether the flows are alive still, when the table was made, whether the archive
+        may have it.
+    """
+
+    scores: LiveScores
+    parcel: Parcel
+
+    @property
+    def early(self) -> bool:
+        """Whether these are reports of live flows: no store takes them for records."""
+        return self.parcel.kind is Kind.EARLY
+
+
+HandOver = Callable[[Scored], None]
+"""Takes scores. Once it has returned they are its own: it has stored or sent them, or counts them
+as lost. Where it raises, the process ends, and the table comes again to the next one."""
+
+
+def serve(
+    heart: Heart,
+    inbox: Inbox,
+    scorer: LiveScorer,
+    hand_over: HandOver,
+    *,
+    load: Callable[[], Model] | None = None,
+    note: Callable[[str], None] = lambda message: None,
+    idle: Callable[[], None] = lambda: None,
+) -> None:
+    """Score what comes until told to end; a message is acknowledged once it was handed over.
+
+    Parameters
+    ----------
+    load
+        Reads the model anew when the process is told to reload; a model that cannot be read is
+        noted, and the old one goes on.
+    note
+        Told what people should know.
+    idle
+        Called between messages, at least four times a second.
+    """
+    counts = {"early_rows": 0, "ended_rows": 0, "archive_rows": 0, "alerts": 0}
+    delay_s = 0.0
+
+    def status() -> dict[str, Any]:
+        state = counts | scorer.counters | {"delay_s": round(delay_s, 3)}
+        return state | {"senders": inbox.senders, "repeated": inbox.repeated}
+
+    deadline: float | None = None
+    for message in inbox.messages():
+        heart.beat(status)
+        idle()
+        if heart.take_reload() and load is not None:
+            try:
+                scorer.replace(load())
+            except VeilwatchError as error:
+                note(f"the model was not replaced: {error}")
+        if heart.stopping and deadline is None:
+            deadline = time.monotonic() + DRAIN_S
+        if message is not None:
+            parcel = message.parcel
+            early = parcel.kind is Kind.EARLY
+            scores = scorer.add(parcel.table, early=early, now_ns=parcel.now_ns)
+            delay_s = max(0.0, (time.time_ns() - parcel.made_ns) / 1e9)
+            hand_over(Scored(scores, parcel))
+            message.done()
+            counts["early_rows" if early else "ended_rows"] += len(parcel.table)
+            counts["archive_rows"] += len(parcel.table) * parcel.archive
+            counts["alerts"] += int(scores.flows["alert"].sum())
+        if deadline is not None and (message is None or time.monotonic() > deadline):
+            break
+    heart.say(status())

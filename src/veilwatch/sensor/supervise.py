@@ -1,0 +1,418 @@
+"""A parent that keeps child processes running, and says what was lost when one was not.
+
+Children are spawned and not forked: the threads of Numba and Polars do not survive a fork. The
+parent itself does no work that could fail.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any, Final
+
+from veilwatch.capture.live.privileges import end_with_parent
+
+FIRST_BACKOFF_S: Final = 0.1
+"""Pause before a child that died is started again: a crash costs as little traffic as can be."""
+
+LONGEST_BACKOFF_S: Final = 30.0
+"""Longest such pause; each doubles the one before, so that a child that cannot start does not eat
+the processor."""
+
+SETTLED_S: Final = 60.0
+"""A child that ran for so long begins with the first pause again."""
+
+LOOK_S: Final = 0.25
+"""How often the parent looks at the clock; a death is noticed at once."""
+
+BEAT_S: Final = 0.25
+"""How often a child says that it is alive, at most."""
+
+MAX_STATUS: Final = 3500
+"""Most bytes of a child's status: it goes into a pipe whole or not at all (PIPE_BUF is 4096)."""
+
+MAX_EVENTS: Final = 1000
+"""Events remembered."""
+
+
+class What(StrEnum):
+    """What happened to a child."""
+
+    STARTED = "started"
+    DIED = "died"
+    HUNG = "hung"  # no heartbeat: it was killed
+    LATE = "late"  # it did not end in time: it was killed
+    ENDED = "ended"  # as it was told to, or because its work is done
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a child.
+
+    Attributes
+    ----------
+    at_s
+        When, seconds since the epoch.
+    child
+        Name of the child.
+    what
+        What happened.
+    pid
+        Its process.
+    exit_code
+        As `multiprocessing` gives it: negative for a signal; None while it runs.
+    up_s
+        How long it had run, s.
+    lost
+        What went with it, in words; empty where nothing did.
+    status
+        What it had last said of itself.
+    """
+
+    at_s: float
+    child: str
+    what: What
+    pid: int
+    exit_code: int | None = None
+    up_s: float = 0.0
+    lost: str = ""
+    status: dict[str, Any] = field(default_factory=dict)
+
+
+class Heart:
+    """What a child has of its parent: it is told to end or to reload, and says that it is alive."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        os.set_blocking(pipe.fileno(), False)
+        self._said_s = 0.0
+        self._on_stop: list[Callable[[], None]] = []
+        self._reload = False
+        self.stopping = False
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to heed
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGHUP, self._heed_reload)
+        self.settled()
+
+    def settled(self) -> None:
+        """Have the child end with its parent; to be called again after a change of user."""
+        end_with_parent(signal.SIGTERM)
+
+    def on_stop(self, action: Callable[[], None]) -> None:
+        """Have something done at once when the child is told to end."""
+        self._on_stop.append(action)
+
+    def take_reload(self) -> bool:
+        """Return whether the child was told to reload since the last call."""
+        told, self._reload = self._reload, False
+        return told
+
+    def beat(self, status: Callable[[], dict[str, Any]] = dict) -> None:
+        """Say that the child is alive and how it does; at most every `BEAT_S`, never waiting."""
+        now = time.monotonic()
+        if now - self._said_s < BEAT_S:
+            return
+        self._said_s = now
+        self.say(status())
+
+    def say(self, status: dict[str, Any]) -> None:
+        """Say it now."""
+        said = json.dumps(status).encode()
+        # A parent that does not read, or is gone, is no reason to stop working.
+        with suppress(OSError):
+            self._pipe.send_bytes(said if len(said) <= MAX_STATUS else b"{}")
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+        for action in self._on_stop:
+            action()
+
+    def _heed_reload(self, number: int, frame: FrameType | None) -> None:
+        self._reload = True
+
+
+Target = Callable[..., None]
+"""A function of some module, called in the child with its `Heart` and the child's arguments. It
+returns when its work is done or `Heart.stopping` is set, and calls `Heart.beat` all the while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process to keep running.
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    target
+        What it does; see `Target`.
+    arguments
+        For the target: plain data, as they are sent to another process.
+    loses
+        What goes with it when it dies, in words, with the names of its status in braces, as in
+        "{live_flows} flows that were alive".
+    flush_s
+        How long it may take to end when it is told to, s.
+    hang_s
+        Without a heartbeat for so long it is taken to hang, and killed.
+    start_s
+        How long its first heartbeat may take: kernels and models are loaded.
+    """
+
+    name: str
+    target: Target
+    arguments: tuple[Any, ...] = ()
+    loses: str = ""
+    flush_s: float = 10.0
+    hang_s: float = 10.0
+    start_s: float = 120.0
+
+
+def _run(target: Target, pipe: Connection, arguments: tuple[Any, ...]) -> None:
+    target(Heart(pipe), *arguments)
+
+
+class _Kept:
+    """A child and its process."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.process: BaseProcess | None = None
+        self.pipe: Connection | None = None
+        self.began_s = self.heard_s = 0.0
+        self.heard = False
+        self.again_s: float | None = 0.0
+        self.backoff_s = FIRST_BACKOFF_S
+        self.status: dict[str, Any] = {}
+        self.starts = 0
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        pipe, far_end = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_run,
+            args=(self.child.target, far_end, self.child.arguments),
+            name=self.child.name,
+            daemon=False,
+        )
+        process.start()
+        far_end.close()
+        self.process, self.pipe = process, pipe
+        self.began_s = self.heard_s = time.monotonic()
+        self.heard, self.again_s, self.status = False, None, {}
+        self.starts += 1
+
+    def listen(self) -> None:
+        """Take the heartbeats that have come."""
+        assert self.pipe is not None
+        with suppress(EOFError, OSError):
+            while self.pipe.poll():
+                said = json.loads(self.pipe.recv_bytes(1 << 16))
+                self.heard_s, self.heard = time.monotonic(), True
+                if isinstance(said, dict):
+                    self.status |= said
+
+    def is_hung(self, now: float) -> bool:
+        limit = self.child.hang_s if self.heard else self.child.start_s
+        return now - self.heard_s > limit
+
+    def lost(self) -> str:
+        values: dict[str, Any] = Counter()
+        values.update(self.status)
+        try:
+            return self.child.loses.format_map(values)
+        except (LookupError, ValueError, TypeError):
+            return self.child.loses
+
+
+class Supervisor:
+    """Start children, start those again that die or hang, and end them in their order.
+
+    Parameters
+    ----------
+    children
+        In the order in which they are ended: who brings traffic first, who takes it last, so that
+        what is on its way arrives. They are started the other way round.
+    tell
+        Called with each event as it happens.
+
+    Attributes
+    ----------
+    events
+        The latest events, at most `MAX_EVENTS`.
+    """
+
+    def __init__(
+        self, children: Sequence[Child], tell: Callable[[Event], None] = lambda event: None
+    ) -> None:
+        if len({child.name for child in children}) != len(children):
+            raise ValueError("children need different names")
+        self._kept = [_Kept(child) for child in children]
+        self._tell = tell
+        self._stopping = self._reloading = False
+        self._wake, self._waker = socket.socketpair()
+        for end in (self._wake, self._waker):
+            end.setblocking(False)
+        self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
+
+    @property
+    def status(self) -> dict[str, dict[str, Any]]:
+        """What each child last said of itself, with `pid`, `up_s` and `restarts`."""
+        now = time.monotonic()
+        return {
+            kept.child.name: kept.status
+            | {
+                "pid": kept.process.pid if kept.process else None,
+                "up_s": round(now - kept.began_s, 1) if kept.process else 0.0,
+                "restarts": max(0, kept.starts - 1),
+            }
+            for kept in self._kept
+        }
+
+    def stop(self) -> None:
+        """Have `run` end the children and return; may be called by a signal."""
+        self._stopping = True
+        self._rouse()
+
+    def reload(self) -> None:
+        """Have every child reload (SIGHUP); may be called by a signal."""
+        self._reloading = True
+        self._rouse()
+
+    def heed_signals(self) -> None:
+        """Stop on SIGTERM and Ctrl-C, reload on SIGHUP."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+        signal.signal(signal.SIGHUP, lambda *_: self.reload())
+
+    def run(self, look: Callable[[], None] = lambda: None) -> None:
+        """Keep the children running until `stop`, or until all have done their work.
+
+        Parameters
+        ----------
+        look
+            Called about four times a second: for those who publish the status or feed a watchdog.
+        """
+        try:
+            while not self._stopping and any(
+                kept.process is not None or kept.again_s is not None for kept in self._kept
+            ):
+                self._start_due()
+                self._wait(LOOK_S)
+                self._look()
+                if self._reloading:
+                    self._reloading = False
+                    for kept in self._kept:
+                        self._signal(kept, signal.SIGHUP)
+                look()
+        finally:
+            self._end_all()
+
+    def _rouse(self) -> None:
+        with suppress(OSError):
+            self._waker.send(b"!")
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for kept in reversed(self._kept):
+            if kept.process is None and kept.again_s is not None and now >= kept.again_s:
+                kept.start()
+                self._note(kept, What.STARTED)
+
+    def _wait(self, timeout_s: float) -> None:
+        running = [kept for kept in self._kept if kept.process is not None]
+        due = [kept.again_s for kept in self._kept if kept.again_s is not None]
+        left = min([timeout_s, *(max(0.0, at - time.monotonic()) for at in due)])
+        objects: list[Any] = [self._wake]
+        objects += [kept.process.sentinel for kept in running if kept.process]
+        wait(objects, left)
+        with suppress(OSError):
+            self._wake.recv(4096)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for kept in self._kept:
+            if kept.process is None:
+                continue
+            kept.listen()
+            if not kept.process.is_alive():
+                done = kept.process.exitcode == 0
+                self._gone(kept, What.ENDED if done else What.DIED)
+            elif kept.is_hung(now):
+                kept.process.kill()
+                kept.process.join()
+                self._gone(kept, What.HUNG)
+
+    def _gone(self, kept: _Kept, what: What) -> None:
+        """Note that a child is gone, and when it is to be started again."""
+        assert kept.process is not None and kept.pipe is not None
+        kept.process.join()
+        kept.listen()  # what it said last
+        up_s = time.monotonic() - kept.began_s
+        self._note(kept, what, up_s, "" if what is What.ENDED else kept.lost())
+        kept.pipe.close()
+        kept.process.close()
+        kept.process = None
+        if what is What.ENDED or self._stopping:
+            kept.again_s = None
+            return
+        if up_s >= SETTLED_S:
+            kept.backoff_s = FIRST_BACKOFF_S
+        kept.again_s = time.monotonic() + kept.backoff_s
+        kept.backoff_s = min(2 * kept.backoff_s, LONGEST_BACKOFF_S)
+
+    def _note(self, kept: _Kept, what: What, up_s: float = 0.0, lost: str = "") -> None:
+        process = kept.process
+        assert process is not None
+        event = Event(
+            at_s=time.time(),
+            child=kept.child.name,
+            what=what,
+            pid=process.pid or 0,
+            exit_code=process.exitcode,
+            up_s=up_s,
+            lost=lost,
+            status=dict(kept.status),
+        )
+        self.events.append(event)
+        self._tell(event)
+
+    def _signal(self, kept: _Kept, number: int) -> None:
+        if kept.process is not None and kept.process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(kept.process.pid, number)
+
+    def _end_all(self) -> None:
+        """End the children one after the other, each within its time."""
+        self._stopping = True
+        for kept in self._kept:
+            kept.again_s = None
+            if kept.process is None:
+                continue
+            self._signal(kept, signal.SIGTERM)
+            deadline = time.monotonic() + kept.child.flush_s
+            while kept.process.is_alive() and time.monotonic() < deadline:
+                wait([kept.process.sentinel], max(0.0, min(LOOK_S, deadline - time.monotonic())))
+                kept.listen()
+            if kept.process.is_alive():
+                kept.process.kill()
+                kept.process.join()
+                self._gone(kept, What.LATE)
+            else:
+                # One that was still starting knows no better than to die of the signal.
+                told = kept.process.exitcode in (0, -signal.SIGTERM)
+                self._gone(kept, What.ENDED if told else What.DIED)
+        self._wake.close()
+        self._waker.close()

@@ -1,0 +1,86 @@
+"""Children for supervisors of tests: functions that another process can import."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from veilwatch.registry import load_model
+from veilwatch.scoring.live import LiveScorer
+from veilwatch.sensor.link import Inbox
+from veilwatch.sensor.serve import Scored, serve
+from veilwatch.sensor.supervise import Heart
+
+
+def note(path: Path, **said: Any) -> None:
+    """Append one JSON line."""
+    with path.open("a") as stream:
+        stream.write(json.dumps(said) + "\n")
+
+
+def notes(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def worker(heart: Heart, path: Path, name: str) -> None:
+    """Live until told to end, and say so."""
+    note(path, name=name, what="began", pid=os.getpid())
+    status = {"count": 0}
+    while not heart.stopping:
+        heart.beat(status.copy)
+        status["count"] += 1
+        if heart.take_reload():
+            note(path, name=name, what="reloaded")
+        time.sleep(0.01)
+    note(path, name=name, what="ended", pid=os.getpid())
+
+
+def crasher(heart: Heart, path: Path) -> None:
+    note(path, what="crashed", at=time.monotonic())
+    raise SystemExit(3)
+
+
+def hanger(heart: Heart, path: Path) -> None:
+    note(path, what="hung", at=time.monotonic())
+    heart.say({})
+    time.sleep(600)
+
+
+def deaf(heart: Heart, path: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(path, what="deaf")
+    while True:
+        heart.beat()
+        time.sleep(0.01)
+
+
+def short(heart: Heart, path: Path) -> None:
+    heart.say({"done": 7})
+
+
+def scorer(heart: Heart, socket: Path, model: Path, out: Path) -> None:
+    """Score, and write each row's flow and times to a file."""
+
+    def hand_over(scored: Scored) -> None:
+        frame = scored.scores.flows
+        columns = ["flow_id", "src_ip", "src_port", "fwd_packets", "bwd_packets", "last_ns"]
+        rows = frame.select(*columns, pl.col("score").cast(pl.Float64)).to_dicts()
+        now = time.time_ns()
+        for row in rows:
+            note(out, early=scored.early, at_ns=now, archive=scored.parcel.archive, **row)
+
+    with Inbox(socket) as inbox:
+        serve(
+            heart,
+            inbox,
+            LiveScorer(load_model(model)),
+            hand_over,
+            load=lambda: load_model(model),
+            note=lambda message: note(out, note=message),
+        )
