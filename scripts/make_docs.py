@@ -28,11 +28,11 @@ from veilwatch.schema.flows import (
     Column,
 )
 from veilwatch.schema.scores import Reason
+from veilwatch.sensor.template import reference
 from veilwatch.sinks import esm_elastic, eve
 from veilwatch.sinks.base import SCHEMES, sink_class
 from veilwatch.sinks.cef import cef
 from veilwatch.sinks.check import event_of_test
-from veilwatch.sensor.template import reference
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 
