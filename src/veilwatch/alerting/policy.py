@@ -59,6 +59,7 @@ def raise_alerts(
     *,
     captures: CaptureReport,
     emulated: bool,
+    earlier: pl.DataFrame | None = None,
 ) -> list[Alert]:
     """Make one alert of every alerted flow and of every alerted host.
 
@@ -71,6 +72,8 @@ def raise_alerts(
         The inputs that `source` counts, for the name of the capture.
     emulated
         Whether the traffic comes from the lab.
+    earlier
+        Flows of earlier tables, with their scores, that alerts of hosts may point at as well.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def raise_alerts(
     Raises
     ------
     VeilwatchError
-        If an alerted host has no flow in the same frame.
+        If an alerted host has no flow in the same frame nor in `earlier`.
     """
     names = [report.name for report in captures.files]
     keys = ["src_ip", "source"]
@@ -89,10 +92,12 @@ def raise_alerts(
         keys.append("subscriber")
         ranked = ranked.with_columns(scores.flows["subscriber"].fill_null(""))
     ranked = ranked.sort(["score", "flow_id"], descending=[True, False])
-
+    pointed = ranked if earlier is None else pl.concat([ranked, earlier.select(ranked.columns)])
     best_flows = {
         tuple(row[key] for key in keys): row
-        for row in ranked.unique(keys, keep="first", maintain_order=True).iter_rows(named=True)
+        for row in pointed.sort("score", descending=True, maintain_order=True)
+        .unique(keys, keep="first", maintain_order=True)
+        .iter_rows(named=True)
     }
     host_alerts = []
     families: dict[tuple[Any, ...], str] = {}

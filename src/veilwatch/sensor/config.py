@@ -140,6 +140,9 @@ class CaptureSection(Section):
     user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")] | None = None
     """User to become once the sockets are open; by default the one that the service runs as."""
 
+    emulated: bool = False
+    """Whether the traffic is made in a laboratory: every alert then says so."""
+
     @model_validator(mode="after")
     def _one_source(self) -> CaptureSection:
         if bool(self.interfaces) == bool(self.folder):
@@ -188,14 +191,8 @@ class ModelSection(Section):
 class WindowsSection(Section):
     """What is judged of a host as a whole."""
 
-    model: Place | None = None
-    """Folder of a model of host windows to hear beside the one of flows."""
-
     every_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
-    """How often hosts with new evidence are scored again."""
-
-    max_hosts: Annotated[int, Field(ge=1, le=10_000_000)] = 65_536
-    """Most hosts whose evidence is kept; beyond it the one without news for longest goes."""
+    """How often windows that are not over yet are judged, as far as their flows have ended."""
 
 
 class MaintenanceSection(Section):

@@ -19,7 +19,7 @@ from veilwatch.flow import EarlyPoints, MeterConfig
 from veilwatch.pipeline import FlowReader, settle
 from veilwatch.pipeline.extract import LIVE_S
 from veilwatch.pipeline.workers import FLOW_IDS
-from veilwatch.schema.packets import RawBlock
+from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.sensor.folder import SETTLE_S, FolderStream
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
 from veilwatch.sensor.supervise import Heart
@@ -170,16 +170,21 @@ def _status(
     balance = reader.balance
     return {
         "packets": report.packets,
-        "decoded": balance.get("ok", 0),
+        "decoded": balance[Status.OK.name],
         "kernel_dropped": sum(one.dropped for one in live),
         "interruptions": sum(one.interruptions for one in live),
         "live_flows": reader.meter.live,
-        "early_rows": rows[Kind.EARLY],
-        "ended_rows": rows[Kind.ENDED],
+        "rows_early": rows[Kind.EARLY],
+        "rows_ended": rows[Kind.ENDED],
         "waiting_rows": outbox.rows,
         "sent_rows": sender.sent_rows,
         "connections": sender.connections,
         "dropped": dict(outbox.dropped),
+        "refused": {
+            status.name: balance[status.name]
+            for status in Status
+            if status is not Status.OK and balance[status.name]
+        },
         **reader.metering,
     }
 

@@ -53,6 +53,7 @@ def serve(
     load: Callable[[], Model] | None = None,
     note: Callable[[str], None] = lambda message: None,
     idle: Callable[[], None] = lambda: None,
+    status: Callable[[], dict[str, Any]] = dict,
 ) -> None:
     """Score what comes until told to end; a message is acknowledged once it was handed over.
 
@@ -65,17 +66,19 @@ def serve(
         Told what people should know.
     idle
         Called between messages, at least four times a second.
+    status
+        What else the parent is to be told.
     """
-    counts = {"early_rows": 0, "ended_rows": 0, "archive_rows": 0, "alerts": 0}
+    counts = {"early_rows": 0, "ended_rows": 0, "archive_rows": 0, "alerted_rows": 0}
     delay_s = 0.0
 
-    def status() -> dict[str, Any]:
-        state = counts | scorer.counters | {"delay_s": round(delay_s, 3)}
+    def said() -> dict[str, Any]:
+        state = status() | counts | scorer.counters | {"delay_s": round(delay_s, 3)}
         return state | {"senders": inbox.senders, "repeated": inbox.repeated}
 
     deadline: float | None = None
     for message in inbox.messages():
-        heart.beat(status)
+        heart.beat(said)
         idle()
         if heart.take_reload() and load is not None:
             try:
@@ -93,7 +96,7 @@ def serve(
             message.done()
             counts["early_rows" if early else "ended_rows"] += len(parcel.table)
             counts["archive_rows"] += len(parcel.table) * parcel.archive
-            counts["alerts"] += int(scores.flows["alert"].sum())
+            counts["alerted_rows"] += int(scores.flows["alert"].sum())
         if deadline is not None and (message is None or time.monotonic() > deadline):
             break
-    heart.say(status())
+    heart.say(said())

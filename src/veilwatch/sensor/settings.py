@@ -11,7 +11,7 @@ from veilwatch.alerting.site import SiteThresholds, parse_site
 from veilwatch.alerting.suppress import Limits, MaintenanceWindow
 from veilwatch.capture.live import LiveSettings
 from veilwatch.errors import VeilwatchError
-from veilwatch.flow import MeterConfig
+from veilwatch.flow import EarlyPoints, MeterConfig
 from veilwatch.sensor.config import MaintenanceSection, SensorConfig
 from veilwatch.store import ArchiveLimits, Retention
 
@@ -64,6 +64,12 @@ def meter(config: SensorConfig) -> MeterConfig:
         active_timeout_s=config.flow.active_timeout_s,
         max_flows=config.flow.max_flows,
     )
+
+
+def early(config: SensorConfig) -> EarlyPoints | None:
+    """Return when flows are scored before they end, None for never."""
+    points = tuple(config.early.packets)
+    return EarlyPoints(points, config.early.age_s) if points or config.early.age_s else None
 
 
 def live(config: SensorConfig) -> LiveSettings:

@@ -269,12 +269,13 @@ class Supervisor:
 
     @property
     def status(self) -> dict[str, dict[str, Any]]:
-        """What each child last said of itself, with `pid`, `up_s` and `restarts`."""
+        """What each child last said of itself, with `pid`, `heard`, `up_s` and `restarts`."""
         now = time.monotonic()
         return {
             kept.child.name: kept.status
             | {
                 "pid": kept.process.pid if kept.process else None,
+                "heard": kept.heard and kept.process is not None,
                 "up_s": round(now - kept.began_s, 1) if kept.process else 0.0,
                 "restarts": max(0, kept.starts - 1),
             }

@@ -154,7 +154,7 @@ class Store:
             self._upsert(connection, counters, rows)
 
     def save_state(self, values: Mapping[str, Any]) -> None:
-        """Store what the sensor must know after a restart, by name; plain values."""
+        """Store what a restart must not forget, by name; plain values, None to forget it."""
         with self._database.writing() as connection:
             self._put_state(connection, values)
 
@@ -384,8 +384,12 @@ class Store:
         rows = [
             {"name": clean(name), "document": _text(value), "saved_ns": time.time_ns()}
             for name, value in values.items()
+            if value is not None
         ]
-        self._upsert(connection, state, rows)
+        if rows:
+            self._upsert(connection, state, rows)
+        for name in (name for name, value in values.items() if value is None):
+            connection.execute(state.delete().where(state.c.name == clean(name)))
 
     def _insert(self, table: Table) -> Any:
         dialect = sqlite if self._database.is_sqlite else postgresql

@@ -1,0 +1,38 @@
+"""`veilwatch watch`: the sensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilwatch.cli.options import key_ring
+
+
+def command(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration, a TOML file.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Override a setting, such as capture.ring_mb=128."
+        ),
+    ] = None,
+) -> None:
+    """Watch interfaces or a folder, and tell of what looks like malware, until SIGTERM or Ctrl-C.
+
+    SIGHUP reads the model, the thresholds of the site and the allow-list anew.
+
+    Example: `veilwatch watch --config /etc/veilwatch/sensor.toml`
+    """
+    import os
+
+    from veilwatch.sensor.load import load_config
+    from veilwatch.sensor.watch import Sensor, check_start
+
+    loaded = load_config(config, environment=os.environ, overrides=overrides or ()).config
+    check_start(loaded)
+    privacy = loaded.privacy
+    Sensor(loaded, key_ring(privacy.subscriber_key_file, privacy.rotation)).run()

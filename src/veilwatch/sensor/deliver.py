@@ -1,0 +1,128 @@
+"""The process that delivers: a thread for each sink, and once a minute what the sensor counted.
+
+A sink that is slow or gone holds up nobody else: events wait in the spool on disk.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from veilwatch.errors import VeilwatchError
+from veilwatch.sensor.bookkeeping import Bookkeeper
+from veilwatch.sensor.config import SensorConfig
+from veilwatch.sensor.places import Places
+from veilwatch.sensor.supervise import Heart
+from veilwatch.sinks.base import open_sink
+from veilwatch.sinks.delivery import Delivery, Progress
+from veilwatch.sinks.spool import Spool
+from veilwatch.store import Store
+
+LOOK_S: Final = 0.25
+"""How often the process says that it is alive."""
+
+COUNTS_S: Final = 2.0
+"""How often the spool is asked how far each sink is."""
+
+MAX_REASON: Final = 120
+"""Characters kept of why a sink does not take events: they go with every heartbeat."""
+
+LOSES: Final = "nothing: {pending_events} events wait in the spool and go on with the next process"
+"""What goes with this process when it dies, for `Child.loses`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverJob:
+    """What the delivering process is to do; plain data that is sent to it.
+
+    Attributes
+    ----------
+    config
+        The sensor's configuration.
+    run
+        Start of the sensor, what tells its starts apart in the store.
+    """
+
+    config: SensorConfig
+    run: str
+
+
+def deliver(heart: Heart, job: DeliverJob) -> None:
+    """Deliver until told to end; a `Target`."""
+    places = Places(job.config)
+    stop = threading.Event()
+    heart.on_stop(stop.set)
+    troubles: dict[str, str] = {}
+    with Spool(places.spool) as spool, Store(job.config.store_url) as store:
+        bookkeeper = Bookkeeper(store, places.status, job.config.sensor.name, job.run)
+        sinks = [open_sink(url) for url in job.config.sinks.urls]
+        names = [sink.address.shown for sink in sinks]
+        spool.keep_sinks(names)
+        threads = []
+        for name, sink in zip(names, sinks, strict=True):
+
+            def told(progress: Progress, name: str = name) -> None:
+                troubles[name] = progress.reason[:MAX_REASON]
+
+            delivery = Delivery(name, sink, spool)
+            thread = threading.Thread(
+                target=delivery.run, args=(stop, told), name=f"sink {name}", daemon=True
+            )
+            thread.start()
+            threads.append(thread)
+        status = _Status(spool, names, troubles)
+        while not stop.is_set():
+            heart.beat(status.now)
+            bookkeeper.tick(status.faults)
+            stop.wait(LOOK_S)
+        for thread in threads:
+            thread.join(LAST_S)
+        bookkeeper.tick(status.faults, final=True)
+        for sink in sinks:
+            sink.close()
+        heart.say(status.now())
+
+
+LAST_S: Final = 5.0
+"""How long a sink may take to answer when the process is told to end; what it did not answer is
+sent again, marked."""
+
+
+class _Status:
+    """How far the sinks are, asked for from time to time."""
+
+    def __init__(self, spool: Spool, names: list[str], troubles: dict[str, str]) -> None:
+        self._spool, self._names, self._troubles = spool, names, troubles
+        self._asked_s = -COUNTS_S
+        self._said: dict[str, Any] = {}
+        self.faults = 0
+
+    def now(self) -> dict[str, Any]:
+        """Return what the parent is told."""
+        if time.monotonic() - self._asked_s < COUNTS_S:
+            return self._said
+        self._asked_s = time.monotonic()
+        try:
+            counts = [self._spool.counts(name) for name in self._names]
+        except VeilwatchError:
+            self.faults += 1
+            return self._said
+        now_ns = time.time_ns()
+        self._said = {
+            "pending_events": sum(count.pending for count in counts),
+            "sinks": [
+                {
+                    "name": name[:MAX_REASON],
+                    "pending": count.pending,
+                    "delivered": count.delivered,
+                    "set_aside": count.set_aside,
+                    "dropped": count.dropped,
+                    "lag_s": round((now_ns - count.oldest_ns) / 1e9, 1) if count.oldest_ns else 0.0,
+                    "trouble": self._troubles.get(name, ""),
+                }
+                for name, count in zip(self._names, counts, strict=True)
+            ],
+        }
+        return self._said

@@ -1,0 +1,311 @@
+"""The scoring process: tables in; alerts ruled on, spooled for the sinks, and stored.
+
+What is handed over is first spooled and then stored, each under ids that do not change: whatever
+a crash leaves half done is done again and is there once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from veilwatch.alerting.desk import Desk, Ruling
+from veilwatch.alerting.live import LiveAlerts
+from veilwatch.errors import VeilwatchError
+from veilwatch.imports import hidden
+from veilwatch.registry import Model
+from veilwatch.schema.events import Event, Incident
+from veilwatch.sensor import settings
+from veilwatch.sensor.config import SensorConfig
+from veilwatch.sensor.link import Inbox
+from veilwatch.sensor.places import Places
+from veilwatch.sensor.scorebook import ScoreBook
+from veilwatch.sensor.serve import Scored, serve
+from veilwatch.sensor.sitemodel import load_site_model
+from veilwatch.sensor.supervise import Heart
+from veilwatch.sensor.tally import FlowTally
+from veilwatch.sinks.base import open_sink
+from veilwatch.sinks.spool import Spool
+from veilwatch.store import FlowArchive, Store
+
+TICK_S: Final = 1.0
+"""How often time passes for incidents, rate limits and the archive."""
+
+SAVE_S: Final = 30.0
+"""How often state is saved that no event has saved yet."""
+
+RETAIN_S: Final = 600.0
+"""How often what is too old is deleted."""
+
+MAX_BACKLOG: Final = 10_000
+"""Most events that wait in memory while neither spool nor store can be written, some 50 MB; beyond
+it the oldest are lost, and counted."""
+
+LOSES: Final = (
+    "evidence of {hosts} hosts of the last hour, and the windows that {window_flows} flows make; "
+    "{backlog} events that the disk had no room for; what the capture side holds is sent again"
+)
+"""What goes with this process when it dies, for `Child.loses`."""
+
+NOTES: Final = 3
+MAX_NOTE: Final = 200
+"""Latest notes, and characters kept of each: they go with every heartbeat."""
+
+DESK: Final = "desk"
+"""Name of the desk's state in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeJob:
+    """What the scoring process is to do; plain data that is sent to it.
+
+    Attributes
+    ----------
+    config
+        The sensor's configuration.
+    run
+        Start of the sensor, what tells its starts apart in the store.
+    """
+
+    config: SensorConfig
+    run: str
+
+
+def judge(heart: Heart, job: JudgeJob) -> None:
+    """Score, rule, spool and store until told to end; a `Target`."""
+    with hidden("sklearn", "pandas"):
+        from veilwatch.detectors import lightgbm as _  # noqa: F401
+    places = Places(job.config)
+    with (
+        Store(job.config.store_url) as store,
+        Spool(places.spool) as spool,
+        Inbox(places.socket) as inbox,
+    ):
+        bench = Bench(heart, job, store, spool)
+        try:
+            serve(
+                heart,
+                inbox,
+                bench.scorer,
+                bench.hand_over,
+                load=bench.reload,
+                note=bench.note,
+                idle=bench.idle,
+                status=bench.status,
+            )
+        finally:
+            bench.close()
+
+
+class Bench:
+    """Everything that stands between scores and what is told of them.
+
+    Parameters
+    ----------
+    heart, job
+        Of the process.
+    store, spool
+        Where events go.
+    """
+
+    def __init__(self, heart: Heart, job: JudgeJob, store: Store, spool: Spool) -> None:
+        from veilwatch.scoring.live import LiveScorer
+
+        self._heart, self._job, self._config = heart, job, job.config
+        self._store, self._spool = store, spool
+        self._sinks = [open_sink(url).address.shown for url in self._config.sinks.urls]
+        self._model = load_site_model(self._config)
+        self.scorer = LiveScorer(self._model)
+        self._desk = Desk(
+            self._config.sensor.name,
+            settings.policy(self._config),
+            interface=", ".join(Places(self._config).inputs),
+        )
+        self._restore()
+        self._alerts = LiveAlerts(
+            Places(self._config).inputs, emulated=self._config.capture.emulated
+        )
+        archive = self._config.archive
+        self._archive = (
+            FlowArchive(self._config.archive_folder, settings.archive(self._config))
+            if archive.enabled
+            else None
+        )
+        self.tally = FlowTally()
+        self._book = ScoreBook(store, self._config.sensor.name)
+        self._waiting: deque[tuple[list[Event], list[Incident]]] = deque()
+        self._notes: deque[str] = deque(maxlen=NOTES)
+        self._faults: Counter[str] = Counter()
+        self._now_ns = 0
+        self._heard_s = self._ticked_s = self._saved_s = self._judged_s = time.monotonic()
+        self._retained_s = 0.0
+
+    def hand_over(self, scored: Scored) -> None:
+        """Take a scored table: a `HandOver`."""
+        parcel = scored.parcel
+        self._now_ns = max(parcel.now_ns, self._now_ns)
+        self._heard_s = time.monotonic()
+        if not scored.early:
+            self.tally.add(scored.scores.flows)
+            self._book.add(scored.scores.flows, scored.scores.hosts, self._now_ns)
+            if self._archive and parcel.archive:
+                self._archive.write(scored.scores.flows.drop("early"), self._now_ns)
+        self._rule(scored.scores)
+
+    def _rule(self, scores: Any) -> None:
+        """Rule on what one table, or one look at the windows, brought."""
+        raised = self._alerts.raise_alerts(
+            scores,
+            flow_threshold=self._model.manifest.thresholds.unit,
+            host_threshold=self._model.host_threshold,
+        )
+        events: list[Event] = []
+        incidents: list[Incident] = []
+        for alert, flow in raised:
+            self.tally.alerts[alert.kind] += 1
+            ruling = self._desk.take(
+                alert,
+                flow,
+                now_ns=self._now_ns or alert.last_ns,
+                made_ns=time.time_ns(),
+                interface=alert.capture,
+            )
+            events += ruling.events
+            incidents += ruling.incidents
+        self._deliver(events, incidents)
+
+    def _deliver(self, events: list[Event], incidents: list[Incident]) -> None:
+        if not events and not incidents:
+            return
+        self.tally.told(events)
+        # Of an incident that changed twice the later state counts.
+        last = {incident.incident_id: incident for incident in incidents}
+        self._waiting.append((events, list(last.values())))
+        self._write()
+
+    def _write(self) -> bool:
+        """Write what waits; return whether all of it could be."""
+        while self._waiting:
+            events, incidents = self._waiting[0]
+            try:
+                if self._sinks and events:
+                    self._spool.append(events, self._sinks)
+                self._store.record(events, incidents, state={DESK: self._desk.state()})
+            except VeilwatchError as error:
+                self._fault("store", error)
+                while sum(len(one) for one, _ in self._waiting) > MAX_BACKLOG:
+                    self._faults["events_lost"] += len(self._waiting.popleft()[0])
+                return False
+            self._waiting.popleft()
+            self._saved_s = time.monotonic()
+        return True
+
+    def idle(self) -> None:
+        """Let time pass; called at least four times a second."""
+        now_s = time.monotonic()
+        if now_s - self._ticked_s < TICK_S:
+            return
+        self._ticked_s = now_s
+        whole = self._write()
+        if self._now_ns:
+            # Between tables traffic time goes on with the clock: a quiet mirror still closes.
+            now_ns = self._now_ns + int((now_s - self._heard_s) * 1e9)
+            self._deliver(*_parts(self._desk.tick(now_ns=now_ns, made_ns=time.time_ns())))
+            if self._archive:
+                self._archive.tick(now_ns)
+            if now_s - self._judged_s >= self._config.windows.every_s:
+                self._judged_s = now_s
+                self._rule(self.scorer.judge_current())
+            self._book.tick(now_ns)
+        if whole and now_s - self._saved_s >= SAVE_S:
+            self._saved_s = now_s
+            self._heed_people()
+            self._try("store", lambda: self._store.save_state({DESK: self._desk.state()}))
+        if now_s - self._retained_s >= RETAIN_S:
+            self._retained_s = now_s
+            self._try("retention", lambda: self._store.retain(settings.retention(self._config)))
+
+    def reload(self) -> Model:
+        """Read model, thresholds of the site and policy anew (SIGHUP).
+
+        Raises
+        ------
+        VeilwatchError
+            If one of them cannot be read; all goes on as it was.
+        """
+        model = load_site_model(self._config)
+        policy = settings.policy(self._config)
+        self._desk.replace_policy(policy)
+        self._model = model
+        return model
+
+    def status(self) -> dict[str, Any]:
+        """Return what the parent is told."""
+        archive = self._archive.counts if self._archive else None
+        return {
+            **self.tally.status(),
+            "fate": {fate.value: count for fate, count in self._desk.fates.items()},
+            "incidents": len(self._desk.book),
+            "backlog": sum(len(events) for events, _ in self._waiting),
+            "faults": dict(self._faults),
+            "archive_lost": archive.flows_lost if archive else 0,
+            "archive_dropped": archive.files_dropped if archive else 0,
+            "score_psi": round(self._book.drift, 4),
+            "notes": list(self._notes),
+        }
+
+    def note(self, message: str) -> None:
+        """Keep what people should know; the parent logs it."""
+        self._notes.append(f"{time.time():.3f} {message[:MAX_NOTE]}")
+
+    def close(self) -> None:
+        """Tell what was held back, and save everything."""
+        if self._now_ns:
+            ruling = self._desk.tick(now_ns=self._now_ns, made_ns=time.time_ns(), final=True)
+            self._deliver(*_parts(ruling))
+        self._write()
+        if self._archive:
+            self._archive.close()
+        self._book.close()
+        self._try("store", lambda: self._store.save_state({DESK: self._desk.state()}))
+        self._heart.say(self.status())
+
+    def _restore(self) -> None:
+        state = self._store.load_state(DESK)
+        if isinstance(state, Mapping):
+            try:
+                self._desk.restore(state)
+            except VeilwatchError as error:
+                self.note(f"open incidents were not taken over: {error}")
+
+    def _heed_people(self) -> None:
+        """Close what people have closed in the store."""
+        open_ids = [incident.incident_id for incident in self._desk.book.open_incidents()]
+        if not open_ids:
+            return
+        try:
+            closed = self._store.closed_by_people(open_ids)
+        except VeilwatchError as error:
+            self._fault("store", error)
+            return
+        for name, who in closed.items():
+            self._deliver(
+                *_parts(self._desk.close(name, f"closed by {who}", made_ns=time.time_ns()))
+            )
+
+    def _try(self, what: str, action: Any) -> None:
+        try:
+            action()
+        except VeilwatchError as error:
+            self._fault(what, error)
+
+    def _fault(self, what: str, error: VeilwatchError) -> None:
+        self._faults[what] += 1
+        self.note(str(error))
+
+
+def _parts(ruling: Ruling) -> tuple[list[Event], list[Incident]]:
+    return list(ruling.events), list(ruling.incidents)

@@ -1,0 +1,247 @@
+"""Metrics for Prometheus and answers for a supervisor, over HTTP, on loopback by default."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+
+from veilwatch.errors import VeilwatchError
+
+TIMEOUT_S: Final = 5.0
+"""How long one connection may take: a reader that hangs must not keep a thread."""
+
+MAX_CONNECTIONS: Final = 16
+"""Connections answered at a time; more are closed at once."""
+
+Status = dict[str, Any]
+
+COUNTERS: Final = {
+    "packets": ("ingest", "packets", "Packets read."),
+    "decoded": ("ingest", "packets_decoded", "Packets decoded."),
+    "kernel_dropped": ("ingest", "packets_kernel_dropped", "Packets that the kernel dropped."),
+    "interruptions": ("ingest", "interface_interruptions", "Times the interface went away."),
+    "rows_early": ("ingest", "rows_early", "Reports of live flows."),
+    "rows_ended": ("ingest", "rows_ended", "Records of flows that ended."),
+    "flows": ("judge", "flows_scored", "Flows scored at their end."),
+    "bytes": ("judge", "flow_bytes", "IP bytes of flows that ended."),
+    "flows_gtp": ("judge", "flows_in_gtp", "Flows in GTP-U tunnels."),
+    "flows_encrypted": ("judge", "flows_encrypted", "Flows with a TLS or QUIC handshake."),
+    "archive_lost": ("judge", "archive_flows_lost", "Flows for which the archive had no room."),
+}
+"""By name in a child's status: kind of child, name of the metric, what it counts."""
+
+TABLES: Final = {
+    "dropped": ("ingest", "rows_dropped", "kind", "Rows dropped before they were scored."),
+    "refused": ("ingest", "packets_refused", "reason", "Packets refused."),
+    "fate": ("judge", "alerts_ruled", "fate", "Alerts by what the policy made of them."),
+    "alerts": ("judge", "alerts_raised", "kind", "Alerts before the policy."),
+    "faults": ("judge", "faults", "of", "Times something could not be written."),
+}
+"""The same for tables of counts: with the label of their entries."""
+
+GAUGES: Final = {
+    "live_flows": ("ingest", "live_flows", "Flows alive."),
+    "waiting_rows": ("ingest", "waiting_rows", "Rows that wait for the scoring process."),
+    "hosts": ("judge", "hosts", "Hosts whose evidence is kept."),
+    "incidents": ("judge", "open_incidents", "Incidents open."),
+    "backlog": ("judge", "backlog_events", "Events that the disk had no room for yet."),
+    "score_psi": ("judge", "score_stability_index", "Drift of the scores of this hour."),
+    "delay_s": ("judge", "table_delay_seconds", "Age of the last table when it was scored."),
+}
+
+SINKS: Final = {
+    "pending": ("sink_pending_events", "Events that wait for the sink."),
+    "set_aside": ("sink_set_aside_events", "Events that the sink will never take."),
+    "lag_s": ("sink_lag_seconds", "Age of the oldest event that waits."),
+}
+
+
+class SensorCollector:
+    """Make metrics of what the parent knows of its children.
+
+    Parameters
+    ----------
+    status
+        Returns what is written to the status file.
+    """
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they stand now."""
+        status = self._status()
+        children: Mapping[str, Mapping[str, Any]] = status.get("children", {})
+        for name, (kind, metric, doc) in COUNTERS.items():
+            family = CounterMetricFamily(f"veilwatch_{metric}", doc, labels=["process"])
+            for child, said in _of(children, kind):
+                family.add_metric([child], float(said.get(name, 0)))
+            yield family
+        for name, (kind, metric, label, doc) in TABLES.items():
+            family = CounterMetricFamily(f"veilwatch_{metric}", doc, labels=["process", label])
+            for child, said in _of(children, kind):
+                for entry, count in dict(said.get(name, {})).items():
+                    family.add_metric([child, str(entry)], float(count))
+            yield family
+        for name, (kind, metric, doc) in GAUGES.items():
+            gauge = GaugeMetricFamily(f"veilwatch_{metric}", doc, labels=["process"])
+            for child, said in _of(children, kind):
+                gauge.add_metric([child], float(said.get(name, 0)))
+            yield gauge
+        yield from _scores(children)
+        yield from _sinks(children)
+        yield from _processes(children)
+
+
+def _of(
+    children: Mapping[str, Mapping[str, Any]], kind: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((child, said) for child, said in children.items() if child.split("-")[0] == kind)
+
+
+def _scores(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    family = CounterMetricFamily(
+        "veilwatch_flow_scores", "Flows by tenth of their score.", labels=["from", "to"]
+    )
+    for _, said in _of(children, "judge"):
+        for number, count in enumerate(said.get("score", ())):
+            family.add_metric([f"{number / 10:.1f}", f"{(number + 1) / 10:.1f}"], float(count))
+    yield family
+
+
+def _sinks(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    for name, (metric, doc) in SINKS.items():
+        gauge = GaugeMetricFamily(f"veilwatch_{metric}", doc, labels=["sink"])
+        for _, said in _of(children, "deliver"):
+            for sink in said.get("sinks", ()):
+                gauge.add_metric([str(sink["name"])], float(sink[name]))
+        yield gauge
+    for name in ("delivered", "dropped"):
+        family = CounterMetricFamily(
+            f"veilwatch_sink_{name}_events", f"Events {name}.", labels=["sink"]
+        )
+        for _, said in _of(children, "deliver"):
+            for sink in said.get("sinks", ()):
+                family.add_metric([str(sink["name"])], float(sink[name]))
+        yield family
+
+
+def _processes(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    restarts = CounterMetricFamily(
+        "veilwatch_process_restarts", "Times it was started again.", labels=["process"]
+    )
+    cpu = CounterMetricFamily(
+        "veilwatch_process_cpu_seconds", "CPU time of its present start.", labels=["process"]
+    )
+    memory = GaugeMetricFamily(
+        "veilwatch_process_resident_bytes", "Resident memory.", labels=["process"]
+    )
+    for child, said in children.items():
+        restarts.add_metric([child], float(said.get("restarts", 0)))
+        cpu.add_metric([child], float(said.get("cpu_s", 0.0)))
+        memory.add_metric([child], float(said.get("rss", 0)))
+    yield from (restarts, cpu, memory)
+
+
+class StatusServer:
+    """Answer `/metrics`, `/healthz` (all processes live) and `/readyz` (traffic is being read).
+
+    Nothing can be changed through it, and nothing of subscribers or hosts is told.
+
+    Parameters
+    ----------
+    listen
+        Address and port.
+    status
+        Returns what is written to the status file.
+
+    Raises
+    ------
+    VeilwatchError
+        If the port cannot be had.
+    """
+
+    def __init__(self, listen: str, status: Callable[[], Status]) -> None:
+        host, _, port = listen.rpartition(":")
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(SensorCollector(status))
+        places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = TIMEOUT_S
+            server_version = "veilwatch"
+            sys_version = ""
+
+            def do_GET(self) -> None:
+                code, kind, body = answer(self.path, status, registry)
+                self.send_response(code)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing: a probe comes every few seconds."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                if not places.acquire(blocking=False):
+                    self.shutdown_request(request)
+                    return
+                super().process_request(request, client_address)
+
+            def process_request_thread(self, request: Any, client_address: Any) -> None:
+                try:
+                    super().process_request_thread(request, client_address)
+                finally:
+                    places.release()
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Say nothing of a reader that went away."""
+
+        if ":" in host:
+            import socket
+
+            Server.address_family = socket.AF_INET6
+        try:
+            self._server = Server((host.strip("[]"), int(port)), Handler)
+        except OSError as error:
+            raise VeilwatchError(
+                f"cannot listen: {error.strerror or error}",
+                where=f"metrics.listen {listen}",
+                hint="choose another address or port",
+            ) from error
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="metrics", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def answer(
+    path: str, status: Callable[[], Status], registry: CollectorRegistry
+) -> tuple[int, str, bytes]:
+    """Return code, content type and body of the answer to one request."""
+    if path == "/metrics":
+        return 200, "text/plain; version=0.0.4; charset=utf-8", generate_latest(registry)
+    if path in ("/healthz", "/readyz"):
+        said = status()
+        name = "healthy" if path == "/healthz" else "ready"
+        good = bool(said.get(name))
+        body = json.dumps({name: good, "processes": said.get("states", {})}) + "\n"
+        return 200 if good else 503, "application/json", body.encode()
+    return 404, "text/plain; charset=utf-8", b"/metrics, /healthz, /readyz\n"

@@ -1,0 +1,60 @@
+"""The model as this site uses it: with the thresholds that were learned here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from veilwatch.alerting.site import SiteThresholds, apply_site
+from veilwatch.errors import ModelError
+from veilwatch.registry import Model, load_model
+from veilwatch.registry.store import MANIFEST
+from veilwatch.sensor import settings
+from veilwatch.sensor.config import SensorConfig
+
+
+def model_identity(folder: Path) -> str:
+    """Return what tells one model from every other: a hash of its manifest, which has all others.
+
+    Raises
+    ------
+    ModelError
+        If there is no manifest.
+    """
+    try:
+        return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise ModelError(
+            f"cannot read: {error.strerror or error}", where=folder / MANIFEST
+        ) from error
+
+
+def load_site_model(config: SensorConfig) -> Model:
+    """Return the configured model with the thresholds of the site, if there are any.
+
+    Raises
+    ------
+    VeilwatchError
+        If model or thresholds cannot be read, or do not belong together.
+    """
+    model = load_model(config.model.path)
+    site = settings.site(config)
+    return model if site is None else with_site(model, site, model_identity(config.model.path))
+
+
+def with_site(model: Model, site: SiteThresholds, identity: str) -> Model:
+    """Return a model with a site's thresholds in the place of its own.
+
+    Raises
+    ------
+    VeilwatchError
+        If they were learned with another model.
+    """
+    manifest = model.manifest
+    changed: dict[str, Any] = {"thresholds": apply_site(manifest.thresholds, site, model=identity)}
+    if manifest.windows and site.group:
+        group = site.group.threshold
+        changed["windows"] = manifest.windows.model_copy(update={"group": group})
+    return replace(model, manifest=manifest.model_copy(update=changed))

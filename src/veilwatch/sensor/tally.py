@@ -1,0 +1,81 @@
+"""What the scoring process counts of flows and alerts, for metrics and the field report."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from veilwatch.evaluation.labelled import is_encrypted
+from veilwatch.schema.events import Event, EventKind
+
+MAX_SERVICES: Final = 40
+"""Most services counted by name; their names come from a fixed list of recognisers."""
+
+OTHER: Final = "other"
+BINS: Final = 10
+
+
+class FlowTally:
+    """Counters that only grow.
+
+    Attributes
+    ----------
+    alerts
+        Alerts by kind, before the policy.
+    """
+
+    def __init__(self) -> None:
+        self._sums: Counter[str] = Counter()
+        self._services: Counter[str] = Counter()
+        self._scores = np.zeros(BINS, np.int64)
+        self.alerts: Counter[str] = Counter()
+        self._delay_sum_s = self._delay_max_s = 0.0
+        self._delays = 0
+
+    def add(self, flows: pl.DataFrame) -> None:
+        """Count flows that have ended, with their scores."""
+        if flows.is_empty():
+            return
+        size = pl.col("fwd_bytes") + pl.col("bwd_bytes")
+        sums = flows.select(
+            flows=pl.len(),
+            bytes=size.sum(),
+            flows_gtp=(pl.col("gtp_depth") > 0).sum(),
+            flows_encrypted=is_encrypted().sum(),
+            bytes_encrypted=size.filter(is_encrypted()).sum(),
+            flows_attributed=(pl.col("subscriber") != "").sum(),
+        ).row(0, named=True)
+        self._sums.update({name: int(value or 0) for name, value in sums.items()})
+        for service, count in flows["service"].value_counts().iter_rows():
+            known = service in self._services or len(self._services) < MAX_SERVICES
+            self._services[service or "unknown" if known else OTHER] += count
+        place = np.clip((flows["score"].to_numpy() * BINS).astype(np.int64), 0, BINS - 1)
+        self._scores += np.bincount(place, minlength=BINS)
+
+    def told(self, events: Iterable[Event]) -> None:
+        """Count how long it took from the last packet of the evidence to an event."""
+        now_ns = time.time_ns()
+        for event in events:
+            if event.kind not in (EventKind.FLOW, EventKind.HOST):
+                continue
+            delay_s = max(0.0, (now_ns - event.alert.last_ns) / 1e9)
+            self._delay_sum_s += delay_s
+            self._delay_max_s = max(self._delay_max_s, delay_s)
+            self._delays += 1
+
+    def status(self) -> dict[str, Any]:
+        """Return all of it."""
+        return {
+            **self._sums,
+            "service": dict(self._services),
+            "score": self._scores.tolist(),
+            "alerts": dict(self.alerts),
+            "delay_sum_s": round(self._delay_sum_s, 3),
+            "delay_max_s": round(self._delay_max_s, 3),
+            "delay_count": self._delays,
+        }

@@ -1,0 +1,255 @@
+"""The sensor as a whole: which processes it has, and what the parent does beside keeping them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from veilwatch.errors import VeilwatchError
+from veilwatch.files import make_folder
+from veilwatch.sensor import ingest, settings
+from veilwatch.sensor.config import SensorConfig
+from veilwatch.sensor.deliver import LOSES as DELIVER_LOSES
+from veilwatch.sensor.deliver import DeliverJob, deliver
+from veilwatch.sensor.ingest import FolderSource, IngestJob, InterfaceSource
+from veilwatch.sensor.judge import LOSES as JUDGE_LOSES
+from veilwatch.sensor.judge import JudgeJob, judge
+from veilwatch.sensor.logs import open_log
+from veilwatch.sensor.metrics import StatusServer
+from veilwatch.sensor.notify import Notifier
+from veilwatch.sensor.places import Places
+from veilwatch.sensor.supervise import Child, Event, Supervisor, What
+from veilwatch.subscriber import KeyRing
+
+FLUSH_S: Final = {"ingest": 15.0, "judge": 20.0, "deliver": 45.0}
+"""How long each kind of process may take to end: what is on its way is scored, told and sent. The
+whole stays below the 90 s that systemd waits."""
+
+STATUS_S: Final = 1.0
+"""How often the status is written."""
+
+STALE_S: Final = 10.0
+"""A process that said nothing for so long is not healthy."""
+
+CLOCK_S: Final = 2.0
+"""Steps of the wall clock against the steady one that are logged."""
+
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+class Sensor:
+    """A sensor that watches until told to end.
+
+    Parameters
+    ----------
+    config
+        Its configuration.
+    keys
+        Makes pseudonyms of subscribers.
+
+    Raises
+    ------
+    VeilwatchError
+        If something that it needs from the start is missing: the state folder, the model, the
+        allow-list, the store, a sink's address, the port of the metrics.
+    """
+
+    def __init__(self, config: SensorConfig, keys: KeyRing) -> None:
+        self._config = config
+        self._places = Places(config)
+        self._log = open_log(config.log)
+        self._notifier = Notifier()
+        self.run_name = datetime.now(UTC).isoformat(timespec="seconds")
+        make_folder(config.sensor.state)
+        self._supervisor = Supervisor(self._children(keys), self._tell)
+        self._began_s = self._written_s = time.monotonic()
+        self._clock_offset_s = time.time() - time.monotonic()
+        self._notes: dict[str, Any] = {}
+        self._up_s = 0.0
+        self._looked_s = time.monotonic()
+        self._server = StatusServer(config.metrics.listen, self.status)
+
+    def run(self) -> None:
+        """Watch until SIGTERM or Ctrl-C; SIGHUP reloads model, thresholds and policy."""
+        self._supervisor.heed_signals()
+        self._log.info(
+            "started",
+            sensor=self._config.sensor.name,
+            inputs=self._places.inputs,
+            metrics=f"port {self._server.port}",
+            sinks=len(self._config.sinks.urls),
+        )
+        try:
+            self._supervisor.run(self._look)
+        finally:
+            self._notifier.stopping()
+            self._server.close()
+            self._write_status()
+            self._places.socket.unlink(missing_ok=True)
+            self._log.info("ended", sensor=self._config.sensor.name)
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known of the sensor, for the status file, metrics and probes."""
+        children = self._supervisor.status
+        for said in children.values():
+            said |= usage(said.get("pid"))
+        states = {child: self._state(child, said) for child, said in children.items()}
+        healthy = all(state == "running" for state in states.values())
+        packets = sum(int(said.get("packets", 0)) for said in children.values())
+        return {
+            "sensor": self._config.sensor.name,
+            "run": self.run_name,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "up_s": round(self._up_s, 1),
+            "healthy": healthy,
+            "ready": healthy,
+            "packets": packets,
+            "states": states,
+            "children": children,
+        }
+
+    def _state(self, child: str, said: dict[str, Any]) -> str:
+        if said.get("pid") is None:
+            return "not running"
+        return "running" if said.get("heard") else "starting"
+
+    def _children(self, keys: KeyRing) -> list[Child]:
+        config, places = self._config, self._places
+        common: dict[str, Any] = {
+            "socket": places.socket,
+            "config": settings.meter(config),
+            "early": settings.early(config),
+            "gtp_ports": tuple(config.capture.gtp_ports),
+            "subscriber_keys": keys,
+        }
+        sources: list[InterfaceSource | FolderSource]
+        if config.capture.folder is not None:
+            sources = [FolderSource(config.capture.folder, places.memory)]
+        else:
+            live = settings.live(config)
+            sources = [InterfaceSource(name, live, config.capture.user) for name in places.inputs]
+        readers = [
+            Child(
+                f"ingest-{number}",
+                ingest.ingest,
+                (IngestJob(source, number=number, **common),),
+                loses=ingest.LOSES,
+                flush_s=FLUSH_S["ingest"],
+            )
+            for number, source in enumerate(sources)
+        ]
+        return [
+            *readers,
+            Child(
+                "judge", judge, (JudgeJob(config, self.run_name),), JUDGE_LOSES, FLUSH_S["judge"]
+            ),
+            Child(
+                "deliver",
+                deliver,
+                (DeliverJob(config, self.run_name),),
+                DELIVER_LOSES,
+                FLUSH_S["deliver"],
+            ),
+        ]
+
+    def _tell(self, event: Event) -> None:
+        bad = event.what in (What.DIED, What.HUNG, What.LATE)
+        write = self._log.error if bad else self._log.info
+        facts: dict[str, Any] = {"process": event.child, "pid": event.pid}
+        if event.exit_code is not None:
+            facts["exit_code"] = event.exit_code
+        if event.lost:
+            facts["lost"] = event.lost
+        write(f"process {event.what.value}", **facts)
+
+    def _look(self) -> None:
+        """Called about four times a second by the supervisor."""
+        now_s = time.monotonic()
+        status = self.status()
+        if status["healthy"]:
+            self._up_s += now_s - self._looked_s
+            self._notifier.ready()
+            self._notifier.alive()
+        self._looked_s = now_s
+        self._check_clock()
+        self._log_notes(status["children"])
+        if now_s - self._written_s >= STATUS_S:
+            self._written_s = now_s
+            self._write_status(status)
+
+    def _check_clock(self) -> None:
+        offset_s = time.time() - time.monotonic()
+        step_s = offset_s - self._clock_offset_s
+        if abs(step_s) >= CLOCK_S:
+            self._clock_offset_s = offset_s
+            self._log.warning("the clock was set", by_s=round(step_s, 1))
+
+    def _log_notes(self, children: dict[str, dict[str, Any]]) -> None:
+        """Log what children want people to know, each once."""
+        for child, said in children.items():
+            if said.get("note") and self._notes.get(child) != said["note"]:
+                self._notes[child] = said["note"]
+                self._log.info(said["note"], process=child)
+            known = self._notes.setdefault(f"{child} notes", [])
+            for note in said.get("notes", ()):
+                if note not in known:
+                    self._log.warning(note.partition(" ")[2], process=child)
+            self._notes[f"{child} notes"] = list(said.get("notes", ()))
+
+    def _write_status(self, status: dict[str, Any] | None = None) -> None:
+        """Write the status beside its place and rename it; a full disk costs this one status."""
+        path = self._places.status
+        fresh = path.with_name(f".{path.name}.new")
+        try:
+            fresh.write_text(json.dumps(status or self.status()) + "\n")
+            fresh.replace(path)
+        except OSError as error:
+            self._log.warning(f"the status cannot be written: {error.strerror or error}")
+
+
+def usage(pid: int | None) -> dict[str, float]:
+    """Return CPU seconds and resident bytes of a process, from /proc; nothing if it is gone."""
+    if pid is None:
+        return {}
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return {}
+    # utime and stime are fields 14 and 15 of proc(5), rss is 24; the name and two more are cut off.
+    return {
+        "cpu_s": (int(fields[11]) + int(fields[12])) / TICKS,
+        "rss": float(int(fields[21]) * PAGE_BYTES),
+    }
+
+
+def check_start(config: SensorConfig) -> None:
+    """Refuse what would fail in a child: people read the first line, not a restart loop.
+
+    Raises
+    ------
+    VeilwatchError
+        If the model, its thresholds, the allow-list, the store or a sink's address is at fault.
+    """
+    from veilwatch.sensor.sitemodel import load_site_model
+    from veilwatch.sinks.base import open_sink
+    from veilwatch.sinks.spool import Spool
+    from veilwatch.store import Store
+
+    make_folder(config.sensor.state)
+    load_site_model(config)
+    settings.policy(config)
+    seen = set()
+    for url in config.sinks.urls:
+        with open_sink(url) as sink:
+            if sink.address.shown in seen:
+                raise VeilwatchError("a sink is named twice", where=sink.address.shown)
+            seen.add(sink.address.shown)
+    Store(config.store_url).close()
+    Spool(Places(config).spool).close()
+    if config.capture.folder is not None and not config.capture.folder.is_dir():
+        raise VeilwatchError("no such folder", where=config.capture.folder)
