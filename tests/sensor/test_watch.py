@@ -1,0 +1,238 @@
+"""The sensor as a whole: captures put into a folder, alerts in store and sinks, faults on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sensor.field import drop, lines, make_field, running, status, until, write_config
+from veilwatch.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("field")
+    make_field(folder)
+    return folder
+
+
+@pytest.fixture
+def place(field: Path, tmp_path: Path) -> Path:
+    """A folder for one sensor, with its model and a folder to watch."""
+    (tmp_path / "model").symlink_to(field / "model")
+    (tmp_path / "corpus").symlink_to(field / "corpus")
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def config(place: Path, **more: str) -> Path:
+    return write_config(
+        place,
+        source=f'folder = "{place / "drop"}"',
+        sinks=[f"jsonl+file://{place / 'out'}"],
+        **more,
+    )
+
+
+def stored(place: Path) -> list[str]:
+    """Ids of the events in the store."""
+    try:
+        with Store(str(place / "state" / "veilwatch.db"), create=False) as store:
+            return sorted(item.event.event_id for item in store.events())
+    except Exception:
+        return []
+
+
+def received(place: Path) -> list[str]:
+    return [event["event_id"] for event in lines(place / "out")]
+
+
+def packets(place: Path) -> int:
+    return int(status(place).get("packets", 0))
+
+
+def healthy(place: Path) -> bool:
+    return bool(status(place).get("healthy"))
+
+
+def kill(place: Path, child: str) -> None:
+    os.kill(status(place)["children"][child]["pid"], signal.SIGKILL)
+
+
+def test_what_is_put_into_the_folder_is_told(place: Path) -> None:
+    with running(config(place)) as process:
+        until(lambda: healthy(place))
+        drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "one.pcapng")
+        until(lambda: received(place), why=str(status(place)))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(90) == 0
+    assert sorted(set(received(place))) == stored(place) != []
+    events = lines(place / "out")
+    assert {event["sensor"] for event in events} == {"ward"}
+    assert all(event["alert"]["emulated"] for event in events)
+    assert {"flow", "incident"} <= {event["kind"] for event in events}
+    with Store(str(place / "state" / "veilwatch.db"), create=False) as store:
+        names = {name for _, _, name, _ in store.counters()}
+        assert {"packets", "flows", "up_s", "alerts/flow", "gauge/rss/judge"} <= names
+        incidents = store.incidents()
+        assert incidents
+    assert list((place / "state" / "flows").glob("*.parquet"))
+
+
+def test_a_second_start_reads_nothing_twice(place: Path) -> None:
+    path = config(place)
+    with running(path):
+        until(lambda: healthy(place))
+        drop(place / "corpus" / "malicious" / "3.pcapng", place / "drop", "one.pcapng")
+        until(lambda: received(place))
+    before = received(place)
+    with running(path):
+        until(lambda: healthy(place))
+        drop(place / "corpus" / "benign" / "2.pcapng", place / "drop", "two.pcapng")
+        until(lambda: packets(place) > 0)
+    assert [event for event in received(place) if event in before] == before
+
+
+@pytest.mark.parametrize("child", ["ingest-0", "judge", "deliver"])
+def test_a_killed_process_loses_nothing_that_was_stored(place: Path, child: str) -> None:
+    with running(config(place)):
+        until(lambda: healthy(place))
+        drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "one.pcapng")
+        until(lambda: stored(place))
+        kill(place, child)
+        until(lambda: status(place)["children"][child]["restarts"] == 1 and healthy(place))
+        drop(place / "corpus" / "malicious" / "5.pcapng", place / "drop", "two.pcapng")
+        until(lambda: any(e["alert"]["host"].startswith("10.0.5.") for e in lines(place / "out")))
+    assert sorted(set(received(place))) == stored(place)
+
+
+def test_all_processes_killed_at_once(place: Path) -> None:
+    path = config(place)
+    with running(path) as process:
+        until(lambda: healthy(place))
+        drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "one.pcapng")
+        until(lambda: stored(place))
+        pids = [said["pid"] for said in status(place)["children"].values()]
+        for pid in (process.pid, *pids):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+    with running(path):
+        until(lambda: set(received(place)) >= set(stored(place)) != set())
+    assert sorted(set(received(place))) == stored(place)
+
+
+def test_a_sink_that_is_down_gets_everything_when_it_is_back(place: Path) -> None:
+    (place / "out").rmdir()
+    (place / "out").write_text("a file where the folder should be\n")
+    with running(config(place)):
+        until(lambda: healthy(place))
+        drop(place / "corpus" / "malicious" / "7.pcapng", place / "drop", "one.pcapng")
+        until(lambda: stored(place))
+        until(lambda: status(place)["children"]["deliver"].get("pending_events"))
+        (place / "out").unlink()
+        (place / "out").mkdir()
+        until(lambda: sorted(set(received(place))) == stored(place))
+
+
+def test_a_damaged_model_and_a_bad_allow_list_do_not_stop_a_running_sensor(
+    place: Path, field: Path
+) -> None:
+    (place / "model").unlink()
+    (place / "model").mkdir()
+    for file in (field / "model").rglob("*"):
+        if file.is_file():
+            target = place / "model" / file.relative_to(field / "model")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    allow = place / "allow.toml"
+    allow.write_text("")
+    path = config(place, alerts=f'allow_file = "{allow}"')
+    with running(path) as process:
+        until(lambda: healthy(place))
+        manifest = (place / "model" / "model.json").read_text()
+        (place / "model" / "model.json").write_text("{")
+        process.send_signal(signal.SIGHUP)
+        log = path.with_suffix(".log")
+        until(lambda: "the model was not replaced" in log.read_text())
+        (place / "model" / "model.json").write_text(manifest)
+        allow.write_text("[[nonsense]]\n")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: log.read_text().count("not replaced") == 2)
+        allow.write_text("")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: status(place)["children"]["judge"]["replaced_models"] == 1)
+        drop(place / "corpus" / "malicious" / "9.pcapng", place / "drop", "one.pcapng")
+        until(lambda: received(place))
+
+
+def test_probes_and_metrics(place: Path) -> None:
+    path = config(place)
+    with running(path):
+        until(lambda: healthy(place))
+        log = path.with_suffix(".log").read_text()
+        port = log.split('"metrics": "port ')[1].split('"')[0]
+
+        def get(name: str) -> Any:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}{name}", timeout=10)
+
+        assert get("/healthz").status == get("/readyz").status == 200
+        drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "one.pcapng")
+        until(lambda: received(place))
+        text = until(
+            lambda: (
+                found
+                if "veilwatch_alerts_raised_total{" in (found := get("/metrics").read().decode())
+                else ""
+            )
+        )
+        for name in ("packets_total", "flows_scored_total", "live_flows", "sink_lag_seconds"):
+            assert f"veilwatch_{name}" in text
+        assert "10.0.1." not in text  # nobody's address
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", method="POST")
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(request, timeout=10)
+
+
+def test_a_store_that_is_locked_for_a_while_loses_nothing(place: Path) -> None:
+    with running(config(place)):
+        until(lambda: healthy(place))
+        database = sqlite3.connect(place / "state" / "veilwatch.db", isolation_level=None)
+        database.execute("BEGIN IMMEDIATE")
+        drop(place / "corpus" / "malicious" / "11.pcapng", place / "drop", "one.pcapng")
+        until(lambda: packets(place))
+        until(lambda: status(place)["children"]["judge"].get("backlog"), 120)
+        database.execute("ROLLBACK")
+        database.close()
+        until(lambda: stored(place) and sorted(set(received(place))) == stored(place))
+
+
+def test_bad_starts_say_one_line(place: Path) -> None:
+    bad = {
+        "no such file": ["watch", "--config", str(place / "none.toml")],
+        "no such folder": [
+            "watch", "--config", str(config(place)), "--set", f"capture.folder={place / 'gone'}"
+        ],
+        "model": ["watch", "--config", str(config(place)), "--set", f"model.path={place / 'gone'}"],
+        "unknown kind of sink": [
+            "watch", "--config", str(config(place)), "--set", 'sinks.urls=["smoke://x"]'
+        ],
+    }  # fmt: skip
+    for what, words in bad.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "veilwatch", *words], capture_output=True, text=True, check=False
+        )
+        said = done.stderr
+        assert done.returncode == 2 and what in said
+        assert "Traceback" not in said and said.count("\n") <= 2, (what, said)
