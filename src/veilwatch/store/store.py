@@ -440,8 +440,9 @@ class Store:
             )
         ids = table.c[column]
         found = connection.execute(
-            # A range and not LIKE: it is answered from the index.
-            select(ids).where(ids >= given, ids < given + "\x7f").order_by(ids).limit(2)
+            # A range and not LIKE: it is answered from the index. Ids are hexadecimal, and "g"
+            # comes after them in every collation.
+            select(ids).where(ids >= given, ids < given + "g").order_by(ids).limit(2)
         ).scalars()
         names = list(found)
         if given in names:
