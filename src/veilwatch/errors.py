@@ -64,5 +64,9 @@ class StoreError(VeilwatchError):
     """A store that cannot be opened, read or written to."""
 
 
+class StoreDamagedError(StoreError):
+    """A store whose contents cannot be made sense of."""
+
+
 class StoreFullError(StoreError):
     """A store whose disk is full: nothing of what was asked for was written."""

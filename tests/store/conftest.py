@@ -43,7 +43,20 @@ def postgres_server() -> Iterator[str]:
         os.chown(folder, drop["user"], drop["group"])
     data = folder / "data"
     made = subprocess.run(
-        [programs / "initdb", "-D", data, "-U", "veilwatch", "-A", "trust", "-E", "UTF8"],
+        [
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "veilwatch",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            # Not the order of bytes: a store must not hang on how its database sorts.
+            "--locale-provider=icu",
+            "--icu-locale=en-US",
+        ],
         **drop,
         extra_groups=[] if drop else None,
         cwd=folder,

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.store.samples import make_event, make_incident
-from veilwatch.errors import StoreError, StoreFullError
-from veilwatch.store import EventFilter, Retention, Store
+from veilwatch.errors import StoreDamagedError, StoreError, StoreFullError
+from veilwatch.store import EventFilter, Retention, Store, set_aside
 from veilwatch.store.database import _told
 
 WRITER = """
@@ -193,5 +193,13 @@ def test_damage_in_the_middle_of_the_file_is_an_error_and_no_crash(tmp_path: Pat
     for at in range(4096, len(data), 4096):
         data[at : at + 64] = b"\xff" * 64
     path.write_bytes(data)
-    with pytest.raises(StoreError), Store(str(path), create=False) as store:
+    with pytest.raises(StoreDamagedError), Store(str(path), create=False) as store:
         json.dumps([s.event.event_id for s in store.events(EventFilter(host="10.0.0.5"))])
+    (tmp_path / "x.db-wal").write_bytes(b"left over")
+    aside = set_aside(str(path), now_ns=0)
+    assert aside.name == "x.db.damaged-19700101T000000Z" and aside.is_file()
+    with Store(str(path)) as store:
+        store.record([make_event(0)])
+        assert len(list(store.events())) == 1
+    with pytest.raises(StoreError, match="only a file"):
+        set_aside("postgresql://u@h/d", now_ns=0)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from veilwatch.alerting.allow import AllowList
-from veilwatch.alerting.events import alert_event, incident_event, summary_event
+from veilwatch.alerting.events import alert_event, alert_id, incident_event, summary_event
 from veilwatch.alerting.incidents import NOT_ANNOUNCED, Change, ChangeKind, IncidentBook
 from veilwatch.alerting.suppress import (
     SECOND,
@@ -149,12 +149,20 @@ class Desk:
         if fate in (Fate.ALLOWED, Fate.MAINTENANCE):
             return Ruling(fate=fate, reason=reason)
         interface = interface or self._interface
-        event = alert_event(alert, flow, sensor=self._sensor, made_ns=made_ns, interface=interface)
         told = fate is Fate.TOLD
-        changes = self.book.add(
-            alert, flow, event.event_id, told=told, listed=fate is not Fate.REPEAT
-        )
-        events = [] if not told else [self._within(event)]
+        event_id = alert_id(alert, self._sensor)
+        changes = self.book.add(alert, flow, event_id, told=told, listed=fate is not Fate.REPEAT)
+        events = []
+        if told:
+            event = alert_event(
+                alert,
+                flow,
+                sensor=self._sensor,
+                made_ns=made_ns,
+                interface=interface,
+                incident=self.book.of(alert),
+            )
+            events.append(event)
         events += self._news(changes, made_ns, told=told)
         if told:
             self.book.announce(alert)
@@ -235,19 +243,6 @@ class Desk:
             self._repeats.forget(alert)
             return Fate.LIMITED, ""
         return Fate.TOLD, ""
-
-    def _within(self, event: Event) -> Event:
-        """Return the event with the incident that it now belongs to."""
-        return Event(
-            event_id=event.event_id,
-            kind=event.kind,
-            made_ns=event.made_ns,
-            alert=event.alert,
-            flow=event.flow,
-            incident=self.book.of(event.alert),
-            sensor=event.sensor,
-            interface=event.interface,
-        )
 
     def _news(self, changes: list[Change], made_ns: int, *, told: bool) -> list[Event]:
         """Events of incidents: opened or risen with an alert that is told, closed if announced.

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from veilwatch.alerting.allow import Network
 from veilwatch.alerting.events import plain_row
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.convert import alert_from_plain, alert_to_plain
@@ -34,6 +33,7 @@ MAX_SUMMARIES: Final = 32
 """Hosts that get a summary of their own in one period; the others share one, or a scan of a
 whole network would be told in thousands of summaries."""
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Key = tuple[str, str, str, str, int, int]
 
 

@@ -4,6 +4,7 @@ See docs/architecture.md for what this room is for.
 """
 
 from veilwatch.store.archive import ArchiveLimits, FlowArchive
+from veilwatch.store.database import set_aside
 from veilwatch.store.query import EventFilter, StoredEvent
 from veilwatch.store.retention import Retention, RetentionReport
 from veilwatch.store.store import Store, StoredIncident
@@ -17,4 +18,5 @@ __all__ = [
     "Store",
     "StoredEvent",
     "StoredIncident",
+    "set_aside",
 ]

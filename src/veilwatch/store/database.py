@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from veilwatch.errors import StoreError, StoreFullError
+from veilwatch.errors import StoreDamagedError, StoreError, StoreFullError
 from veilwatch.store.migrations import NEWEST, migrate, read_version
 
 BUSY_MS: Final = 10_000
@@ -147,6 +148,48 @@ def parse_url(url: str) -> URL:
 _KNOWN: Final = "known: a path, sqlite:///path, postgresql://user@host/name"
 
 
+def set_aside(url: str, *, now_ns: int) -> Path:
+    """Rename the file of a damaged SQLite store, so that a new one can take its place.
+
+    A sensor that finds its store damaged goes on alerting; what can be saved of the old one is
+    left to people.
+
+    Parameters
+    ----------
+    url
+        Path or URL of the store, which nobody has open.
+    now_ns
+        Wall clock, for the new name.
+
+    Returns
+    -------
+    Path
+        Where the file is now.
+
+    Raises
+    ------
+    StoreError
+        If it is no file, or cannot be renamed.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        raise StoreError("only a file can be set aside", where=masked(parsed))
+    path = Path(parsed.database or "")
+    stamp = datetime.fromtimestamp(now_ns // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    try:
+        # The log first: a new database beside the log of another one would be damaged as well.
+        for end in ("-wal", "-shm", ""):
+            found = path.with_name(path.name + end)
+            if found.exists():
+                found.replace(aside.with_name(aside.name + end))
+    except OSError as error:
+        raise StoreError(
+            f"cannot set the store aside: {error.strerror or error}", where=path
+        ) from error
+    return aside
+
+
 def masked(url: URL) -> str:
     """Return a URL as text, without its password."""
     return url.render_as_string(hide_password=True)
@@ -209,10 +252,14 @@ def _told(error: Exception, cause: BaseException | None, name: str) -> StoreErro
         return StoreFullError(
             "the disk is full, nothing was written", where=name, hint="free some space"
         )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreDamagedError(
+            "the store is damaged, or no store at all",
+            where=name,
+            hint="rename it, and the sensor makes another",
+        )
     what = {
         sqlite3.SQLITE_IOERR: "the disk cannot be read or written",
-        sqlite3.SQLITE_CORRUPT: "the store is damaged",
-        sqlite3.SQLITE_NOTADB: "this is no store",
         sqlite3.SQLITE_BUSY: "another process holds the store for too long",
         sqlite3.SQLITE_READONLY: "the store cannot be written to",
         sqlite3.SQLITE_CANTOPEN: "the store cannot be opened",

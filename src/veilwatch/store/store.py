@@ -312,12 +312,17 @@ class Store:
 
     def closed_by_people(self, incident_ids: Iterable[str]) -> dict[str, str]:
         """Return who closed which of these incidents: what the sensor still holds to be open."""
-        asked = select(incidents.c.incident_id, incidents.c.closed_by).where(
-            incidents.c.closed_by != "", incidents.c.status == "closed"
-        )
+        names = [clean(name) for name in incident_ids]
+        closed: dict[str, str] = {}
         with self._database.reading() as connection:
-            closed = {row.incident_id: row.closed_by for row in connection.execute(asked)}
-        return {name: closed[name] for name in incident_ids if name in closed}
+            for start in range(0, len(names), PAGE):
+                asked = select(incidents.c.incident_id, incidents.c.closed_by).where(
+                    incidents.c.incident_id.in_(names[start : start + PAGE]),
+                    incidents.c.closed_by != "",
+                    incidents.c.status == "closed",
+                )
+                closed |= {row.incident_id: row.closed_by for row in connection.execute(asked)}
+        return closed
 
     def counters(
         self, *, since_ns: int = 0, until_ns: int | None = None, names: Iterable[str] = ()
@@ -444,8 +449,9 @@ class Store:
             )
         ids = table.c[column]
         found = connection.execute(
-            # A range and not LIKE: it is answered from the index.
-            select(ids).where(ids >= given, ids < given + "\x7f").order_by(ids).limit(2)
+            # A range and not LIKE: it is answered from the index. Ids are hexadecimal, and "g"
+            # comes after them in every collation.
+            select(ids).where(ids >= given, ids < given + "g").order_by(ids).limit(2)
         ).scalars()
         names = list(found)
         if given in names:
