@@ -156,12 +156,17 @@ class HttpReceiver(Receiver):
 
     def _one(self, channel: socket.socket) -> None:
         stream = channel.makefile("rb")
-        method, path, _ = stream.readline().decode().split()
+        begin = stream.readline()
+        if not begin.endswith(b"\n"):
+            return  # the client was killed
+        method, path, _ = begin.decode().split()
         headers = {}
         while line := stream.readline().strip():
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
         body = stream.read(int(headers.get("content-length", "0")))
+        if len(body) < int(headers.get("content-length", "0")):
+            return
         request = Request(method, path, headers, body)
         self.requests.append(request)
         reply = self.answer(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,6 +270,40 @@ def test_a_write_that_the_system_cuts(tmp_path: Path) -> None:
     told, before, after = json.loads(done.stdout)
     assert "cannot use the spool" in told and "free some space" in told
     assert before >= 2 and after == before + 5
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("needs root, to mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_full_of_events_still_lets_them_out(small_disk: Path) -> None:
+    with Spool(small_disk / "s") as spool:
+        count = 0
+        with pytest.raises(OutputError, match="full"):
+            for count in range(0, 100_000, 50):
+                spool.append(many(50, count), ["a"])
+        with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while filler.write(b"x" * 65_536):
+                pass
+        with pytest.raises(OutputError, match="full"):
+            spool.append(many(50, count), ["a"])
+        before = spool.counts("a")
+        assert before.pending == count and before.dropped == 0
+        while events := spool.take("a", 200, NOW):
+            spool.settle("a", taken(events), NOW)
+        assert spool.counts("a").delivered == count
+        # Nobody freed anything: what was delivered makes way for what comes.
+        assert spool.append(many(50, count), ["a"]) == 50
+    with Spool(small_disk / "s") as spool:
+        assert spool.counts("a").pending == 50
 
 
 WRITER = """

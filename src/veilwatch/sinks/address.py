@@ -111,6 +111,13 @@ def parse(url: str, parameters: Collection[str] = ()) -> Address:
     scheme = scheme_of(url)
     try:
         parts = urlsplit(url)
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            # A / ? or # within a password ends the host there: what follows must not be shown.
+            raise VeilwatchError(
+                "an @ behind the host",
+                where=f"{scheme}://…",
+                hint="write special characters of passwords and paths as %2F, %3F, %23, %40",
+            )
         # Kafka names several brokers with commas; what is left then has no single port.
         several = "," in parts.netloc
         host = parts.netloc.rpartition("@")[2] if several else parts.hostname or ""

@@ -11,17 +11,19 @@ import os
 import random
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.base import Receipt, Trouble
 from veilwatch.sinks.wire import from_bytes, to_bytes
+
+T = TypeVar("T")
 
 MAX_EVENTS: Final = 200_000
 """Most events kept: a month of 6,000 a day, far more than a SOC reads."""
@@ -42,13 +44,20 @@ JITTER: Final = 0.25
 BUSY_S: Final = 10.0
 """How long another process may hold the file; a transaction takes milliseconds."""
 
+RESERVE_BYTES: Final = 8 << 20
+"""Disk space held back in a file beside the spool: with a full disk even noting that an event was
+delivered takes a few pages of log and a checkpoint of `CHECKPOINT_PAGES`."""
+
+CHECKPOINT_PAGES: Final = 256
+"""Pages of log after which it is brought into the file: 1 MB, well within the reserve."""
+
 MAX_LOG_BYTES: Final = 16 << 20
-"""Bytes that SQLite's log keeps between checkpoints: it checkpoints every 4 MB, and a large batch
-may make the log longer for a while."""
+"""Bytes that SQLite's log keeps between checkpoints; a large batch makes it longer for a while."""
 
 MAX_REASON: Final = 300
 """Characters kept of a reason."""
 
+_NO_ROOM: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _STEP: Final = 500  # events removed at a time where room is needed
 
 _SCHEMA: Final = """
@@ -137,6 +146,10 @@ class SinkCounts:
     oldest_ns: int
 
 
+class SpoolFullError(OutputError):
+    """There is no room on the spool's disk."""
+
+
 class Spool:
     """Durable queue of events for several sinks, which threads and processes may share.
 
@@ -176,7 +189,11 @@ class Spool:
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._db.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             self._db.executescript(_SCHEMA)
+        self._reserve = Path(f"{path}.reserve")
+        self._reserved = False
+        self._hold_reserve()
 
     def append(self, events: Sequence[Event], sinks: Collection[str]) -> int:
         """Keep events for the named sinks; an id that a sink had already is not kept again.
@@ -192,6 +209,14 @@ class Spool:
             If none of them was kept.
         """
         rows = [(event.event_id, event.made_ns, to_bytes(event)) for event in events]
+        try:
+            return self._append(rows, sinks)
+        except SpoolFullError:
+            if not self._make_way():
+                raise
+            return self._append(rows, sinks)
+
+    def _append(self, rows: Sequence[tuple[str, int, bytes]], sinks: Collection[str]) -> int:
         new = 0
         with self._transaction() as db:
             for event_id, made_ns, body in rows:
@@ -229,6 +254,9 @@ class Spool:
         list of Event
             Those that may have been delivered before have `again` set.
         """
+        return self._despite_full(lambda: self._take(sink, limit, now_ns))
+
+    def _take(self, sink: str, limit: int, now_ns: int) -> list[Event]:
         # A time further off than any pause makes is left from before the clock was set back.
         latest = now_ns + int(2 * MAX_BACKOFF_S * 1e9)
         with self._transaction() as db:
@@ -260,6 +288,9 @@ class Spool:
 
     def settle(self, sink: str, receipt: Receipt, now_ns: int) -> None:
         """Note what a sink's receipt says of events that were taken."""
+        self._despite_full(lambda: self._settle(sink, receipt, now_ns))
+
+    def _settle(self, sink: str, receipt: Receipt, now_ns: int) -> None:
         with self._transaction() as db:
             for event_id in receipt.delivered:
                 done = self._update(db, sink, event_id, _State.DELIVERED)
@@ -447,12 +478,67 @@ class Spool:
             self._count(db, sink, "dropped", 1)
         db.execute("DELETE FROM events WHERE seq = ?", (seq,))
 
+    def _hold_reserve(self) -> None:
+        if self._reserved:
+            return
+        try:
+            handle = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(handle, 0, RESERVE_BYTES)
+            finally:
+                os.close(handle)
+            self._reserved = True
+        except OSError:  # no room for a reserve: the spool works without one
+            self._let_go_reserve()
+
+    def _let_go_reserve(self) -> None:
+        self._reserved = False
+        with suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
+
+    def _despite_full(self, work: Callable[[], T]) -> T:
+        """Do what takes events out, with the reserve where the disk is full."""
+        try:
+            done = work()
+        except SpoolFullError:
+            self._let_go_reserve()
+            return work()
+        self._hold_reserve()
+        return done
+
+    def _make_way(self) -> bool:
+        """Remove some of what all sinks have, for its pages; False if there is none.
+
+        New events never live on the reserve: taking them out needs it.
+        """
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM waits WHERE sinks = 0 LIMIT 1").fetchone() is None:
+                return False
+        self._let_go_reserve()
+        try:
+            with self._transaction() as db:
+                gone = db.execute(
+                    "DELETE FROM events WHERE seq IN "
+                    "(SELECT seq FROM waits WHERE sinks = 0 ORDER BY seq LIMIT ?)",
+                    (_STEP,),
+                ).rowcount
+            with self._lock, self._errors():
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._hold_reserve()
+        return bool(gone)
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             hint = "free some space or name another place"
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _NO_ROOM:
+                raise SpoolFullError(
+                    f"cannot use the spool: {error}", where=self.path, hint=hint
+                ) from error
             if "malformed" in str(error) or "not a database" in str(error):
                 hint = "the file is damaged: move it away, a new one is made"
             raise OutputError(
