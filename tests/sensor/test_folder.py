@@ -57,10 +57,16 @@ def read(stream: FolderStream, until: Callable[[], bool], seconds: float = 20.0)
     return packets
 
 
-def quiet(stream: FolderStream, seconds: float = 0.3) -> int:
-    """Read for a while; return how many packets came."""
-    end = time.monotonic() + seconds
-    return read(stream, lambda: time.monotonic() > end)
+def quiet(stream: FolderStream, seconds: float = 0.4) -> int:
+    """Read until nothing more comes for a while; return how many packets came."""
+    packets, end = 0, time.monotonic() + seconds
+    for block in stream:
+        packets += len(block)
+        if len(block):
+            end = time.monotonic() + seconds
+        elif time.monotonic() > end:
+            stream.stop()
+    return packets
 
 
 def test_what_is_whole_is_read_and_the_youngest_waits(place: Path, memory: Path) -> None:
