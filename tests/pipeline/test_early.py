@@ -80,7 +80,7 @@ def test_an_early_row_is_that_of_the_capture_cut_there(
     times = np.concatenate([records["ts_ns"] for _, records in blocks])
     for row in range(chosen.height):
         one = chosen[row]
-        # Packets with the time of the last one may be several: the cut with the same count is meant.
+        # Several packets may have the time of the last one: the cut with its count is meant.
         last = int(np.flatnonzero(times == one["last_ns"][0])[-1]) + 1
         for stop in range(last, max(0, last - 64), -1):
             with FlowReader(Recorded(blocks, stop)) as reader:

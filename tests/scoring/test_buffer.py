@@ -95,7 +95,7 @@ def test_windows_stay_where_they_are_when_the_first_flow_is_forgotten() -> None:
         now = START + second * NS
         buffer.add(flows([second], [1]), now)
         buffer.closed(now)
-    assert len(buffer) <= KEPT_NS // (200 * NS) + 1
+    assert len(buffer) <= (KEPT_NS + WINDOW_NS) // (200 * NS) + 1
     due = buffer.current(START + 6200 * NS)
     assert due is not None
     assert due.windows["window"].to_list() == [6200 // 300]

@@ -18,8 +18,8 @@ from veilwatch.schema.features import FeatureFrame
 from veilwatch.scoring.bounds import fair_share
 
 KEPT_NS: Final = (CONTEXT_WINDOWS + 2) * WINDOW_NS
-"""How long a flow is kept after its first packet: the hour that a window's features look at ends
-with the window, and the window may be judged one window later."""
+"""How long a flow is kept after its first packet, and a window's length more at most: the hour that
+a window's features look at ends with the window, and it may be judged one window later."""
 
 GRACE_NS: Final = 150 * 10**9
 """How long after its end a window is judged: a flow that fell silent at the end of it is ended by
@@ -83,6 +83,7 @@ class WindowBuffer:
         self._new: list[pl.DataFrame] = []
         self._new_flows = 0
         self._began: pl.DataFrame | None = None
+        self._pruned_ns = self._height = 0
         self.dropped_flows = 0
 
     def __len__(self) -> int:
@@ -115,13 +116,12 @@ class WindowBuffer:
         if self._rows is None or self._began is None:
             return None
         over = pl.col(BEGAN) + (pl.col("window") + 1) * WINDOW_NS + GRACE_NS <= now_ns
-        due = self._windows(pl.col("fresh")).filter(over).select(*HOST, "window").unique()
-        if due.is_empty():
+        told = self._windows(self._rows.with_row_index("row").filter("fresh")).filter(over)
+        if told.is_empty():
             return None
-        numbered = self._numbered()
-        told = numbered.join(due, on=[*HOST, "window"], how="semi", maintain_order="left")["row"]
+        due = told.select(*HOST, "window").unique()
         fresh = self._rows["fresh"].to_numpy().copy()
-        fresh[told.to_numpy()] = False
+        fresh[told["row"].to_numpy()] = False
         self._rows = self._rows.with_columns(pl.Series("fresh", fresh))
         # From now on the host's windows stay where they are.
         self._began = self._began.join(
@@ -140,9 +140,10 @@ class WindowBuffer:
         self._tidy(now_ns)
         if self._rows is None:
             return None
-        windows = self._windows(pl.lit(True))
+        rows = self._rows
         if hosts is not None:
-            windows = windows.join(hosts.select(HOST), on=HOST, how="semi")
+            rows = rows.join(hosts.select(HOST), on=HOST, how="semi")
+        windows = self._windows(rows.with_row_index("row"))
         latest = windows.group_by(HOST).agg(pl.col("window").max())
         return None if latest.is_empty() else self._due(latest)
 
@@ -155,39 +156,41 @@ class WindowBuffer:
         )
         return DueWindows(flows, windows)
 
-    def _windows(self, chosen: pl.Expr) -> pl.DataFrame:
-        """Return `HOST`, `BEGAN` and `window` of each flow that is chosen."""
-        assert self._rows is not None and self._began is not None
+    def _windows(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return `row`, `HOST`, `BEGAN` and `window` of flows."""
+        assert self._began is not None
         window = (pl.col("first_ns") - pl.col(BEGAN)) // WINDOW_NS
         return (
-            self._rows.filter(chosen)
-            .select(*HOST, "first_ns")
+            rows.select("row", *HOST, "first_ns")
             .join(self._began, on=HOST, how="left", maintain_order="left")
-            .select(*HOST, BEGAN, window=window)
+            .select("row", *HOST, BEGAN, window=window)
         )
-
-    def _numbered(self) -> pl.DataFrame:
-        return self._windows(pl.lit(True)).with_row_index("row")
 
     def _tidy(self, now_ns: int) -> None:
         """Take in what has come, forget what is over, and keep within the bound."""
         if not self._new and self._rows is None:
             return
-        kept = (pl.col("first_ns") - now_ns).abs() <= KEPT_NS
-        parts = [rows.filter(kept) for rows in self._new]
-        if self._rows is not None:
-            parts.insert(0, self._rows.filter(kept))
-        rows = pl.concat(parts)
+        new = pl.concat(self._new) if self._new else None
         self._new, self._new_flows = [], 0
+        old = self._rows
+        # Copying what is kept costs a second for a million flows: once a window is enough.
+        if old is not None and abs(now_ns - self._pruned_ns) >= WINDOW_NS:
+            old = old.filter((pl.col("first_ns") - now_ns).abs() <= KEPT_NS)
+            self._pruned_ns = now_ns
+        parts = [rows for rows in (old, new) if rows is not None]
+        rows = pl.concat(parts)
         if rows.height > self._max_flows:
             rows = self._cut(rows)
         self._rows = rows.rechunk() if rows.n_chunks() > 64 else rows
+        if new is None and old is not None and old.height == self._height:
+            return  # nobody came and nobody went
+        self._height = rows.height
         first = rows.group_by(HOST).agg(pl.col("first_ns").min().alias(BEGAN))
-        if self._began is None:
+        if self._began is None or old is None:
             self._began = first.with_columns(settled=pl.lit(False))
             return
         # A host of which nothing was left before the new flows came begins anew.
-        before = self._began.rename({BEGAN: "before"}).join(parts[0], on=HOST, how="semi")
+        before = self._began.rename({BEGAN: "before"}).join(old, on=HOST, how="semi")
         began = pl.when("settled").then("before").otherwise(pl.min_horizontal("before", BEGAN))
         self._began = (
             first.join(before, on=HOST, how="left")
