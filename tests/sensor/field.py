@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -99,4 +98,4 @@ def drop(capture: Path, folder: Path, name: str) -> None:
     hidden = folder / f".{name}.part"
     hidden.write_bytes(capture.read_bytes())
     time.sleep(0.6)  # long enough to be seen under its hidden name
-    os.replace(hidden, folder / name)
+    hidden.replace(folder / name)

@@ -1,4 +1,4 @@
-"""The sensor as a whole: captures put into a folder, alerts in store and sinks, faults on the way."""
+"""The sensor as a whole: captures put into a folder, alerts in store and sinks, and faults."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def place(field: Path, tmp_path: Path) -> Path:
 def config(place: Path, **more: str) -> Path:
     return write_config(
         place,
-        source=f'folder = "{place / "drop"}"',
+        source=f'folder = "{place / "drop"}"\nquiet_s = 1.0',
+        flow="idle_timeout_s = 1.0",
         sinks=[f"jsonl+file://{place / 'out'}"],
         **more,
     )
@@ -220,7 +221,7 @@ def test_a_store_that_is_locked_for_a_while_loses_nothing(place: Path) -> None:
 
 def test_bad_starts_say_one_line(place: Path) -> None:
     bad = {
-        "no such file": ["watch", "--config", str(place / "none.toml")],
+        "No such file": ["watch", "--config", str(place / "none.toml")],
         "no such folder": [
             "watch", "--config", str(config(place)), "--set", f"capture.folder={place / 'gone'}"
         ],

@@ -61,6 +61,7 @@ class Bookkeeper:
         self._minute = time.time_ns() // MINUTE_NS
         self._seen: dict[tuple[str, int], dict[str, float]] = {}
         self._sums: defaultdict[str, float] = defaultdict(float)
+        self._pids: dict[str, int] = {}
         self._looked_s = 0.0
 
     def tick(self, faults: int = 0, *, final: bool = False) -> None:
@@ -91,15 +92,22 @@ class Bookkeeper:
         for child, said in document.get("children", {}).items():
             kind = child.split("-")[0]
             flat = _flat({name: said[name] for name in GROWING.get(kind, ()) if name in said})
-            flat[f"cpu_s/{child}"] = float(said.get("cpu_s", 0.0))
-            key = (child, int(said.get("pid") or 0))
+            if "cpu_s" in said:
+                flat[f"cpu_s/{child}"] = float(said["cpu_s"])
+            # One that has ended said its last under the number it had.
+            pid = self._pids[child] = int(said.get("pid") or self._pids.get(child, 0))
+            key = (child, pid)
             before = self._seen.get(key, {})
             for name, value in flat.items():
                 # A first look at a process that was started meanwhile: all of it is new.
                 if value > before.get(name, 0.0):
                     self._sums[NAMES.get(name, name)] += value - before.get(name, 0.0)
             if key not in self._seen:
-                self._seen = {k: v for k, v in self._seen.items() if k[0] != child}
+                self._seen = {
+                    place: seen
+                    for place, seen in self._seen.items()
+                    if place[0] != child or place[1] < 0
+                }
             self._seen[key] = {**before, **flat}
             for number, count in enumerate(said.get("score", ())):
                 self._grow(key, f"score/{number}", float(count))
@@ -108,7 +116,8 @@ class Bookkeeper:
                     self._sums[f"gauge/{name}"] = float(said[name])
             for number, sink in enumerate(said.get("sinks", ())):
                 self._sums[f"gauge/pending/{number}"] = float(sink.get("pending", 0))
-            self._sums[f"gauge/rss/{child}"] = float(said.get("rss", 0))
+            if "rss" in said:
+                self._sums[f"gauge/rss/{child}"] = float(said["rss"])
             self._grow(key, f"restarts/{child}", float(said.get("restarts", 0)), since_start=False)
             if kind == "judge":
                 self._sums["delay_max_s"] = float(said.get("delay_max_s", 0.0))

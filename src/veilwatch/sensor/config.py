@@ -61,7 +61,7 @@ def _endpoint(address: str) -> str:
     host, colon, port = address.rpartition(":")
     try:
         ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        good = bool(colon) and port.isdecimal() and 1 <= int(port) <= 65_535
+        good = bool(colon) and port.isdecimal() and 0 <= int(port) <= 65_535
     except ValueError:
         good = False
     if not good or (":" in host and not host.startswith("[")):
@@ -124,6 +124,10 @@ class CaptureSection(Section):
 
     folder: Place | None = None
     """Folder of capture files to read as they are finished, instead of interfaces."""
+
+    quiet_s: Annotated[Seconds, Field(gt=0)] = 900.0
+    """Without a new file in the folder for so long, the time that passed counts: flows that were
+    alive end. More than the time that one file spans, or flows are cut between files."""
 
     ring_mb: Annotated[int, Field(ge=1, le=MAX_RING_MB)] = 64
     """MiB of packets that may wait in each worker's ring."""
@@ -320,7 +324,8 @@ class MetricsSection(Section):
     """Metrics for Prometheus and health for a supervisor."""
 
     listen: Annotated[str, AfterValidator(_endpoint)] = "127.0.0.1:9479"
-    """Address and port; on another address than loopback everybody there can read them."""
+    """Address and port, 0 for a free one; on another address than loopback everybody there can
+    read them."""
 
 
 class LogLevel(StrEnum):

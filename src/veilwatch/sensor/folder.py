@@ -7,6 +7,7 @@ reads nothing twice; a file that was being read when the process died is read ag
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import time
@@ -127,7 +128,8 @@ class FolderStream:
 
     A file is read once it is whole: it was renamed from a temporary name; or a younger file has
     begun beside it; or its size has not changed for a while. In quiet moments an empty block comes
-    every 50 ms; time does not go on in them, as nobody knows what the next file will bring.
+    every 50 ms. Time does not go on in them, as nobody knows what the next file will bring, until
+    no file has come for long.
 
     Parameters
     ----------
@@ -137,6 +139,8 @@ class FolderStream:
         File that remembers what was read.
     settle_s
         See `SETTLE_S`.
+    quiet_s
+        Without a new file for so long, the time since the last one counts as traffic time.
 
     Attributes
     ----------
@@ -157,6 +161,7 @@ class FolderStream:
         memory: Path,
         *,
         settle_s: float = SETTLE_S,
+        quiet_s: float = math.inf,
         progress: Progress = SILENT,
     ) -> None:
         if not folder.is_dir():
@@ -164,6 +169,7 @@ class FolderStream:
         self._folder = folder
         self._memory = Memory(memory)
         self._settle_s = settle_s
+        self._quiet_s = quiet_s
         self._progress = progress
         self._watched: dict[str, _Watched] = {}
         self._hidden: set[int] = set()
@@ -187,14 +193,19 @@ class FolderStream:
 
     def _read(self) -> Generator[RawBlock, None, None]:
         looked_s = -LOOK_S
+        came_s = time.monotonic()
         while not self._stopping:
             if time.monotonic() - looked_s >= LOOK_S:
                 looked_s = time.monotonic()
                 for seen in self._whole():
                     yield from self._read_file(seen)
+                    came_s = time.monotonic()
                     if self._stopping:
                         return
-            yield RawBlock(np.empty(0, np.uint8), np.empty(0, RECORD_DTYPE), now_ns=self._now_ns)
+            now_ns, quiet_s = self._now_ns, time.monotonic() - came_s
+            if now_ns and quiet_s >= self._quiet_s:
+                now_ns += int(quiet_s * 1e9)
+            yield RawBlock(np.empty(0, np.uint8), np.empty(0, RECORD_DTYPE), now_ns=now_ns)
             time.sleep(WAIT_S)
 
     def _read_file(self, seen: Seen) -> Generator[RawBlock, None, None]:

@@ -6,6 +6,7 @@ there and counted (`veilwatch.sensor.link`).
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,7 @@ class FolderSource:
     folder: Path
     memory: Path
     settle_s: float = SETTLE_S
+    quiet_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,11 @@ def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
     progress = _Notes(heart)
     if isinstance(source, FolderSource):
         return FolderStream(
-            source.folder, source.memory, settle_s=source.settle_s, progress=progress
+            source.folder,
+            source.memory,
+            settle_s=source.settle_s,
+            quiet_s=source.quiet_s,
+            progress=progress,
         )
     while True:
         try:

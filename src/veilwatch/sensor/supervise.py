@@ -268,6 +268,11 @@ class Supervisor:
         self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
 
     @property
+    def stopping(self) -> bool:
+        """Whether the children are being ended."""
+        return self._stopping
+
+    @property
     def status(self) -> dict[str, dict[str, Any]]:
         """What each child last said of itself, with `pid`, `heard`, `up_s` and `restarts`."""
         now = time.monotonic()
@@ -319,7 +324,7 @@ class Supervisor:
                         self._signal(kept, signal.SIGHUP)
                 look()
         finally:
-            self._end_all()
+            self._end_all(look)
 
     def _rouse(self) -> None:
         with suppress(OSError):
@@ -395,8 +400,8 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 os.kill(kept.process.pid, number)
 
-    def _end_all(self) -> None:
-        """End the children one after the other, each within its time."""
+    def _end_all(self, look: Callable[[], None]) -> None:
+        """End the children one after the other, each within its time, and go on looking."""
         self._stopping = True
         for kept in self._kept:
             kept.again_s = None
@@ -407,6 +412,7 @@ class Supervisor:
             while kept.process.is_alive() and time.monotonic() < deadline:
                 wait([kept.process.sentinel], max(0.0, min(LOOK_S, deadline - time.monotonic())))
                 kept.listen()
+                look()
             if kept.process.is_alive():
                 kept.process.kill()
                 kept.process.join()
@@ -415,5 +421,7 @@ class Supervisor:
                 # One that was still starting knows no better than to die of the signal.
                 told = kept.process.exitcode in (0, -signal.SIGTERM)
                 self._gone(kept, What.ENDED if told else What.DIED)
+            # Those that end later are told what this one said last.
+            look()
         self._wake.close()
         self._waker.close()

@@ -129,7 +129,9 @@ class Sensor:
         }
         sources: list[InterfaceSource | FolderSource]
         if config.capture.folder is not None:
-            sources = [FolderSource(config.capture.folder, places.memory)]
+            sources = [
+                FolderSource(config.capture.folder, places.memory, quiet_s=config.capture.quiet_s)
+            ]
         else:
             live = settings.live(config)
             sources = [InterfaceSource(name, live, config.capture.user) for name in places.inputs]
@@ -178,7 +180,7 @@ class Sensor:
         self._looked_s = now_s
         self._check_clock()
         self._log_notes(status["children"])
-        if now_s - self._written_s >= STATUS_S:
+        if now_s - self._written_s >= STATUS_S or self._supervisor.stopping:
             self._written_s = now_s
             self._write_status(status)
 

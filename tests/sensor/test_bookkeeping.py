@@ -1,0 +1,85 @@
+"""What a minute added, process by process, beside a plain account."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from veilwatch.sensor import bookkeeping
+from veilwatch.sensor.bookkeeping import Bookkeeper
+from veilwatch.store import Store
+
+MINUTE = 60 * 10**9
+
+
+class Clock:
+    """Time as the test wants it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_800_000_000.0
+
+    def time_ns(self) -> int:
+        return int(self.now_s * 1e9)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(bookkeeping, "time", found)
+    return found
+
+
+def document(pid: int | None, packets: int, *, restarts: int = 0, up_s: float = 0.0) -> dict:
+    said = {"pid": pid, "packets": packets, "dropped": {"early": packets // 10}, "cpu_s": 2.0,
+            "rss": 1e6, "live_flows": packets % 7, "restarts": restarts}  # fmt: skip
+    if pid is None:
+        del said["cpu_s"], said["rss"]
+    judge = {"pid": 9, "fate": {"told": 3}, "score": [packets, 0], "delay_max_s": 1.5}
+    return {"up_s": up_s, "children": {"ingest-0": said, "judge": judge}}
+
+
+def test_counts_of_processes_that_come_and_go(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "status.json"
+    with Store(str(tmp_path / "store.db")) as store:
+        keeper = Bookkeeper(store, path, "ward", "run")
+        for minute in (
+            [document(1, 100, up_s=10), document(1, 250, up_s=30)],
+            [document(1, 300, up_s=60), document(2, 40, restarts=1, up_s=80)],
+            [document(2, 90, restarts=1, up_s=90), document(None, 95, restarts=1, up_s=91)],
+        ):
+            for said in minute:
+                path.write_text(json.dumps(said))
+                keeper.tick()
+                clock.now_s += 20
+            clock.now_s += 20
+        keeper.tick(final=True)
+        found: dict[str, list[float]] = {}
+        for _, sensor, name, value in store.counters():
+            assert sensor == "ward"
+            found.setdefault(name, []).append(value)
+    assert found["packets"] == [250, 50 + 40, 50 + 5]
+    assert found["dropped/early"] == [25, 5 + 4, 5]
+    assert found["restarts/ingest-0"] == [1]
+    assert found["up_s"] == [30, 50, 11]
+    assert found["fate/told"] == [3]
+    assert found["cpu_s/ingest-0"] == [2, 2]  # the second process used 2 s as well
+    assert found["gauge/live_flows"][:2] == [250 % 7, 40 % 7]
+    assert found["delay_max_s"][0] == 1.5
+
+
+def test_a_status_that_is_no_status(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "status.json"
+    with Store(str(tmp_path / "store.db")) as store:
+        keeper = Bookkeeper(store, path, "ward", "run")
+        for text in ("", "[]", "{", '{"children": {}}'):
+            path.write_text(text)
+            keeper.tick()
+            clock.now_s += 61
+        path.unlink()
+        keeper.tick(final=True)
+        assert [row for row in store.counters() if row[3]] == []
