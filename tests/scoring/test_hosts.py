@@ -88,7 +88,7 @@ def test_all_that_fits_is_scored_as_a_list_is(
             continue
         sums = evidence.sums(np.array([number]), share, now)
         assert (sums.flows[0], sums.alerts[0]) == (flows, alerts)
-        np.testing.assert_allclose(sums.score[0], score, atol=1e-6)
+        np.testing.assert_allclose(sums.score[0], score, atol=1e-5)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])

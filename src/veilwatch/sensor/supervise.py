@@ -306,6 +306,9 @@ class Supervisor:
     def run(self, look: Callable[[], None] = lambda: None) -> None:
         """Keep the children running until `stop`, or until all have done their work.
 
+        To be called in a thread that outlives it, the main one best: the kernel ends children with
+        the thread that started them.
+
         Parameters
         ----------
         look
