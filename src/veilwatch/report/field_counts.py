@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Final, Literal
 
 from veilwatch.report import field_document as doc
 from veilwatch.report.field_figures import memory_trend
 from veilwatch.report.names import visible
 from veilwatch.schema.counters import CountedMinute, CounterStep
-from veilwatch.schema.packets import Status
 
 MINUTE_NS: Final = 60 * 10**9
 SECOND_NS: Final = 10**9
@@ -67,14 +67,18 @@ class Counts:
         self.grid = grid
         self.damaged = 0
         self._rows: dict[tuple[str, str], dict[int, CounterStep]] = {}
+        self._named: dict[str, list[dict[int, CounterStep]]] = {}
         for row in rows:
             step = (row.start_ns - grid.start_ns) // grid.step_ns
             key = (row.sensor, row.name)
             crowded = key not in self._rows and len(self._rows) >= MAX_KEYS
             if crowded or not 0 <= step < grid.steps or not _is_sane(row):
                 self.damaged += 1
-            else:
-                self._rows.setdefault(key, {})[step] = row
+                continue
+            if key not in self._rows:
+                self._rows[key] = {}
+                self._named.setdefault(row.name, []).append(self._rows[key])
+            self._rows[key][step] = row
 
     def __bool__(self) -> bool:
         return bool(self._rows)
@@ -86,10 +90,6 @@ class Counts:
     def steps(self, sensor: str, name: str) -> dict[int, CounterStep]:
         """Return one counter by number of the step."""
         return self._rows.get((sensor, name), {})
-
-    def has(self, name: str) -> bool:
-        """Whether any sensor stored that counter."""
-        return bool(self._of(name))
 
     def total(self, name: str) -> int:
         """Return the sum over sensors and time."""
@@ -111,6 +111,11 @@ class Counts:
         rows = [row for steps in self._of(name) for row in steps.values()]
         values = sum(row.values for row in rows)
         return sum(row.total for row in rows) / values if values else None
+
+    def last(self, name: str) -> float | None:
+        """Return the mean value of a minute in the latest step, sensors added up."""
+        rows = [max(steps.items())[1] for steps in self._of(name)]
+        return sum(row.total / row.values for row in rows) if rows else None
 
     def rate(self, name: str) -> float | None:
         """Return the mean a second over the minutes that have the counter, sensors added up."""
@@ -141,7 +146,7 @@ class Counts:
         )
 
     def _of(self, name: str) -> list[dict[int, CounterStep]]:
-        return [steps for key, steps in self._rows.items() if key[1] == name]
+        return self._named.get(name, [])
 
     def _series(
         self, found: Sequence[dict[int, CounterStep]], value: Callable[[CounterStep], float]
@@ -206,18 +211,16 @@ def loss(counts: Counts) -> doc.Loss:
     """Return what was lost, each stage with its balance."""
     dropped, packets = counts.total("kernel_dropped"), counts.total("packets")
     refused, more = top(counts.by_name("refused/"), SHOWN_REFUSALS)
-    known = [(c.name, c.count) for c in refused if c.name != Status.OK.name]
-    shown = sum(count for _, count in known)
-    # Names beyond the list still belong into the balance: a reason is never lost.
-    left = sum(counts.by_name("refused/").values()) - shown - counts.total("refused/OK")
-    if more and left:
-        known.append(("other", left))
+    parts = [("OK", counts.total("decoded")), *((c.name, c.count) for c in refused)]
+    if more:  # names beyond the list still belong into the balance: a reason is never lost
+        shown = sum(c.count for c in refused)
+        parts.append(("other", sum(counts.by_name("refused/").values()) - shown))
     drop_rate = counts.rates("kernel_dropped")
     all_rate = counts.rates("kernel_dropped", "packets")
     return doc.Loss(
         kernel_dropped=dropped,
         mirrored=packets + dropped,
-        packets=balance(packets, [("OK", counts.total("decoded")), *known]),
+        packets=balance(packets, parts),
         records=balance(
             counts.total("rows_ended"),
             [("judged", counts.total("flows")), ("dropped/ended", counts.total("dropped/ended"))],
@@ -293,7 +296,7 @@ def uptime(
 def _gaps(sensor: str, minutes: Sequence[int], first: int, end: int) -> list[doc.Gap]:
     gaps = []
     marks = [first - 1, *minutes, end]
-    for i, (before, after) in enumerate(zip(marks, marks[1:], strict=False)):
+    for i, (before, after) in enumerate(pairwise(marks)):
         if after - before - 1 >= GAP_MINUTES:
             place: Literal["before", "within", "after"] = (
                 "before" if i == 0 else "after" if i == len(marks) - 2 else "within"
@@ -332,7 +335,7 @@ def load(counts: Counts) -> doc.Load:
     names = {(s, n.removeprefix("cpu_s/")) for s, n in counts.keys("cpu_s/")}
     names |= {(s, n.removeprefix("gauge/rss/")) for s, n in counts.keys("gauge/rss/")}
     processes = [_process(counts, sensor, name) for sensor, name in sorted(names)]
-    cpu_names = [name for name in dict.fromkeys(n for _, n in counts.keys("cpu_s/"))]
+    cpu_names = list(dict.fromkeys(name for _, name in counts.keys("cpu_s/")))
     means = [p.cpu_mean for p in processes if p.cpu_mean is not None]
     peaks = [p.cpu_peak for p in processes if p.cpu_peak is not None]
     apart = ("gauge/rss/", "gauge/score_psi", "gauge/cores")
@@ -376,13 +379,11 @@ def _process(counts: Counts, sensor: str, name: str) -> doc.Process:
 
 
 def _gauge(counts: Counts, name: str) -> doc.Gauge:
-    latest = [max(steps.items())[1] for key in counts.keys(name) if key[1] == name
-              for steps in [counts.steps(*key)]]  # fmt: skip
     return doc.Gauge(
         name=visible(name.removeprefix("gauge/")),
         mean=counts.mean(name) or 0.0,
         peak=counts.most(name) or 0.0,
-        last=sum(row.total / row.values for row in latest),
+        last=counts.last(name) or 0.0,
     )
 
 

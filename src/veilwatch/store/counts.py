@@ -31,10 +31,8 @@ def counter_steps(
     )
     with database.reading() as connection:
         return [
-            CounterStep(
-                int(at) * minutes * MINUTE_NS, sensor, name, float(total), float(most), n, k
-            )
-            for at, sensor, name, total, most, n, k in connection.execute(asked)
+            CounterStep(int(at) * minutes * MINUTE_NS, sensor, name, float(total), *rest)
+            for at, sensor, name, total, *rest in connection.execute(asked)
         ]
 
 
