@@ -11,7 +11,7 @@ from veilwatch.report.html import page
 
 PSI_USUAL: Final = 0.1
 PSI_OTHER: Final = 0.25
-"""Bounds of the population stability index in common use (Siddiqi, Credit Risk Scorecards, 2006)."""
+"""Bounds of the index in common use (Siddiqi, Credit Risk Scorecards, 2006)."""
 
 SECOND: Final = 10**9
 
