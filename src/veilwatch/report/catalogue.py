@@ -41,6 +41,11 @@ class Text:
             return False
         return True
 
+    def entry(self, section: str, name: str) -> str:
+        """Return the sentence under a name that may hold dots, '' where there is none."""
+        found = self._find(section)
+        return str(found.get(name, "")) if isinstance(found, dict) else ""
+
     def _find(self, key: str) -> Any:
         found: Any = self._words
         for name in key.split("."):

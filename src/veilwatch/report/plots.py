@@ -248,22 +248,23 @@ def _columns(
     return parts
 
 
-def _time_axis(timeline: Timeline, left: float, right: float, y: float) -> list[Markup]:
+def time_axis(
+    start_ns: int, step_ns: int, count: int, left: float, right: float, y: float
+) -> list[Markup]:
     """Draw about seven ticks at whole steps, with their times."""
-    count = len(timeline.flows)
-    span = count * timeline.step_ns
+    span = count * step_ns
     every = max(round(count / 7), 1)
     parts = []
     for i in range(0, count + 1, every):
         x = left + i / count * (right - left)
         anchor = "middle" if 0.02 < i / count < 0.98 else "end" if i else "start"
         parts.append(svg.line(x, y, x, y + 4, "axis"))
-        parts.append(
-            svg.label(
-                x, y + 18, units.clock(timeline.start_ns + i * timeline.step_ns, span), anchor
-            )
-        )
+        parts.append(svg.label(x, y + 18, units.clock(start_ns + i * step_ns, span), anchor))
     return parts
+
+
+def _time_axis(timeline: Timeline, left: float, right: float, y: float) -> list[Markup]:
+    return time_axis(timeline.start_ns, timeline.step_ns, len(timeline.flows), left, right, y)
 
 
 def _plain(values: Sequence[int]) -> list[tuple[float, str]]:

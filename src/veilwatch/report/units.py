@@ -31,6 +31,17 @@ def size(count: float) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
 
 
+def bit_rate(bytes_per_s: float) -> str:
+    """Return a rate of bytes as bits a second, the unit of links.
+
+    Examples
+    --------
+    >>> bit_rate(1_250_000), bit_rate(3)
+    ('10 Mbit/s', '24 bit/s')
+    """
+    return f"{size(bytes_per_s * 8)[:-1]}bit/s"
+
+
 def share(part: float, whole: float = 1.0) -> str:
     """Return a share in per cent, a dash where there is nothing to share."""
     return percent(part / whole) if whole else "–"

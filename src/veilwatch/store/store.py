@@ -19,9 +19,10 @@ from veilwatch.schema.convert import (
     incident_from_plain,
     incident_to_plain,
 )
+from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.events import Event, EventKind, Incident
 from veilwatch.schema.verdicts import Verdict, VerdictKind
-from veilwatch.store import retention
+from veilwatch.store import counts, retention
 from veilwatch.store.database import Database
 from veilwatch.store.query import PAGE, EventFilter, StoredEvent, clean
 from veilwatch.store.tables import counters, events, incidents, state, verdicts
@@ -345,6 +346,24 @@ class Store:
                 (int(at) * MINUTE_NS, sensor, name, float(value))
                 for at, sensor, name, value in connection.execute(asked)
             ]
+
+    def counter_steps(self, *, since_ns: int, until_ns: int, step_ns: int) -> list[CounterStep]:
+        """Return every counter added up within steps of time.
+
+        Parameters
+        ----------
+        since_ns, until_ns
+            Whole minutes that the span touches, the end outside.
+        step_ns
+            Length of a step, whole minutes; steps begin at its multiples since the epoch.
+        """
+        return counts.counter_steps(
+            self._database, since_ns=since_ns, until_ns=until_ns, step_ns=step_ns
+        )
+
+    def counted_minutes(self, *, since_ns: int, until_ns: int) -> list[CountedMinute]:
+        """Return the minutes in which each run of a sensor stored any counter, in order."""
+        return counts.counted_minutes(self._database, since_ns=since_ns, until_ns=until_ns)
 
     # Care.
 
