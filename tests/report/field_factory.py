@@ -150,7 +150,7 @@ def past(
                 score=float(0.5 + rng.random() / 2.001),
                 family=str(names[n % len(names)]),
                 application=str(names[n % len(names)] if hostile else f"cdn{n % 17}.example"),
-                subscriber=f"sub-{hash(host) % 2**32:08x}" if not hostile else names[0],
+                subscriber=f"sub-{host.replace('.', '')}" if not hostile else names[0],
                 emulated=emulated,
             )
         )
@@ -206,7 +206,7 @@ def _minute(
     dropped = int(rng.integers(0, 30_000)) if 19 <= hour < 21 and place > 0.6 else 0
     shares = {"tls": 0.44, "quic": 0.27, "dns": 0.2, "http": 0.05, "": 0.03, "other": 0.01}
     if hostile:
-        shares |= {name: 0.001 for name in HOSTILE_NAMES}
+        shares |= dict.fromkeys(HOSTILE_NAMES, 0.001)
     values: dict[str, float] = {
         "packets": packets,
         "decoded": packets - sum(refused.values()),
