@@ -150,7 +150,7 @@ def past(
                 score=float(0.5 + rng.random() / 2.001),
                 family=str(names[n % len(names)]),
                 application=str(names[n % len(names)] if hostile else f"cdn{n % 17}.example"),
-                subscriber=f"sub-{hash(host) % 2**32:08x}" if not hostile else names[0],
+                subscriber=f"sub-{host.replace('.', '')}" if not hostile else names[0],
                 emulated=emulated,
             )
         )

@@ -12,6 +12,7 @@ from tests.alerting.samples import SECOND, START_NS
 from tests.report.factory import HOSTILE_NAMES
 from tests.store.samples import make_event, make_incident
 from veilwatch.errors import StoreError
+from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.scores import Reason
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.store import EventFilter, Store
@@ -178,6 +179,29 @@ def test_counters_by_minute(store: Store) -> None:
     ]
     assert store.counters(since_ns=MINUTE) == store.counters()[2:]
     assert store.counters(until_ns=MINUTE, names=["packets"]) == store.counters()[1:2]
+
+
+def test_counters_by_steps_of_time(store: Store) -> None:
+    hour = 60 * MINUTE
+    for minute, run, value in ((0, "a", 5.0), (59, "a", 7.0), (59, "b", 1.0), (61, "b", 2.0)):
+        store.count({"packets": value}, minute_ns=minute * MINUTE, sensor="s", run=run)
+    store.count({"packets": 4.0, "x": 1.0}, minute_ns=0, sensor="t", run="c")
+    found = store.counter_steps(since_ns=0, until_ns=2 * hour, step_ns=hour)
+    assert found == [
+        CounterStep(0, "s", "packets", 13.0, 7.0, 2, 3),
+        CounterStep(0, "t", "packets", 4.0, 4.0, 1, 1),
+        CounterStep(0, "t", "x", 1.0, 1.0, 1, 1),
+        CounterStep(hour, "s", "packets", 2.0, 2.0, 1, 1),
+    ]
+    assert store.counter_steps(since_ns=hour, until_ns=2 * hour, step_ns=hour) == found[3:]
+    assert store.counter_steps(since_ns=0, until_ns=1, step_ns=MINUTE)[0].total == 5.0
+    minutes = store.counted_minutes(since_ns=0, until_ns=hour)
+    assert minutes == [
+        CountedMinute(0, "s", "a"),
+        CountedMinute(0, "t", "c"),
+        CountedMinute(59 * MINUTE, "s", "a"),
+        CountedMinute(59 * MINUTE, "s", "b"),
+    ]
 
 
 def test_state_goes_with_the_events_or_not_at_all(store: Store) -> None:

@@ -128,7 +128,9 @@ def _limits(
         yield "no_counters"
     elif uptime.gaps:
         yield "gaps"
-    if decided == 0:
+    if not everything.alerts:
+        pass  # nothing to judge
+    elif decided == 0:
         yield "no_verdicts"
     else:
         if decided < FEW_VERDICTS:

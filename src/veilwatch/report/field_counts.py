@@ -29,7 +29,7 @@ set, a write came late, or the last minute is not over."""
 SHOWN_SERVICES: Final = 14
 SHOWN_SENSORS: Final = 8
 SHOWN_GAPS: Final = 20
-SHOWN_MISHAPS: Final = 40
+SHOWN_MISHAPS: Final = 20
 SHOWN_PROCESSES: Final = 12
 SHOWN_GAUGES: Final = 16
 SHOWN_REFUSALS: Final = 32
@@ -92,8 +92,12 @@ class Counts:
         return self._rows.get((sensor, name), {})
 
     def total(self, name: str) -> int:
+        """Return the sum over sensors and time, of what is counted in whole numbers."""
+        return round(self.amount(name))
+
+    def amount(self, name: str) -> float:
         """Return the sum over sensors and time."""
-        return round(sum(row.total for steps in self._of(name) for row in steps.values()))
+        return math.fsum(row.total for steps in self._of(name) for row in steps.values())
 
     def by_name(self, prefix: str) -> Counter[str]:
         """Return sums by what follows `prefix` in the name."""

@@ -256,7 +256,7 @@ def _tally(gathered: Gathered, kinds: tuple[EventKind, ...]) -> doc.VerdictLine:
 def delays(gathered: Gathered, counts: Counts) -> doc.Delays:
     """Return detection delay by events and by counters."""
     counted = counts.total("delay_count")
-    total_s = counts.total("delay_sum_s")
+    total_s = counts.amount("delay_sum_s")
     return doc.Delays(
         events=(_delay("last", gathered.from_last), _delay("first", gathered.from_first)),
         counted=counted,
