@@ -114,7 +114,7 @@ def test_export_as_eve_is_what_readers_of_eve_take(url: str, tmp_path: Path) -> 
     assert "4 alerts written" in text
     events = [TypeAdapter(eve_types.Event).validate_json(line) for line in out.open()]
     assert events[0].alert.metadata["host"] == ["10.0.0.1"]
-    assert [event.ip_v for event in events] == [4, 4, 4, 4]
+    assert [event.ip_v for event in events] == [4, 4, 4, 6]
     assert events[0].flow.bytes_toserver == make_row()["fwd_bytes"]
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import polars as pl
 
+from veilwatch.capture.live.privileges import end_with_parent
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.errors import CorpusError, VeilwatchError
 from veilwatch.files import replacing
@@ -124,7 +125,9 @@ def fill(
 
 
 def leave_quietly() -> None:
-    """Make Ctrl-C end a worker like an error does: cleaned up, and without a traceback."""
+    """Make Ctrl-C end a worker like an error does, cleaned up and without a traceback; and have a
+    worker end with the process that started it, however that ended."""
+    end_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
 
 

@@ -7,6 +7,7 @@ they count begins at 0 with each of their starts: what a minute added is taken p
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -121,6 +122,7 @@ class Bookkeeper:
             self._grow(key, f"restarts/{child}", float(said.get("restarts", 0)), since_start=False)
             if kind == "judge":
                 self._sums["delay_max_s"] = float(said.get("delay_max_s", 0.0))
+        self._sums["gauge/cores"] = float(os.cpu_count() or 1)
         self._grow(("parent", 0), "up_s", float(document.get("up_s", 0.0)))
 
     def _grow(
