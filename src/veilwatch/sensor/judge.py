@@ -37,6 +37,10 @@ TICK_S: Final = 1.0
 SAVE_S: Final = 30.0
 """How often state is saved that no event has saved yet."""
 
+STATE_SHARE: Final = 20.0
+"""State is saved with events at most so rarely that it takes a twentieth of the time: in a flood of
+a hundred thousand hosts it has megabytes. What is told again after a crash has the same ids."""
+
 RETAIN_S: Final = 600.0
 """How often what is too old is deleted."""
 
@@ -141,7 +145,7 @@ class Bench:
         self._faults: Counter[str] = Counter()
         self._now_ns = 0
         self._heard_s = self._ticked_s = self._saved_s = self._judged_s = time.monotonic()
-        self._retained_s = 0.0
+        self._retained_s = self._state_every_s = 0.0
 
     def hand_over(self, scored: Scored) -> None:
         """Take a scored table: a `HandOver`."""
@@ -193,15 +197,22 @@ class Bench:
             try:
                 if self._sinks and events:
                     self._spool.append(events, self._sinks)
-                self._store.record(events, incidents, state={DESK: self._desk.state()})
+                self._record(events, incidents)
             except VeilwatchError as error:
                 self._fault("store", error)
                 while sum(len(one) for one, _ in self._waiting) > MAX_BACKLOG:
                     self._faults["events_lost"] += len(self._waiting.popleft()[0])
                 return False
             self._waiting.popleft()
-            self._saved_s = time.monotonic()
         return True
+
+    def _record(self, events: list[Event], incidents: list[Incident]) -> None:
+        began_s = time.monotonic()
+        due = began_s - self._saved_s >= self._state_every_s
+        self._store.record(events, incidents, state={DESK: self._desk.state()} if due else None)
+        if due:
+            self._saved_s = time.monotonic()
+            self._state_every_s = STATE_SHARE * (self._saved_s - began_s)
 
     def idle(self) -> None:
         """Let time pass; called at least four times a second."""
