@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.bookkeeping import Bookkeeper
 from veilwatch.sensor.config import SensorConfig
@@ -51,6 +52,8 @@ class DeliverJob:
 
 def deliver(heart: Heart, job: DeliverJob) -> None:
     """Deliver until told to end; a `Target`."""
+    drop_privileges(None)
+    heart.settled()
     places = Places(job.config)
     stop = threading.Event()
     heart.on_stop(stop.set)
