@@ -31,6 +31,10 @@ FLUSH_S: Final = {"ingest": 15.0, "judge": 20.0, "deliver": 45.0}
 """How long each kind of process may take to end: what is on its way is scored, told and sent. The
 whole stays below the 90 s that systemd waits."""
 
+COMPILING_S: Final = 600.0
+"""How long a capturing process may take to its first heartbeat: without a cache it compiles, a minute
+on a machine that has nothing else to do."""
+
 STATUS_S: Final = 1.0
 """How often the status is written."""
 
@@ -178,6 +182,7 @@ class Sensor:
                 (IngestJob(source, number=number, **common),),
                 loses=ingest.LOSES,
                 flush_s=FLUSH_S["ingest"],
+                start_s=COMPILING_S,
             )
             for number, source in enumerate(sources)
         ]
