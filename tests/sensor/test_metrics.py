@@ -83,6 +83,7 @@ def test_metrics_are_what_prometheus_reads(server: StatusServer) -> None:
     assert samples["veilwatch_packets_total", "ingest-0"] == 7
     assert samples["veilwatch_packets_refused_total", 'A"\n\\', "ingest-0"] == 2
     assert samples["veilwatch_memory_level", "judge"] == 1
+    assert (samples["veilwatch_healthy",], samples["veilwatch_ready",]) == (1, 0)
     assert samples["veilwatch_sink_lag_seconds", "jsonl+file:///x"] == 2.5
 
 

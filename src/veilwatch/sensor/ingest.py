@@ -17,7 +17,7 @@ from typing import Any, Final
 from veilwatch.capture.live import LiveCapture, LiveSettings, open_taps
 from veilwatch.errors import CaptureError
 from veilwatch.flow import EarlyPoints, MeterConfig
-from veilwatch.pipeline import FlowReader, settle
+from veilwatch.pipeline import FlowReader, settle, warm
 from veilwatch.pipeline.extract import LIVE_S
 from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.schema.packets import RawBlock, Status
@@ -112,6 +112,7 @@ def first_flow_id(number: int, now_s: float) -> int:
 
 def ingest(heart: Heart, job: IngestJob) -> None:
     """Read until told to end, then end the live flows and send what waits; a `Target`."""
+    warm()  # before the first heartbeat: who compiles for a minute later on is taken to hang
     outbox = Outbox(job.max_waiting)
     memory = Memory(job.spare_memory_mb)
     sender = Sender(outbox, job.socket, secrets.randbits(63) + 1)

@@ -27,6 +27,12 @@ MAX_CONNECTIONS: Final = 16
 
 Status = dict[str, Any]
 
+STATES: Final = {
+    "healthy": "Whether all processes run.",
+    "ready": "Whether packets can be read and tables be scored.",
+}
+"""Of the sensor as a whole, 0 or 1."""
+
 COUNTERS: Final = {
     "packets": ("ingest", "packets", "Packets read."),
     "decoded": ("ingest", "packets_decoded", "Packets decoded."),
@@ -84,6 +90,8 @@ class SensorCollector:
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they stand now."""
         status = self._status()
+        for name, doc in STATES.items():
+            yield GaugeMetricFamily(f"veilwatch_{name}", doc, value=float(bool(status.get(name))))
         children: Mapping[str, Mapping[str, Any]] = status.get("children", {})
         for name, (kind, metric, doc) in COUNTERS.items():
             family = CounterMetricFamily(f"veilwatch_{metric}", doc, labels=["process"])
