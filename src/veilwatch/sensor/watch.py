@@ -32,8 +32,8 @@ FLUSH_S: Final = {"ingest": 15.0, "judge": 20.0, "deliver": 45.0}
 whole stays below the 90 s that systemd waits."""
 
 COMPILING_S: Final = 600.0
-"""How long a capturing process may take to its first heartbeat: without a cache it compiles, a minute
-on a machine that has nothing else to do."""
+"""How long a capturing process may take to its first heartbeat: without a cache it compiles, for a
+minute on a machine that has nothing else to do."""
 
 STATUS_S: Final = 1.0
 """How often the status is written."""
