@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.imports import hidden
 from veilwatch.sensor import ingest, settings
 from veilwatch.sensor.clock import clock_cautions
 from veilwatch.sensor.config import SensorConfig
@@ -312,6 +313,8 @@ def check_start(config: SensorConfig) -> None:
     VeilwatchError
         If the model, its thresholds, the allow-list, the store or a sink's address is at fault.
     """
+    with hidden("sklearn", "pandas"):  # two seconds of a restart
+        from veilwatch.detectors import lightgbm as _  # noqa: F401
     from veilwatch.sensor.sitemodel import load_site_model
     from veilwatch.sinks.base import open_sink
     from veilwatch.sinks.spool import Spool
