@@ -132,6 +132,14 @@ def test_users_and_folders() -> None:
     assert all(not int(mode, 8) & (stat.S_IRWXO | stat.S_IWGRP) for mode in folders.values())
 
 
+def test_the_mirror_port_is_that_of_the_example() -> None:
+    interfaces = load_config(DEPLOY / "sensor.toml").config.capture.interfaces
+    for name in ("mirror.link", "mirror.network"):
+        text = (DEPLOY / name).read_text()
+        assert re.findall(r"^(?:Original)?Name=(.*)$", text, flags=re.M) == interfaces
+        assert "Address=" not in text and "DHCP=" not in text
+
+
 def instructions() -> list[tuple[str, str]]:
     """Instructions of the container file, continued lines joined."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / "Containerfile").read_text(), flags=re.M)
