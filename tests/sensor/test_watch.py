@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -237,3 +238,116 @@ def test_bad_starts_say_one_line(place: Path) -> None:
         said = done.stderr
         assert done.returncode == 2 and what in said
         assert "Traceback" not in said and said.count("\n") <= 2, (what, said)
+
+
+def test_a_second_sensor_on_the_same_state_is_refused(place: Path) -> None:
+    path = config(place)
+    with running(path) as process:
+        until(lambda: healthy(place))
+        assert (place / "state").stat().st_mode & 0o777 == 0o700
+        words = [sys.executable, "-m", "veilwatch", "watch", "--config", str(path)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert f"another sensor works on it (process {process.pid})" in done.stderr
+        assert done.stderr.count("\n") <= 2
+        assert healthy(place)
+
+
+def test_a_parent_that_is_killed_takes_its_children_along_and_the_next_one_waits_for_them(
+    place: Path,
+) -> None:
+    path = config(place)
+    with running(path) as process:
+        until(lambda: status(place).get("ready"))
+        drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "one.pcapng")
+        until(lambda: packets(place) > 0)
+        pids = [said["pid"] for said in status(place)["children"].values()]
+        process.kill()
+        process.wait()
+    with running(path):
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        until(lambda: status(place).get("ready") and packets(place) == 0)
+        until(lambda: sorted(set(received(place))) == stored(place) != [])
+
+
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGTERM, 3)]
+)
+def test_told_to_end_while_it_starts(place: Path, number: int, times: int) -> None:
+    path = config(place)
+    with running(path) as process:
+        until(lambda: '"started"' in path.with_suffix(".log").read_text())
+        for _ in range(times):
+            process.send_signal(number)
+        assert process.wait(80) == 0
+    assert "Traceback" not in path.with_suffix(".log").read_text()
+
+
+def test_systemd_hears_of_a_life(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = str(place / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        manager.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        said: list[str] = []
+
+        def hear(what: str) -> None:
+            while what not in said:
+                said.extend(manager.recv(4096).decode().split("\n"))
+
+        with running(config(place)) as process:
+            hear("READY=1")
+            until(lambda: status(place).get("ready"))  # written within a second
+            before = said.count("WATCHDOG=1")
+            hear("STATUS=watching: 0 packets, 0 open incidents")
+            # A child that is gone does not starve the watchdog: its parent sees to it.
+            kill(place, "judge")
+            hear("STATUS=waiting for judge")
+            process.send_signal(signal.SIGTERM)
+            hear("STOPPING=1")
+            assert process.wait(80) == 0
+    assert said.count("WATCHDOG=1") > before
+
+
+def test_sighup_reads_the_file_anew(place: Path) -> None:
+    path = config(place)
+    good = path.read_text()
+    with running(path) as process:
+        until(lambda: status(place).get("ready"))
+        log = path.with_suffix(".log")
+        path.write_text(good + "[alerts]\nnonsense = 1\n")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "unknown name alerts.nonsense" in log.read_text())
+        window = '[[alerts.maintenance]]\nreason = "test"\nends = 2100-01-01\n'
+        path.write_text(good.replace("idle_timeout_s = 1.0", "idle_timeout_s = 2.0") + window)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "from the next start on: flow.idle_timeout_s" in log.read_text())
+        drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "one.pcapng")
+        fate = until(lambda: status(place)["children"]["judge"].get("fate"))
+        until(lambda: sum(status(place)["children"]["judge"]["fate"].values()) >= 1)
+        assert stored(place) == [], fate
+
+
+def test_memory_pressure_takes_the_archive_and_no_alert(place: Path) -> None:
+    # More than any machine has: it is short from the start.
+    with running(config(place, sensor="spare_memory_mb = 1048576")):
+        until(lambda: healthy(place))
+        drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "one.pcapng")
+        until(lambda: received(place))
+        judge = until(lambda: status(place)["children"]["judge"])
+        assert judge["memory"] >= 1
+        until(lambda: status(place)["children"]["judge"]["archive_lost"] > 0)
+    assert not list((place / "state" / "flows").glob("*.parquet"))
+    assert "memory is short" in (place / "sensor.log").read_text()
+
+
+def test_starts_that_cannot_work_are_refused(place: Path) -> None:
+    for setting, what in (
+        ("capture.user=nobody-at-all", "cannot become nobody-at-all"),
+        ("capture.workers=2", "would count every flow twice"),
+    ):
+        words = ["watch", "--config", str(config(place)), "--set", setting]
+        done = subprocess.run(
+            [sys.executable, "-m", "veilwatch", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2 and what in done.stderr

@@ -206,6 +206,19 @@ def test_bytes_are_bounded_too(tmp_path: Path) -> None:
         assert spool.size()[1] == size
 
 
+def test_what_is_older_than_it_may_be_goes_delivered_or_not(spool: Spool) -> None:
+    events = [replace(event, made_ns=NOW + k * SECOND) for k, event in enumerate(many(1200))]
+    spool.append(events, ["a", "b"])
+    while batch := spool.take("a", 500, NOW):
+        spool.settle("a", taken(batch), NOW)
+    assert spool.forget(NOW) == 0
+    assert spool.forget(NOW + 1100 * SECOND) == 1100
+    assert spool.size()[0] == 100
+    assert spool.counts("a").dropped == 0
+    assert (spool.counts("b").dropped, spool.counts("b").pending) == (1100, 100)
+    assert ids(spool.take("b", 200, NOW)) == ids(events[1100:])
+
+
 def test_the_file_is_the_owner_s_alone(spool: Spool) -> None:
     spool.append(many(1), ["a"])
     for path in spool.path.parent.glob("spool.db*"):

@@ -20,7 +20,6 @@ from typing import Annotated, Any, Final
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.stats import chi2
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.evaluation.calibration import conformal_threshold
@@ -235,6 +234,9 @@ def learn_thresholds(
 
 
 def _level(period: QuietPeriod, target_per_day: float, top: TopScores) -> LevelThreshold:
+    # Two seconds of imports, which a sensor that only reads thresholds would wait for.
+    from scipy.stats import chi2
+
     highest, days = top.highest(), period.days
     if not top.units:
         raise VeilwatchError("nothing was scored", where=f"quiet period {period.name!r}")

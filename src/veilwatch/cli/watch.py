@@ -23,16 +23,19 @@ def command(
 ) -> None:
     """Watch interfaces or a folder, and tell of what looks like malware, until SIGTERM or Ctrl-C.
 
-    SIGHUP reads the model, the thresholds of the site and the allow-list anew.
+    SIGHUP reads the sections alerts, model and windows anew, with the files that they name.
 
     Example: `veilwatch watch --config /etc/veilwatch/sensor.toml`
     """
     import os
 
     from veilwatch.sensor.load import load_config
+    from veilwatch.sensor.state import hold_state
     from veilwatch.sensor.watch import Sensor, check_start
 
-    loaded = load_config(config, environment=os.environ, overrides=overrides or ()).config
-    check_start(loaded)
-    privacy = loaded.privacy
-    Sensor(loaded, key_ring(privacy.subscriber_key_file, privacy.rotation)).run()
+    words = tuple(overrides or ())
+    loaded = load_config(config, environment=os.environ, overrides=words).config
+    keys = key_ring(loaded.privacy.subscriber_key_file, loaded.privacy.rotation)
+    with hold_state(loaded.sensor.state):
+        check_start(loaded)
+        Sensor(loaded, keys, file=config.absolute(), overrides=words).run()

@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from veilwatch.detectors.evidence import log_odds, probability
 
@@ -56,6 +55,9 @@ def fit_platt(score: npt.NDArray[np.float64], malicious: npt.NDArray[np.bool_]) 
     malicious
         Truth, shape (n,).
     """
+    # Who only asks for a posterior, as a sensor does, need not wait for what fits one.
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(class_weight="balanced")
     model.fit(log_odds(score)[:, None], malicious)
     # A score that falls with malice carries no evidence: it must not be read backwards.

@@ -111,7 +111,12 @@ class SensorSection(Section):
     """Name in every event and part of every id: choose it once."""
 
     state: Place = DEFAULT_STATE
-    """Folder of the store, the spool and what else must survive a restart."""
+    """Folder of the store, the spool and what else must survive a restart. Others lose what they
+    may do there."""
+
+    spare_memory_mb: Annotated[int, Field(ge=0, le=1_048_576)] = 256
+    """MiB of free memory below which flows are not archived, and below half of which early reports
+    are dropped, until there is more; 0 never."""
 
 
 class CaptureSection(Section):

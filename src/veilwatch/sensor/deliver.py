@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.bookkeeping import Bookkeeper
 from veilwatch.sensor.config import SensorConfig
@@ -19,9 +21,13 @@ from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.delivery import Delivery, Progress
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import Store
+from veilwatch.store.retention import DAY_NS
 
 LOOK_S: Final = 0.25
 """How often the process says that it is alive."""
+
+FORGET_S: Final = 600.0
+"""How often events are removed that are older than the store may keep them."""
 
 COUNTS_S: Final = 2.0
 """How often the spool is asked how far each sink is."""
@@ -51,6 +57,8 @@ class DeliverJob:
 
 def deliver(heart: Heart, job: DeliverJob) -> None:
     """Deliver until told to end; a `Target`."""
+    drop_privileges(None)
+    heart.settled()
     places = Places(job.config)
     stop = threading.Event()
     heart.on_stop(stop.set)
@@ -73,9 +81,14 @@ def deliver(heart: Heart, job: DeliverJob) -> None:
             thread.start()
             threads.append(thread)
         status = _Status(spool, names, troubles)
+        forgot_s = -FORGET_S
         while not stop.is_set():
             heart.beat(status.now)
             bookkeeper.tick(status.faults)
+            if time.monotonic() - forgot_s >= FORGET_S:
+                forgot_s = time.monotonic()
+                with suppress(VeilwatchError):  # a full disk: at the next time
+                    spool.forget(time.time_ns() - int(job.config.store.retention_days * DAY_NS))
             stop.wait(LOOK_S)
         for thread in threads:
             thread.join(LAST_S)

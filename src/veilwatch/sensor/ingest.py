@@ -17,12 +17,13 @@ from typing import Any, Final
 from veilwatch.capture.live import LiveCapture, LiveSettings, open_taps
 from veilwatch.errors import CaptureError
 from veilwatch.flow import EarlyPoints, MeterConfig
-from veilwatch.pipeline import FlowReader, settle
+from veilwatch.pipeline import FlowReader, settle, warm
 from veilwatch.pipeline.extract import LIVE_S
 from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.sensor.folder import SETTLE_S, FolderStream
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
+from veilwatch.sensor.memory import Level, Memory
 from veilwatch.sensor.supervise import Heart
 from veilwatch.subscriber import KeyRing
 
@@ -88,6 +89,8 @@ class IngestJob:
         See `FlowReader.live_tables`.
     max_waiting
         Rows that may wait for the scorer.
+    spare_memory_mb
+        See `veilwatch.sensor.memory.Memory`.
     """
 
     source: InterfaceSource | FolderSource
@@ -99,6 +102,7 @@ class IngestJob:
     subscriber_keys: KeyRing | None = None
     interval_s: float = LIVE_S
     max_waiting: int = MAX_WAITING
+    spare_memory_mb: int = 0
 
 
 def first_flow_id(number: int, now_s: float) -> int:
@@ -108,7 +112,9 @@ def first_flow_id(number: int, now_s: float) -> int:
 
 def ingest(heart: Heart, job: IngestJob) -> None:
     """Read until told to end, then end the live flows and send what waits; a `Target`."""
+    warm()  # before the first heartbeat: who compiles for a minute later on is taken to hang
     outbox = Outbox(job.max_waiting)
+    memory = Memory(job.spare_memory_mb)
     sender = Sender(outbox, job.socket, secrets.randbits(63) + 1)
     stream = _open(job, heart)
     heart.on_stop(stream.stop)
@@ -124,14 +130,19 @@ def ingest(heart: Heart, job: IngestJob) -> None:
     ) as reader:
 
         def status() -> dict[str, Any]:
-            return _status(reader, outbox, sender, rows)
+            return _status(reader, outbox, sender, rows) | {
+                "away": isinstance(stream, LiveCapture) and stream.is_away
+            }
 
         beating.status = status
         sender.start()
         for live in reader.live_tables(job.interval_s):
             heart.beat(status)
             kind = Kind.EARLY if live.early else Kind.ENDED
-            outbox.offer(kind, live.table, live.now_ns)
+            if live.early and memory.level() is Level.SHORT:
+                outbox.dropped["early"] += len(live.table)
+            else:
+                outbox.offer(kind, live.table, live.now_ns)
             rows[kind] += len(live.table)
         unsent = sender.finish(FLUSH_S)
         heart.say(status() | {"unsent_rows": unsent})

@@ -6,14 +6,17 @@ a crash leaves half done is done again and is there once.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.alerting.desk import Desk, Ruling
 from veilwatch.alerting.live import LiveAlerts
+from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.errors import VeilwatchError
 from veilwatch.imports import hidden
 from veilwatch.registry import Model
@@ -21,10 +24,13 @@ from veilwatch.schema.events import Event, Incident
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.link import Inbox
+from veilwatch.sensor.load import load_config
+from veilwatch.sensor.memory import Level, Memory
 from veilwatch.sensor.places import Places
 from veilwatch.sensor.scorebook import ScoreBook
 from veilwatch.sensor.serve import Scored, serve
 from veilwatch.sensor.sitemodel import load_site_model
+from veilwatch.sensor.state import hold_place
 from veilwatch.sensor.supervise import Heart
 from veilwatch.sensor.tally import FlowTally
 from veilwatch.sinks.base import open_sink
@@ -61,6 +67,9 @@ MAX_NOTE: Final = 200
 DESK: Final = "desk"
 """Name of the desk's state in the store."""
 
+RELOADED: Final = ("alerts", "model", "windows")
+"""Sections of the configuration that SIGHUP reads anew; others are what processes are built of."""
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeJob:
@@ -72,18 +81,30 @@ class JudgeJob:
         The sensor's configuration.
     run
         Start of the sensor, what tells its starts apart in the store.
+    file, overrides
+        Where the configuration came from, to read it anew; None where it is only what it is.
     """
 
     config: SensorConfig
     run: str
+    file: Path | None = None
+    overrides: tuple[str, ...] = ()
 
 
 def judge(heart: Heart, job: JudgeJob) -> None:
     """Score, rule, spool and store until told to end; a `Target`."""
+    drop_privileges(None)  # only the capture side needs any
+    heart.settled()
     with hidden("sklearn", "pandas"):
         from veilwatch.detectors import lightgbm as _  # noqa: F401
     places = Places(job.config)
+
+    def waiting() -> bool:
+        heart.beat()
+        return heart.stopping
+
     with (
+        hold_place(job.config.sensor.state, "judge", waiting),
         Store(job.config.store_url) as store,
         Spool(places.spool) as spool,
         Inbox(places.socket) as inbox,
@@ -138,6 +159,8 @@ class Bench:
             if archive.enabled
             else None
         )
+        self._memory = Memory(self._config.sensor.spare_memory_mb)
+        self._level = Level.WELL
         self.tally = FlowTally()
         self._book = ScoreBook(store, self._config.sensor.name)
         self._waiting: deque[tuple[list[Event], list[Incident]]] = deque()
@@ -156,7 +179,10 @@ class Bench:
             self.tally.add(scored.scores.flows)
             self._book.add(scored.scores.flows, scored.scores.hosts, self._now_ns)
             if self._archive and parcel.archive:
-                self._archive.write(scored.scores.flows.drop("early"), self._now_ns)
+                if self._level is Level.WELL:
+                    self._archive.write(scored.scores.flows.drop("early"), self._now_ns)
+                else:
+                    self._archive.counts.flows_lost += scored.scores.flows.height
         self._rule(scored.scores)
 
     def _rule(self, scores: Any) -> None:
@@ -220,6 +246,7 @@ class Bench:
         if now_s - self._ticked_s < TICK_S:
             return
         self._ticked_s = now_s
+        self._look_at_memory()
         whole = self._write()
         if self._now_ns:
             # Between tables traffic time goes on with the clock: a quiet mirror still closes.
@@ -240,18 +267,51 @@ class Bench:
             self._try("retention", lambda: self._store.retain(settings.retention(self._config)))
 
     def reload(self) -> Model:
-        """Read model, thresholds of the site and policy anew (SIGHUP).
+        """Read configuration, model, thresholds of the site and policy anew (SIGHUP).
 
         Raises
         ------
         VeilwatchError
             If one of them cannot be read; all goes on as it was.
         """
-        model = load_site_model(self._config)
-        policy = settings.policy(self._config)
+        config, later = self._reread()
+        model = load_site_model(config)
+        policy = settings.policy(config)
         self._desk.replace_policy(policy)
-        self._model = model
+        self._config, self._model = config, model
+        if later:
+            self.note(f"these hold from the next start on: {', '.join(later)}")
         return model
+
+    def _reread(self) -> tuple[SensorConfig, list[str]]:
+        """Return the configuration with what can change while it runs, and what else changed."""
+        if self._job.file is None:
+            return self._config, []
+        fresh = load_config(
+            self._job.file, environment=os.environ, overrides=self._job.overrides
+        ).config
+        config = self._config.model_copy(
+            update={section: getattr(fresh, section) for section in RELOADED}
+        )
+        later = [
+            f"{section}.{key}"
+            for section, model in fresh
+            for key, value in model
+            if value != getattr(getattr(config, section), key)
+        ]
+        return config, later
+
+    def _look_at_memory(self) -> None:
+        level, before = self._memory.level(), self._level
+        if level is before:
+            return
+        self._level = level
+        if level is Level.WELL:
+            self.note("there is memory again: flows are archived")
+        elif before is Level.WELL:
+            self.note("memory is short: flows are not archived until there is more")
+            if self._archive:
+                self._archive.close()  # its open file holds rows that no Parquet file has yet
 
     def status(self) -> dict[str, Any]:
         """Return what the parent is told."""
@@ -264,6 +324,7 @@ class Bench:
             "faults": dict(self._faults),
             "archive_lost": archive.flows_lost if archive else 0,
             "archive_dropped": archive.files_dropped if archive else 0,
+            "memory": int(self._level),
             "score_psi": round(self._book.drift, 4),
             "notes": list(self._notes),
         }

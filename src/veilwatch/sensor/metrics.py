@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -17,10 +19,19 @@ from veilwatch.errors import VeilwatchError
 TIMEOUT_S: Final = 5.0
 """How long one connection may take: a reader that hangs must not keep a thread."""
 
+LONGEST_S: Final = 10.0
+"""How long one may take as a whole: a reader that sends a byte now and then neither."""
+
 MAX_CONNECTIONS: Final = 16
 """Connections answered at a time; more are closed at once."""
 
 Status = dict[str, Any]
+
+STATES: Final = {
+    "healthy": "Whether all processes run.",
+    "ready": "Whether packets can be read and tables be scored.",
+}
+"""Of the sensor as a whole, 0 or 1."""
 
 COUNTERS: Final = {
     "packets": ("ingest", "packets", "Packets read."),
@@ -52,6 +63,7 @@ GAUGES: Final = {
     "hosts": ("judge", "hosts", "Hosts whose evidence is kept."),
     "incidents": ("judge", "open_incidents", "Incidents open."),
     "backlog": ("judge", "backlog_events", "Events that the disk had no room for yet."),
+    "memory": ("judge", "memory_level", "0 enough memory, 1 no archive, 2 no early reports."),
     "score_psi": ("judge", "score_stability_index", "Drift of the scores of this hour."),
     "delay_s": ("judge", "table_delay_seconds", "Age of the last table when it was scored."),
 }
@@ -78,6 +90,8 @@ class SensorCollector:
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they stand now."""
         status = self._status()
+        for name, doc in STATES.items():
+            yield GaugeMetricFamily(f"veilwatch_{name}", doc, value=float(bool(status.get(name))))
         children: Mapping[str, Mapping[str, Any]] = status.get("children", {})
         for name, (kind, metric, doc) in COUNTERS.items():
             family = CounterMetricFamily(f"veilwatch_{metric}", doc, labels=["process"])
@@ -153,14 +167,15 @@ def _processes(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
 class StatusServer:
     """Answer `/metrics`, `/healthz` (all processes live) and `/readyz` (traffic is being read).
 
-    Nothing can be changed through it, and nothing of subscribers or hosts is told.
+    Nothing can be changed through it, and nothing of subscribers or hosts is told: there is no
+    token to ask for. Requests may hold anything; an answer takes `LONGEST_S` at most.
 
     Parameters
     ----------
     listen
         Address and port.
     status
-        Returns what is written to the status file.
+        Returns what is written to the status file; called by other threads.
 
     Raises
     ------
@@ -192,6 +207,7 @@ class StatusServer:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            request_queue_size = MAX_CONNECTIONS
 
             def process_request(self, request: Any, client_address: Any) -> None:
                 if not places.acquire(blocking=False):
@@ -200,17 +216,20 @@ class StatusServer:
                 super().process_request(request, client_address)
 
             def process_request_thread(self, request: Any, client_address: Any) -> None:
+                # The time limit of a socket is for each read: this one is for all of them.
+                end = threading.Timer(LONGEST_S, _hang_up, (request,))
+                end.daemon = True
+                end.start()
                 try:
                     super().process_request_thread(request, client_address)
                 finally:
+                    end.cancel()
                     places.release()
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """Say nothing of a reader that went away."""
 
         if ":" in host:
-            import socket
-
             Server.address_family = socket.AF_INET6
         try:
             self._server = Server((host.strip("[]"), int(port)), Handler)
@@ -230,6 +249,11 @@ class StatusServer:
         """Answer no more."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # it is over already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def answer(

@@ -6,6 +6,14 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
+
+MORE_US: Final = 30_000_000
+"""Time to get ready that is asked for anew all the while: an interface may come hours after us, and
+a sensor that waits for it is no reason to start another one."""
+
+MAX_STATUS: Final = 200
+"""Characters of a status: it is one line of a terminal."""
 
 
 class Notifier:
@@ -22,6 +30,7 @@ class Notifier:
         # A leading @ stands for the zero byte of an abstract socket.
         self._path = "\0" + path[1:] if path.startswith("@") else path
         self._ready = False
+        self._said = ""
 
     def ready(self) -> None:
         """Say once that the service works."""
@@ -30,8 +39,14 @@ class Notifier:
             self._send("READY=1")
 
     def alive(self) -> None:
-        """Feed the watchdog."""
-        self._send("WATCHDOG=1")
+        """Feed the watchdog; before the service is ready, ask for more time as well."""
+        self._send("WATCHDOG=1" if self._ready else f"EXTEND_TIMEOUT_USEC={MORE_US}\nWATCHDOG=1")
+
+    def say(self, status: str) -> None:
+        """Say in one line what `systemctl status` is to show; nothing if it said so before."""
+        if status != self._said:
+            self._said = status
+            self._send(f"STATUS={' '.join(status.split())[:MAX_STATUS]}")
 
     def stopping(self) -> None:
         """Say that the service ends."""

@@ -41,6 +41,11 @@ class Places:
         return self.config.sensor.state / "status.json"
 
     @property
+    def written(self) -> list[Path]:
+        """Files that every run writes: their times tell how late it was."""
+        return [self.status, self.spool, self.config.sensor.state / "veilwatch.db"]
+
+    @property
     def inputs(self) -> list[str]:
         """Interfaces, one for each worker, or the folder: what the column `source` counts."""
         capture = self.config.capture

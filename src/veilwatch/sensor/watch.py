@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.files import make_folder
+from veilwatch.imports import hidden
 from veilwatch.sensor import ingest, settings
+from veilwatch.sensor.clock import clock_cautions
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.deliver import LOSES as DELIVER_LOSES
 from veilwatch.sensor.deliver import DeliverJob, deliver
@@ -22,6 +24,7 @@ from veilwatch.sensor.logs import open_log
 from veilwatch.sensor.metrics import StatusServer
 from veilwatch.sensor.notify import Notifier
 from veilwatch.sensor.places import Places
+from veilwatch.sensor.state import private_folder
 from veilwatch.sensor.supervise import Child, Event, Supervisor, What
 from veilwatch.subscriber import KeyRing
 
@@ -29,11 +32,15 @@ FLUSH_S: Final = {"ingest": 15.0, "judge": 20.0, "deliver": 45.0}
 """How long each kind of process may take to end: what is on its way is scored, told and sent. The
 whole stays below the 90 s that systemd waits."""
 
+COMPILING_S: Final = 600.0
+"""How long a capturing process may take to its first heartbeat: without a cache it compiles, for a
+minute on a machine that has nothing else to do."""
+
 STATUS_S: Final = 1.0
 """How often the status is written."""
 
 STALE_S: Final = 10.0
-"""A process that said nothing for so long is not healthy."""
+"""A parent that did not look after its children for so long is not healthy."""
 
 CLOCK_S: Final = 2.0
 """Steps of the wall clock against the steady one that are logged."""
@@ -51,6 +58,8 @@ class Sensor:
         Its configuration.
     keys
         Makes pseudonyms of subscribers.
+    file, overrides
+        Where the configuration came from, for SIGHUP.
 
     Raises
     ------
@@ -59,23 +68,42 @@ class Sensor:
         allow-list, the store, a sink's address, the port of the metrics.
     """
 
-    def __init__(self, config: SensorConfig, keys: KeyRing) -> None:
+    def __init__(
+        self,
+        config: SensorConfig,
+        keys: KeyRing,
+        *,
+        file: Path | None = None,
+        overrides: tuple[str, ...] = (),
+    ) -> None:
         self._config = config
+        self._file, self._overrides = file, overrides
         self._places = Places(config)
         self._log = open_log(config.log)
         self._notifier = Notifier()
         self.run_name = datetime.now(UTC).isoformat(timespec="seconds")
-        make_folder(config.sensor.state)
+        if private_folder(config.sensor.state):
+            self._log.warning(
+                "the state folder was open to others and is not any more",
+                where=str(config.sensor.state),
+            )
+        for caution in clock_cautions(self._places.written):
+            self._log.warning(caution)
         self._supervisor = Supervisor(self._children(keys), self._tell)
         self._began_s = self._written_s = time.monotonic()
         self._clock_offset_s = time.time() - time.monotonic()
         self._notes: dict[str, Any] = {}
         self._up_s = 0.0
         self._looked_s = time.monotonic()
-        self._server = StatusServer(config.metrics.listen, self.status)
+        self._status_fault = ""
+        self._published = self.status()
+        self._server = StatusServer(config.metrics.listen, self._told)
 
     def run(self) -> None:
-        """Watch until SIGTERM or Ctrl-C; SIGHUP reloads model, thresholds and policy."""
+        """Watch until SIGTERM or Ctrl-C; SIGHUP reloads model, thresholds and policy.
+
+        A second Ctrl-C changes nothing: what is on its way is saved, within `FLUSH_S`.
+        """
         self._supervisor.heed_signals()
         self._log.info(
             "started",
@@ -100,6 +128,7 @@ class Sensor:
             said |= usage(said.get("pid"))
         states = {child: self._state(child, said) for child, said in children.items()}
         healthy = all(state == "running" for state in states.values())
+        waiting = [child for child, said in children.items() if not _is_ready(child, said)]
         packets = sum(int(said.get("packets", 0)) for said in children.values())
         return {
             "sensor": self._config.sensor.name,
@@ -107,11 +136,22 @@ class Sensor:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "up_s": round(self._up_s, 1),
             "healthy": healthy,
-            "ready": healthy,
+            "ready": healthy and not waiting,
+            "waiting_for": waiting,
             "packets": packets,
             "states": states,
             "children": children,
         }
+
+    def _told(self) -> dict[str, Any]:
+        """Return the status as it was last looked at; for other threads.
+
+        Only the thread of the supervisor looks at processes: they may be gone while one looks.
+        """
+        status, now_s = self._published, time.monotonic()
+        if now_s - self._looked_s > STALE_S:
+            return status | {"healthy": False, "ready": False}
+        return status
 
     def _state(self, child: str, said: dict[str, Any]) -> str:
         if said.get("pid") is None:
@@ -126,6 +166,7 @@ class Sensor:
             "early": settings.early(config),
             "gtp_ports": tuple(config.capture.gtp_ports),
             "subscriber_keys": keys,
+            "spare_memory_mb": config.sensor.spare_memory_mb,
         }
         sources: list[InterfaceSource | FolderSource]
         if config.capture.folder is not None:
@@ -142,13 +183,18 @@ class Sensor:
                 (IngestJob(source, number=number, **common),),
                 loses=ingest.LOSES,
                 flush_s=FLUSH_S["ingest"],
+                start_s=COMPILING_S,
             )
             for number, source in enumerate(sources)
         ]
         return [
             *readers,
             Child(
-                "judge", judge, (JudgeJob(config, self.run_name),), JUDGE_LOSES, FLUSH_S["judge"]
+                "judge",
+                judge,
+                (JudgeJob(config, self.run_name, self._file, self._overrides),),
+                JUDGE_LOSES,
+                FLUSH_S["judge"],
             ),
             Child(
                 "deliver",
@@ -172,11 +218,15 @@ class Sensor:
     def _look(self) -> None:
         """Called about four times a second by the supervisor."""
         now_s = time.monotonic()
-        status = self.status()
+        status = self._published = self.status()
         if status["healthy"]:
             self._up_s += now_s - self._looked_s
+        if status["ready"]:
             self._notifier.ready()
-            self._notifier.alive()
+        # The watchdog watches this loop: children are watched here, and a sensor whose store is
+        # away is not helped by one that loses its live flows as well.
+        self._notifier.alive()
+        self._notifier.say(_sentence(status))
         self._looked_s = now_s
         self._check_clock()
         self._log_notes(status["children"])
@@ -204,14 +254,40 @@ class Sensor:
             self._notes[f"{child} notes"] = list(said.get("notes", ()))
 
     def _write_status(self, status: dict[str, Any] | None = None) -> None:
-        """Write the status beside its place and rename it; a full disk costs this one status."""
+        """Write the status beside its place and rename it; a full disk costs this one status.
+
+        It is said once that it cannot be written, not every second.
+        """
         path = self._places.status
         fresh = path.with_name(f".{path.name}.new")
         try:
             fresh.write_text(json.dumps(status or self.status()) + "\n")
             fresh.replace(path)
         except OSError as error:
-            self._log.warning(f"the status cannot be written: {error.strerror or error}")
+            fault = str(error.strerror or error)
+            if fault != self._status_fault:
+                self._log.warning(f"the status cannot be written: {fault}")
+            self._status_fault = fault
+        else:
+            self._status_fault = ""
+
+
+def _is_ready(child: str, said: dict[str, Any]) -> bool:
+    """Whether a process does what it is there for: packets can be read, tables can be scored."""
+    if not said.get("heard"):
+        return False
+    kind = child.split("-")[0]
+    if kind == "ingest":
+        return "packets" in said and not said.get("away")
+    return kind != "judge" or "incidents" in said
+
+
+def _sentence(status: dict[str, Any]) -> str:
+    """Say in one line how it stands."""
+    if status["waiting_for"]:
+        return f"waiting for {', '.join(status['waiting_for'])}"
+    incidents = status["children"].get("judge", {}).get("incidents", 0)
+    return f"watching: {status['packets']:,} packets, {incidents:,} open incidents"
 
 
 def usage(pid: int | None) -> dict[str, float]:
@@ -237,12 +313,13 @@ def check_start(config: SensorConfig) -> None:
     VeilwatchError
         If the model, its thresholds, the allow-list, the store or a sink's address is at fault.
     """
+    with hidden("sklearn", "pandas"):  # two seconds of a restart
+        from veilwatch.detectors import lightgbm as _  # noqa: F401
     from veilwatch.sensor.sitemodel import load_site_model
     from veilwatch.sinks.base import open_sink
     from veilwatch.sinks.spool import Spool
     from veilwatch.store import Store
 
-    make_folder(config.sensor.state)
     load_site_model(config)
     settings.policy(config)
     seen = set()
@@ -255,3 +332,15 @@ def check_start(config: SensorConfig) -> None:
     Spool(Places(config).spool).close()
     if config.capture.folder is not None and not config.capture.folder.is_dir():
         raise VeilwatchError("no such folder", where=config.capture.folder)
+    user = config.capture.user
+    if user is not None and user != pwd.getpwuid(os.geteuid()).pw_name:
+        raise VeilwatchError(
+            f"the sensor cannot become {user}: its processes share the state folder",
+            where="capture.user",
+            hint=f"start it as {user} with CAP_NET_RAW, as deploy/veilwatch.service does",
+        )
+    if config.capture.workers > 1:
+        raise VeilwatchError(
+            "a sensor reads an interface with one process: two would count every flow twice",
+            where="capture.workers",
+        )

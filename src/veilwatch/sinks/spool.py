@@ -405,6 +405,25 @@ class Spool:
             after = rows[-1][0]
             yield list(_readable(body for _, body in rows))
 
+    def forget(self, before_ns: int) -> int:
+        """Remove events that were made before a time, delivered or not; return how many.
+
+        An event that a sink still waits for counts as dropped for it. Events come in the order of
+        their time: one that stands behind a later one goes when it is the first.
+        """
+        gone = 0
+        while True:
+            with self._transaction() as db:
+                first = db.execute(
+                    "SELECT seq, made_ns FROM events ORDER BY seq LIMIT ?", (_STEP,)
+                ).fetchall()
+                old = [seq for seq, made_ns in first if made_ns < before_ns]
+                for seq in old:
+                    self._drop(db, seq)
+            gone += len(old)
+            if len(old) < _STEP:
+                return gone
+
     def size(self) -> tuple[int, int]:
         """Return how many events are kept and how many bytes they take."""
         with self._transaction() as db:

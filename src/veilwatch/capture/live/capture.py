@@ -96,6 +96,11 @@ class LiveCapture:
         self._poll.register(tap.socket, select.POLLIN)
         self._blocks = self._read()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the interface is down or gone, and waited for."""
+        return self._away
+
     def stop(self) -> None:
         """End the iteration within 200 ms, after what has arrived; may be called by a signal."""
         self._stopping = True

@@ -1,0 +1,147 @@
+"""Metrics and probes: what they say, and that no request takes them down."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from veilwatch.errors import VeilwatchError
+from veilwatch.sensor import metrics
+from veilwatch.sensor.metrics import StatusServer
+
+STATUS: dict[str, Any] = {
+    "healthy": True,
+    "ready": False,
+    "states": {"ingest-0": "running", "judge": "running", "deliver": "running"},
+    "children": {
+        "ingest-0": {"packets": 7, "refused": {'A"\n\\': 2}, "live_flows": 3, "cpu_s": 1.5},
+        "judge": {"flows": 5, "score": [1, 2], "memory": 1, "fate": {"told": 4}},
+        "deliver": {
+            "sinks": [
+                {"name": "jsonl+file:///x", "pending": 1, "set_aside": 0, "lag_s": 2.5}
+                | {"delivered": 9, "dropped": 0}
+            ]
+        },
+    },
+}
+
+MOST_BYTES = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StatusServer]:
+    made = StatusServer("127.0.0.1:0", lambda: STATUS)
+    yield made
+    made.close()
+
+
+def ask(server: StatusServer, request: bytes, *, close: bool = True) -> bytes:
+    """Send bytes and return all that comes back."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        answer = b""
+        try:
+            connection.sendall(request)
+            if close:
+                connection.shutdown(socket.SHUT_WR)
+            while more := connection.recv(65_536):
+                answer += more
+                assert len(answer) <= MOST_BYTES
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    return answer
+
+
+def get(server: StatusServer, path: str) -> tuple[int, bytes]:
+    head, _, body = ask(server, f"GET {path} HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def test_probes_tell_live_from_ready(server: StatusServer) -> None:
+    code, body = get(server, "/healthz")
+    assert code == 200
+    assert json.loads(body) == {"healthy": True, "processes": STATUS["states"]}
+    assert get(server, "/readyz")[0] == 503
+    assert get(server, "/")[0] == 404
+
+
+def test_metrics_are_what_prometheus_reads(server: StatusServer) -> None:
+    code, body = get(server, "/metrics")
+    assert code == 200
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+    assert samples["veilwatch_packets_total", "ingest-0"] == 7
+    assert samples["veilwatch_packets_refused_total", 'A"\n\\', "ingest-0"] == 2
+    assert samples["veilwatch_memory_level", "judge"] == 1
+    assert (samples["veilwatch_healthy",], samples["veilwatch_ready",]) == (1, 0)
+    assert samples["veilwatch_sink_lag_seconds", "jsonl+file:///x"] == 2.5
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT"])
+def test_nothing_can_be_changed(server: StatusServer, method: str) -> None:
+    answer = ask(server, f"{method} /metrics HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    assert answer.split()[1] == b"501"
+
+
+PIECES = (
+    *(b"GET ", b"/metrics", b" HTTP/1.1", b" HTTP/9.9", b"\r\n", b"\n", b": ", b"\0", b"../" * 50),
+    *(b"Content-Length: 99999999999", b"Transfer-Encoding: chunked", b"Expect: 100-continue"),
+    *(b"Connection: keep-alive", b"A" * 70_000, b"X: y\r\n" * 150, b"\xff\xfe", b"/readyz"),
+    b"/healthz?x=\x1b[31m",
+)
+PIECE = st.one_of(st.sampled_from(PIECES), st.binary(max_size=40))
+HTTP_LIKE = st.lists(PIECE, max_size=12).map(b"".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(HTTP_LIKE, st.binary(max_size=300)))
+def test_any_bytes_have_a_bounded_answer_and_the_server_lives(
+    server: StatusServer, request: bytes
+) -> None:
+    ask(server, request)
+    assert get(server, "/healthz")[0] == 200
+
+
+def test_who_sends_slowly_or_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "LONGEST_S", 2.0)
+    server = StatusServer("127.0.0.1:0", lambda: STATUS)
+    began = time.monotonic()
+    slow = [
+        socket.create_connection(("127.0.0.1", server.port)) for _ in range(metrics.MAX_CONNECTIONS)
+    ]
+    try:
+        for connection in slow:
+            connection.sendall(b"GET /met")
+        # All places are taken: more are closed at once, and do not wait.
+        assert ask(server, b"GET /healthz HTTP/1.0\r\n\r\n") == b""
+        while time.monotonic() - began < 4.5:  # within the limit of a single read
+            time.sleep(0.2)
+            for connection in slow:
+                try:
+                    connection.sendall(b"r")
+                except OSError:
+                    break
+            else:
+                continue
+            break
+        time.sleep(0.5)
+        assert get(server, "/healthz")[0] == 200
+    finally:
+        for connection in slow:
+            connection.close()
+        server.close()
+
+
+def test_a_port_that_is_taken_is_one_line(server: StatusServer) -> None:
+    with pytest.raises(VeilwatchError, match="cannot listen"):
+        StatusServer(f"127.0.0.1:{server.port}", lambda: STATUS)
