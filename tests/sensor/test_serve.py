@@ -68,7 +68,7 @@ def test_early_and_ended_are_handed_over_as_such(model: Model, tmp_path: Path) -
     assert [one.early for one in scored] == [True, False]
     assert all("score" in one.scores.flows.columns for one in scored)
     assert (heart.said["early_rows"], heart.said["ended_rows"]) == (30, 30)
-    assert heart.said["alerts"] == sum(int(one.scores.flows["alert"].sum()) for one in scored)
+    assert heart.said["alerted_rows"] == sum(int(one.scores.flows["alert"].sum()) for one in scored)
 
 
 def test_a_table_that_was_not_handed_over_comes_again(model: Model, tmp_path: Path) -> None:
