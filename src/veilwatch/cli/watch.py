@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from veilwatch.cli.options import key_ring
+from veilwatch.cli.terminal import working
 
 
 def command(
@@ -33,6 +34,7 @@ def command(
     from veilwatch.sensor.watch import Sensor, check_start
 
     loaded = load_config(config, environment=os.environ, overrides=overrides or ()).config
-    check_start(loaded)
+    with working(False):  # a first start says that it compiles, and a second one nothing
+        check_start(loaded)
     privacy = loaded.privacy
     Sensor(loaded, key_ring(privacy.subscriber_key_file, privacy.rotation)).run()

@@ -19,6 +19,7 @@ from veilwatch.errors import CaptureError
 from veilwatch.flow import EarlyPoints, MeterConfig
 from veilwatch.pipeline import FlowReader, settle
 from veilwatch.pipeline.extract import LIVE_S
+from veilwatch.pipeline.warm import load_kernels
 from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.sensor.folder import SETTLE_S, FolderStream
@@ -141,6 +142,7 @@ def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
     source = job.source
     progress = _Notes(heart)
     if isinstance(source, FolderSource):
+        load_kernels()
         return FolderStream(
             source.folder,
             source.memory,
@@ -158,6 +160,9 @@ def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
                 raise
             heart.beat()
             time.sleep(0.2)
+    # Before anything is said: kernels that have to be compiled first take a minute, and whoever
+    # has been heard once may be silent for seconds only. The ring fills meanwhile.
+    load_kernels()
     settle(source.user)
     heart.settled()
     return LiveCapture(tap, source=job.number, progress=progress)
