@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rehearsal.esm import ROUTES
 from rehearsal.outcome import Check
@@ -80,9 +79,7 @@ def _rows(stages: Counts, killed: str) -> list[Check]:
     return out
 
 
-def _delivery(
-    stages: Counts, delivery: Mapping[str, Counts], documents: int
-) -> list[Check]:
+def _delivery(stages: Counts, delivery: Mapping[str, Counts], documents: int) -> list[Check]:
     out = [
         Check(
             f"route {route}: every stored event arrived",

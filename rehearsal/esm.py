@@ -1,6 +1,6 @@
 """SecBuzzer ESM's side of the three routes: strict, and away for a while.
 
-Each route notes when it got which event, and whether it was marked as one that may have come before.
+Each route notes when it got which event, and whether that was marked as a possible repetition.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from rehearsal.network import Network
 from tests.sinks.receivers import Elasticsearch, EsmSocketReceiver, Receiver, esm_record
+
+from rehearsal.network import Network
 
 ROUTES: Final = ("A", "B", "C")
 

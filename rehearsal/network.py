@@ -128,9 +128,7 @@ class Network:
         for place, interface, *actions in _REDIRECTS:
             self._redirect(place, interface, actions)
 
-    def _redirect(
-        self, place: str, interface: str, actions: Sequence[tuple[str, str]]
-    ) -> None:
+    def _redirect(self, place: str, interface: str, actions: Sequence[tuple[str, str]]) -> None:
         _run(self.command(place, "tc", "qdisc", "add", "dev", interface, "clsact"))
         words = ["tc", "filter", "add", "dev", interface, "ingress", "protocol", "all"]
         # u32 that compares nothing: it is in every kernel, where matchall may be left out.

@@ -43,7 +43,12 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.lab import build_lab
 from veilwatch.progress import Progress
 
-NEEDED: Final = {"ip": "iproute2", "tc": "iproute2", "tcpreplay": "tcpreplay", "tcpprep": "tcpreplay"}
+NEEDED: Final = {
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "tcpreplay": "tcpreplay",
+    "tcpprep": "tcpreplay",
+}
 
 OUTAGE: Final = (0.4, 0.6)
 """Shares of the run between which the receivers of A and C are away."""
@@ -266,9 +271,7 @@ def _stages(network: Network, sensor: Sensor, run: Run, traffic: Traffic) -> dic
         "records unsent": int(total(samples, "ingest-0", "unsent_rows")),
         "records scored": int(total(samples, "judge", "ended_rows")),
         "records kept from the archive": dropped.get("archive", 0),
-        "alerts before the policy": sum(
-            figures.table_total(samples, "judge", "alerts").values()
-        ),
+        "alerts before the policy": sum(figures.table_total(samples, "judge", "alerts").values()),
         **{
             f"alerts {fate}": count
             for fate, count in figures.table_total(samples, "judge", "fate").items()
@@ -292,9 +295,7 @@ def _judge(
     for number, item in enumerate(traffic.infections):
         replay = run.replays[f"infection {number}"]
         first_ns = figures.first_packets(sensor.state, item.hosts) or replay.began_ns
-        found.append(
-            figures.judge_infection(item, events, incidents, esm, first_ns=first_ns)
-        )
+        found.append(figures.judge_infection(item, events, incidents, esm, first_ns=first_ns))
     delivery = figures.delivery_figures(events, esm)
     return Outcome(
         settings,

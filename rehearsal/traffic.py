@@ -55,7 +55,7 @@ UNCONFIRMED: Final = ("unspecified", "unverified")
 _POOL: Final = int(IPv4Address("172.28.0.0"))
 _POOL_6: Final = int(IPv6Address("fd72:6568:6561::"))
 _FRAME_INNER: Final = 58
-"""Ethernet, IPv4, UDP, GTP-U with options and a PDU session container, as `corpus.tunnel` writes."""
+"""Ethernet, IPv4, UDP, GTP-U and a PDU session container, as `corpus.tunnel` writes them."""
 
 
 @dataclass
@@ -180,7 +180,10 @@ class Wrapper:
         start, width = (_FRAME_INNER + 12, 4) if version == 4 else (_FRAME_INNER + 8, 16)
         if len(frame) < start + 2 * width:
             return
-        ends = [bytes(frame[start : start + width]), bytes(frame[start + width : start + 2 * width])]
+        ends = [
+            bytes(frame[start : start + width]),
+            bytes(frame[start + width : start + 2 * width]),
+        ]
         own = ends[0 if uplink else 1]
         if own not in mapping:
             mapping[own] = self._addresses.take(version)
@@ -193,7 +196,7 @@ class Wrapper:
 
 
 def readdress(frame: bytearray, ends: Sequence[bytes]) -> None:
-    """Give an inner packet other addresses; checksums of IP, TCP and UDP stay as right as they were.
+    """Give an inner packet other addresses; its checksums stay as right as they were.
 
     Parameters
     ----------
@@ -310,12 +313,11 @@ def _infections(
             _write(file, played.packets)
             hosts = [host for host, _ in played.hosts.most_common()]
             span_s = played.packets[-1][0] / NS
-            out.append(
-                Infection(
-                    family, entry.is_ransomware, entry.name, entry.group, file, hosts,
-                    len(played.packets), round(span_s, 1), begins_s,
-                )  # fmt: skip
-            )
+            item = Infection(
+                family, entry.is_ransomware, entry.name, entry.group, file, hosts,
+                len(played.packets), round(span_s, 1), begins_s,
+            )  # fmt: skip
+            out.append(item)
             turn.append(family)
             break
     return sorted(out, key=lambda item: item.begins_s)
