@@ -13,13 +13,10 @@ import polars as pl
 from rehearsal.esm import ROUTES, Esm
 from rehearsal.traffic import Infection, Traffic
 from veilwatch.schema.events import Event, EventKind
+from veilwatch.sensor.config import EarlySection
 from veilwatch.store import Store
 
 NS: Final = 10**9
-
-EARLY_S: Final = 2.0
-SINK_S: Final = 5.0
-"""What is promised: an event within 2 s of the packet that decides, at the sink within 5 s."""
 
 Samples = Sequence[tuple[float, dict[str, Any]]]
 
@@ -37,6 +34,7 @@ class Found:
     span_s: float
     events: int = 0
     by: str = ""
+    within_run: bool = False
     named: str = ""
     after_first_packet_s: float | None = None
     after_deciding_packet_s: float | None = None
@@ -88,6 +86,35 @@ def first_packets(state: Path, hosts: Sequence[str]) -> int | None:
     return None if found is None else int(found)
 
 
+def told_alive(state: Path, events: Sequence[Event]) -> set[int]:
+    """Return the flows whose event was made while they were alive.
+
+    An event does not say so; its flow had fewer packets than the record in the archive then, or
+    just as many as an early point asks for.
+    """
+    packets = {
+        event.alert.flow_id: int(event.flow["fwd_packets"]) + int(event.flow["bwd_packets"])
+        for event in events
+        if event.kind is EventKind.FLOW
+    }
+    files = [str(file) for file in sorted((state / "flows").glob("*.parquet"))]
+    if not files or not packets:
+        return set()
+    ended = dict(
+        pl.scan_parquet(files)
+        .filter(pl.col("flow_id").is_in(list(packets)))
+        .select("flow_id", pl.col("fwd_packets").cast(pl.Int64) + pl.col("bwd_packets"))
+        .collect()
+        .iter_rows()
+    )
+    points = EarlySection().packets
+    return {
+        flow
+        for flow, count in packets.items()
+        if count < ended.get(flow, 0) or (count == ended.get(flow) and count in points)
+    }
+
+
 def judge_infection(
     infection: Infection,
     events: Sequence[Event],
@@ -95,8 +122,17 @@ def judge_infection(
     esm: Esm,
     *,
     first_ns: int,
+    end_ns: int,
 ) -> Found:
-    """Say whether and how fast an infection was found."""
+    """Say whether and how fast an infection was found.
+
+    Parameters
+    ----------
+    first_ns
+        Its first packet, as the sensor saw it.
+    end_ns
+        End of the run: what is told later comes of the flows that the sensor ends with itself.
+    """
     out = Found(
         infection.family, infection.ransomware, infection.capture, infection.hosts,
         infection.packets, infection.begins_s, infection.span_s,
@@ -108,6 +144,7 @@ def judge_infection(
         return out
     first = min(mine, key=lambda event: event.made_ns)
     out.by = first.kind.value
+    out.within_run = first.made_ns <= end_ns
     out.named = next((event.alert.family for event in mine if event.alert.family), "")
     out.after_first_packet_s = round((first.made_ns - first_ns) / NS, 2)
     out.after_deciding_packet_s = round((first.made_ns - first.alert.last_ns) / NS, 2)
@@ -153,15 +190,23 @@ def delivery_figures(events: Sequence[Event], esm: Esm) -> dict[str, dict[str, i
 
 
 def delay_figures(
-    events: Sequence[Event], esm: Esm, outage_ns: tuple[int, int]
+    events: Sequence[Event],
+    esm: Esm,
+    *,
+    alive: set[int],
+    outage_ns: tuple[int, int],
+    end_ns: int,
 ) -> dict[str, dict[str, float]]:
     """Return quantiles of how long alerts took; arrivals of events made outside the outage."""
-    made = [
-        (event.made_ns - event.alert.last_ns) / NS
-        for event in events
-        if event.kind is EventKind.FLOW
-    ]
-    out = {"flow event after deciding packet": _quantiles(made)}
+    made: dict[bool, list[float]] = {True: [], False: []}
+    for event in events:
+        if event.kind is EventKind.FLOW and event.made_ns <= end_ns:
+            delay_s = (event.made_ns - event.alert.last_ns) / NS
+            made[event.alert.flow_id in alive].append(delay_s)
+    out = {
+        "event of a live flow after deciding packet": _quantiles(made[True]),
+        "event of an ended flow after its last packet": _quantiles(made[False]),
+    }
     for route in ROUTES:
         arrived = [
             (copies[0].at_ns - event.made_ns) / NS

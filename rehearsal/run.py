@@ -71,6 +71,7 @@ class Run:
 
     replays: dict[str, Replay] = field(default_factory=dict)
     outage_ns: tuple[int, int] = (0, 0)
+    end_ns: int = 0
     killed: str = ""
 
 
@@ -112,7 +113,7 @@ def rehearse(args: argparse.Namespace, console: Console) -> Outcome:
         progress.start("Wrapping captures")
         traffic = make_traffic(
             entries, out / "traffic", seed=args.seed, seconds=args.seconds,
-            infections=args.infections,
+            infections=args.infections, rate=args.rate,
         )  # fmt: skip
         model, said = _model(args, entries, manifest, traffic, out, progress)
     load = os.getloadavg()[0]
@@ -128,8 +129,7 @@ def rehearse(args: argparse.Namespace, console: Console) -> Outcome:
         sensor.sample(args.seconds + 1)
         sensor.__exit__()
         sensor.samples.append((args.seconds + 2, sensor.status()))
-        stages = _stages(network, sensor, run, traffic)
-        stack.callback(lambda: None)
+        stages = _stages(network, sensor, run)
     settings = {
         "traffic": "emulated" if traffic.emulated else "real captures",
         "model": said,
@@ -227,6 +227,7 @@ def _play(
     finally:
         for replay in run.replays.values():
             replay.end()
+    run.end_ns = time.time_ns()
     return run
 
 
@@ -242,7 +243,7 @@ def _settle(sensor: Sensor) -> None:
         quiet = quiet + 1 if not waiting and not pending else 0
 
 
-def _stages(network: Network, sensor: Sensor, run: Run, traffic: Traffic) -> dict[str, int]:
+def _stages(network: Network, sensor: Sensor, run: Run) -> dict[str, int]:
     """Count at each stage."""
     samples = sensor.samples
     gnb, upf = (network.counters("mirror", name) for name in ("gnb0", "upf0"))
@@ -262,7 +263,7 @@ def _stages(network: Network, sensor: Sensor, run: Run, traffic: Traffic) -> dic
         "read": int(total(samples, "ingest-0", "packets")),
         "decoded": int(total(samples, "ingest-0", "decoded")),
         "refused": sum(figures.table_total(samples, "ingest-0", "refused").values()),
-        "flows evicted": int(total(samples, "ingest-0", "evicted")),
+        "flows evicted": int(total(samples, "ingest-0", "evicted_flows")),
         "early reports made": int(total(samples, "ingest-0", "rows_early")),
         "early reports dropped": dropped.get("early", 0),
         "early reports scored": int(total(samples, "judge", "early_rows")),
@@ -303,7 +304,13 @@ def _judge(
         figures.host_figures(traffic, events, incidents),
         stages | {"events stored": len(events)},
         delivery,
-        figures.delay_figures(events, esm, run.outage_ns),
+        figures.delay_figures(
+            events,
+            esm,
+            alive=figures.told_alive(sensor.state, events),
+            outage_ns=run.outage_ns,
+            end_ns=run.end_ns,
+        ),
         figures.process_figures(sensor.samples, args.seconds),
         check_all(
             stages,

@@ -24,11 +24,12 @@ def tables(outcome: Outcome) -> Iterator[RenderableType]:
 
 
 def _infections(outcome: Outcome) -> Table:
+    found = sum(item.within_run for item in outcome.infections)
     kind = "emulated" if outcome.settings["traffic"] == "emulated" else "real, synthetic wrapping"
     table = Table(
         "family", "ransomware", "begins", "packets", "found by", "events", "named",
         "after 1st packet", "after deciding packet", *(f"then at {route}" for route in ROUTES),
-        title=f"Infections played ({kind})",
+        title=f"Infections ({kind}): {found} of {len(outcome.infections)} found within the run",
     )  # fmt: skip
     for item in outcome.infections:
         table.add_row(
@@ -48,7 +49,7 @@ def _infections(outcome: Outcome) -> Table:
 
 def _found(item: Found) -> str:
     if item.by:
-        return item.by
+        return item.by if item.within_run else f"{item.by}, at the end"
     return "held back" if item.incident_only else "not found"
 
 

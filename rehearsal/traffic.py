@@ -7,10 +7,11 @@ their own. The load beside them is benign traffic pressed into a rate: its times
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -31,8 +32,16 @@ MAX_FILE_BYTES: Final = 4 << 20
 MAX_BACKGROUND: Final = 80_000
 """Packets of the background, at its own pace."""
 
-MAX_LOAD: Final = 120_000
-"""Packets of the load's loop: a loop of a second at the highest rate asked for."""
+LOOP_S: Final = 8.0
+"""Length of the load's loop: a flow that has closed is forgotten after 5 s, so that the next turn
+begins flows and does not repeat packets."""
+
+MAX_LOAD: Final = 800_000
+"""Packets of the load's loop: a loop of 8 s at 100,000 a second, some 200 MB in tcpreplay's
+memory."""
+
+MAX_TURN: Final = 80_000
+"""Packets of the load that are wrapped; more of them are the same under other addresses."""
 
 MAX_OF_ONE: Final = 6_000
 """Packets of one benign capture: no capture is most of the background."""
@@ -54,6 +63,10 @@ UNCONFIRMED: Final = ("unspecified", "unverified")
 
 _POOL: Final = int(IPv4Address("172.28.0.0"))
 _POOL_6: Final = int(IPv6Address("fd72:6568:6561::"))
+TEID_STEP: Final = 0x9E3779B1
+"""What a turn adds to TEIDs: odd, so that turns share none but by chance."""
+
+_TEID: Final = slice(46, 50)
 _FRAME_INNER: Final = 58
 """Ethernet, IPv4, UDP, GTP-U and a PDU session container, as `corpus.tunnel` writes them."""
 
@@ -194,6 +207,37 @@ class Wrapper:
         last_ns = played.packets[-1][0] if played.packets else 0
         played.packets.append((max(at_ns, last_ns), bytes(frame)))
 
+    def again(self, played: Played, hosts: Sequence[str]) -> Callable[[bytes, int], bytes]:
+        """Return what gives packets of a capture other subscribers and tunnels, turn by turn.
+
+        Parameters
+        ----------
+        hosts
+            The capture's subscribers; those of the turn are added to `played.hosts`.
+        """
+        mapping = {}
+        for host in hosts:
+            old = ip_address(host)
+            mapping[old.packed] = self._addresses.take(old.version)
+            played.hosts[str(ip_address(mapping[old.packed]))] += 1
+
+        def changed(frame: bytes, number: int) -> bytes:
+            copy = bytearray(frame)
+            readdress(copy, [mapping.get(end, end) for end in _ends(copy)])
+            teid = int.from_bytes(copy[_TEID], "big") + number * TEID_STEP
+            copy[_TEID] = (teid % 2**32).to_bytes(4, "big")
+            return bytes(copy)
+
+        return changed
+
+
+def _ends(frame: bytearray) -> tuple[bytes, bytes]:
+    """Return source and destination of an inner packet; shorter where it is cut within them."""
+    start, width = (12, 4) if frame[_FRAME_INNER] >> 4 == 4 else (8, 16)
+    start += _FRAME_INNER
+    middle = start + width
+    return bytes(frame[start:middle]), bytes(frame[middle : middle + width])
+
 
 def readdress(frame: bytearray, ends: Sequence[bytes]) -> None:
     """Give an inner packet other addresses; its checksums stay as right as they were.
@@ -242,6 +286,7 @@ def make_traffic(
     seed: int,
     seconds: float,
     infections: int,
+    rate: int,
 ) -> Traffic:
     """Choose captures, wrap them and write what is to be sent.
 
@@ -258,7 +303,8 @@ def make_traffic(
     sick = _infections(small, wrapper, folder, chance, seconds, infections)
     # Half of the benign captures at most: the other half is for learning.
     background = _background(benign[: len(benign) // 4], wrapper, chance, seconds)
-    load = _load(benign[len(benign) // 4 : len(benign) // 2], wrapper, chance)
+    wanted = min(MAX_LOAD, int(rate * LOOP_S))
+    load = _load(benign[len(benign) // 4 : len(benign) // 2], wrapper, chance, wanted)
     if not background[0] or not load[0] or len(sick) < infections:
         raise VeilwatchError("the corpus has too few captures for a rehearsal")
     files = []
@@ -341,23 +387,28 @@ def _background(
 
 
 def _load(
-    entries: Sequence[CaptureEntry], wrapper: Wrapper, chance: random.Random
+    entries: Sequence[CaptureEntry], wrapper: Wrapper, chance: random.Random, wanted: int
 ) -> tuple[list[tuple[int, bytes]], list[Played]]:
-    """Interleave captures by how far each is, whatever time that takes it."""
-    packets: list[tuple[int, bytes]] = []
-    chosen = []
+    """Interleave captures by how far each is, whatever time that takes it, in several turns."""
+    chosen: list[Played] = []
+    packets = 0
     for entry in entries:
-        played = wrapper.wrap(entry, seconds=1e9, packets=MAX_OF_ONE)
-        if len(packets) + len(played.packets) > MAX_LOAD:
+        if packets >= min(MAX_TURN, wanted):
             break
+        chosen.append(wrapper.wrap(entry, seconds=math.inf, packets=MAX_OF_ONE))
+        packets += len(chosen[-1].packets)
+    turn: list[tuple[float, Played, bytes]] = []
+    for played in chosen:
         begins, step = chance.random(), 1 / max(1, len(played.packets))
-        packets += [
-            (int((begins + number * step) * NS), frame)
-            for number, (_, frame) in enumerate(played.packets)
-        ]
-        chosen.append(played)
-    packets.sort(key=lambda item: item[0])
-    return packets, chosen
+        for number, (_, frame) in enumerate(played.packets):
+            turn.append((begins + number * step, played, frame))
+    turn.sort(key=lambda item: item[0])
+    out = [frame for _, _, frame in turn]
+    first = {id(played): list(played.hosts) for played in chosen}
+    for number in range(1, -(-wanted // max(1, packets))):
+        other = {id(played): wrapper.again(played, first[id(played)]) for played in chosen}
+        out += [other[id(played)](frame, number) for _, played, frame in turn]
+    return [(at, frame) for at, frame in enumerate(out)], chosen
 
 
 def _hosts(played: Sequence[Played]) -> set[str]:
