@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -205,10 +206,8 @@ def _play(
         rate = round(args.rate - own_pace)
         at(0, lambda: play("load", traffic.load, rate=rate, seconds=args.seconds))
     for number, item in enumerate(traffic.infections):
-        at(
-            item.begins_s / args.seconds,
-            lambda number=number, item=item: play(f"infection {number}", item.file),
-        )
+        share = item.begins_s / args.seconds
+        at(share, partial(play, f"infection {number}", item.file))
     at(OUTAGE[0], leave)
     at(OUTAGE[1], come_back)
     if args.kill != "none":
@@ -296,7 +295,11 @@ def _judge(
     for number, item in enumerate(traffic.infections):
         replay = run.replays[f"infection {number}"]
         first_ns = figures.first_packets(sensor.state, item.hosts) or replay.began_ns
-        found.append(figures.judge_infection(item, events, incidents, esm, first_ns=first_ns))
+        found.append(
+            figures.judge_infection(
+                item, events, incidents, esm, first_ns=first_ns, end_ns=run.end_ns
+            )
+        )
     delivery = figures.delivery_figures(events, esm)
     return Outcome(
         settings,

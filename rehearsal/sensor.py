@@ -75,7 +75,7 @@ class Sensor:
         self._sampled_s = 0.0
 
     def __enter__(self) -> Sensor:
-        words = [sys.executable, "-m", "veilwatch", "watch", "--config", self.config]
+        words = [sys.executable, "-m", "veilwatch", "watch", "--config", str(self.config)]
         with self.log.open("w") as stream:
             self._process = subprocess.Popen(
                 self._network.command("sensor", *words), stdout=stream, stderr=stream
