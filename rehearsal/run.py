@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -117,7 +118,7 @@ def rehearse(args: argparse.Namespace, console: Console) -> Outcome:
             infections=args.infections, rate=args.rate,
         )  # fmt: skip
         model, said = _model(args, entries, manifest, traffic, out, progress)
-    load = os.getloadavg()[0]
+    load, began = os.getloadavg()[0], datetime.now(UTC)
     with ExitStack() as stack:
         network = stack.enter_context(Network())
         esm = stack.enter_context(Esm(network, out))
@@ -144,7 +145,7 @@ def rehearse(args: argparse.Namespace, console: Console) -> Outcome:
     }
     outcome = _judge(args, settings, traffic, sensor, esm, run, stages)
     (out / "rehearsal.json").write_text(json.dumps(outcome.to_json(), indent=1) + "\n")
-    _report(out, sensor)
+    _report(out, sensor, began)
     return outcome
 
 
@@ -326,9 +327,17 @@ def _judge(
     )
 
 
-def _report(out: Path, sensor: Sensor) -> None:
+def _report(out: Path, sensor: Sensor, began: datetime) -> None:
     """Have the sensor's own field report made of the run."""
-    words = [sys.executable, "-m", "veilwatch", "report", "field", "--since", "1h"]
+    words = [
+        sys.executable,
+        "-m",
+        "veilwatch",
+        "report",
+        "field",
+        "--since",
+        f"{began:%Y-%m-%dT%H:%M}",
+    ]
     words += ["--store", str(sensor.state / "veilwatch.db"), "--title", "Field rehearsal"]
     subprocess.run([*words, "-o", str(out / "field-report.html")], check=True, capture_output=True)
 

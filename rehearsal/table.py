@@ -63,7 +63,7 @@ def _hosts(outcome: Outcome) -> Table:
         f"{said['background_incidents']}",
     )
     table.add_row(
-        "load, pressed into its rate",
+        "load (in maintenance: counted, not told)",
         f"{said['load_hosts']:,}",
         f"{len(said['load_alerted'])}",
         f"{said['load_incidents']}",

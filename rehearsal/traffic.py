@@ -61,8 +61,11 @@ LATEST_START: Final = 0.5
 UNCONFIRMED: Final = ("unspecified", "unverified")
 """Parts of family names that no infection played here has."""
 
-_POOL: Final = int(IPv4Address("172.28.0.0"))
-_POOL_6: Final = int(IPv6Address("fd72:6568:6561::"))
+LOAD_NETWORKS: Final = ("172.30.0.0/15", "fd72:6568:6561:1::/64")
+"""Subscribers of the load."""
+
+_POOLS: Final = int(IPv4Address("172.28.0.0")), int(IPv6Address("fd72:6568:6561::"))
+_LOAD_POOLS: Final = int(IPv4Address("172.30.0.0")), int(IPv6Address("fd72:6568:6561:1::"))
 TEID_STEP: Final = 0x9E3779B1
 """What a turn adds to TEIDs: odd, so that turns share none but by chance."""
 
@@ -145,22 +148,31 @@ class Traffic:
 class _Addresses:
     """Subscriber addresses that nobody else in the rehearsal has."""
 
-    def __init__(self) -> None:
+    def __init__(self, pools: tuple[int, int]) -> None:
+        self._pools = pools
         self._given = 0
 
     def take(self, version: int) -> bytes:
         self._given += 1
         if version == 4:
-            return (_POOL + self._given).to_bytes(4, "big")
-        return (_POOL_6 + self._given).to_bytes(16, "big")
+            return (self._pools[0] + self._given).to_bytes(4, "big")
+        return (self._pools[1] + self._given).to_bytes(16, "big")
 
 
 class Wrapper:
-    """Puts captures into GTP-U."""
+    """Puts captures into GTP-U.
 
-    def __init__(self) -> None:
-        self._addresses = _Addresses()
-        self._number = 0
+    Parameters
+    ----------
+    first
+        Seed of the first capture's tunnels; each has one of its own.
+    pools
+        Where subscriber addresses begin, IPv4 and IPv6.
+    """
+
+    def __init__(self, first: int = 0, pools: tuple[int, int] = _POOLS) -> None:
+        self._addresses = _Addresses(pools)
+        self._number = first
 
     def wrap(self, entry: CaptureEntry, *, seconds: float, packets: int) -> Played:
         """Return the beginning of a capture, at most so long and so many packets."""
@@ -304,7 +316,7 @@ def make_traffic(
     # Half of the benign captures at most: the other half is for learning.
     background = _background(benign[: len(benign) // 4], wrapper, chance, seconds)
     wanted = min(MAX_LOAD, int(rate * LOOP_S))
-    load = _load(benign[len(benign) // 4 : len(benign) // 2], wrapper, chance, wanted)
+    load = _load(benign[len(benign) // 4 : len(benign) // 2], chance, wanted)
     if not background[0] or not load[0] or len(sick) < infections:
         raise VeilwatchError("the corpus has too few captures for a rehearsal")
     files = []
@@ -387,9 +399,10 @@ def _background(
 
 
 def _load(
-    entries: Sequence[CaptureEntry], wrapper: Wrapper, chance: random.Random, wanted: int
+    entries: Sequence[CaptureEntry], chance: random.Random, wanted: int
 ) -> tuple[list[tuple[int, bytes]], list[Played]]:
     """Interleave captures by how far each is, whatever time that takes it, in several turns."""
+    wrapper = Wrapper(1_000_000, _LOAD_POOLS)
     chosen: list[Played] = []
     packets = 0
     for entry in entries:
