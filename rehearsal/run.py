@@ -44,6 +44,7 @@ from veilwatch.corpus.manifest import CaptureEntry, read_manifest
 from veilwatch.errors import VeilwatchError
 from veilwatch.lab import build_lab
 from veilwatch.progress import Progress
+from veilwatch.registry import load_model
 
 NEEDED: Final = {
     "ip": "iproute2",
@@ -169,7 +170,9 @@ def _model(
     progress: Progress,
 ) -> tuple[Path, str]:
     if args.model is not None:
-        return args.model, f"{args.model.name}, which may have learned what is played"
+        played = {entry.name for entry in entries if entry.group in traffic.held_out}
+        known = len(played & load_model(args.model).manifest.corpus.captures.keys())
+        return args.model, f"{args.model.name}, which learned {known} of {len(played)} held out"
     learned = train_without(
         entries, manifest, traffic.held_out, out / "model", rounds=args.rounds, progress=progress
     )
