@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 # Content decides and not file times: a fresh checkout of the same versions asks for no network.
 MADE_FROM = { $(BIN)/python --version; pwd; cat pyproject.toml constraints.txt; } 2>&1 | sha256sum
 
-.PHONY: help setup install demo test differential lint fuzz docs bench clean
+.PHONY: help setup install demo test differential lint fuzz rehearsal docs bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -54,6 +54,9 @@ fuzz: setup ## Half an hour of coverage-guided fuzzing (FUZZ_SECONDS for another
 	@$(BIN)/veilwatch doctor --warm
 	@$(BIN)/python -m fuzz.run
 
+rehearsal: setup ## Infections in a mobile core's traffic, the sensor on its mirror, ESM behind (root)
+	@$(BIN)/python -m rehearsal.run $(REHEARSAL)
+
 docs: setup ## Write what pages say of features, flows, sinks and settings from the code
 	@$(BIN)/python scripts/make_docs.py
 
@@ -62,5 +65,5 @@ bench: setup ## Speed and memory, beside floors measured in the same run
 	@$(BIN)/python benchmarks/memory.py
 
 clean: ## Remove what was made here, except .venv
-	@rm -rf demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	@find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf demo-output rehearsal-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find src tests benchmarks rehearsal scripts -name __pycache__ -type d -prune -exec rm -rf {} +

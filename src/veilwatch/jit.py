@@ -26,15 +26,31 @@ SOURCE_FILES = ("hashing.py",)
 shapes a flow table lives in one."""
 
 
-def source_hash() -> str:
+def _sources() -> list[Path]:
     root = Path(__file__).parent
-    digest = hashlib.sha256(platform.python_version().encode())
     paths = [root / name for name in SOURCE_FILES]
     for room in SOURCE_ROOMS:
         paths += sorted((root / room).rglob("*.py"))
-    for path in paths:
+    return paths
+
+
+def source_hash() -> str:
+    digest = hashlib.sha256(platform.python_version().encode())
+    for path in _sources():
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def installation_hash() -> str:
+    """Return what tells this installation from another of the same sources.
+
+    Numba keeps kernels by place and time of their source files: the same version installed
+    elsewhere, or once more, compiles anew.
+    """
+    digest = hashlib.sha256()
+    for path in _sources():
+        digest.update(f"{path}\0{path.stat().st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
 
 

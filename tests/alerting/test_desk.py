@@ -94,6 +94,15 @@ def test_an_early_score_and_the_last_one_are_one_event() -> None:
     assert final.incidents == ()
 
 
+def test_a_rise_of_the_same_flow_has_an_id_of_its_own() -> None:
+    # Store and spool keep the first event of an id: under the same one the rise would be lost.
+    desk = Desk("s1", Policy())
+    early = take(desk, make_alert(0, first_ns=START_NS, last_ns=START_NS + 1, severity=3))
+    final = take(desk, make_alert(0, first_ns=START_NS, last_ns=START_NS + 50, severity=1))
+    assert early.fate is final.fate is Fate.TOLD
+    assert early.events[0].event_id != final.events[0].event_id
+
+
 def test_another_policy_keeps_what_is_known() -> None:
     desk = Desk("s1", Policy(limits=Limits(host_burst=1, host_per_hour=1)))
     take(desk, make_alert(0))

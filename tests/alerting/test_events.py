@@ -22,7 +22,8 @@ from veilwatch.schema.scores import Reason
 @pytest.mark.parametrize(
     ("changes", "same"),
     [
-        ({"score": 0.99, "severity": 1, "flow_id": 99, "family": "x", "threshold": 0.1}, True),
+        ({"score": 0.99, "flow_id": 99, "family": "x", "threshold": 0.1}, True),
+        ({"severity": 1}, False),
         ({"last_ns": 99}, True),
         ({"first_ns": 99}, False),
         ({"src_port": 1}, False),

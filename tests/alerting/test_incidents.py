@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.alerting.samples import SECOND, START_NS, make_alert, make_row
-from veilwatch.alerting.events import alert_id
+from veilwatch.alerting.events import alert_id, evidence_id
 from veilwatch.alerting.incidents import (
     TIMELINE_HEAD,
     TIMELINE_TAIL,
@@ -29,7 +29,7 @@ def book(**changes: Any) -> IncidentBook:
 
 
 def add(to: IncidentBook, alert: Alert) -> list[Change]:
-    return to.add(alert, make_row(), alert_id(alert, "s1"))
+    return to.add(alert, make_row(), alert_id(alert, "s1"), evidence=evidence_id(alert, "s1"))
 
 
 def kinds(changes: list[Change]) -> list[str]:

@@ -23,6 +23,7 @@ from veilwatch.capture import PcapWriter
 from veilwatch.capture.live import MAX_WORKERS
 from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.registry import save_model
+from veilwatch.sensor import ingest
 from veilwatch.sensor.ingest import first_flow_id
 
 __all__ = ["wire"]
@@ -197,3 +198,30 @@ def test_flow_ids_of_runs_do_not_meet() -> None:
     assert first_flow_id(3, now) == 3 * FLOW_IDS + first_flow_id(0, now)
     assert 0 < first_flow_id(0, now) < FLOW_IDS
     assert first_flow_id(MAX_WORKERS - 1, 2_100_000_000) < 2**53
+
+
+def test_kernels_are_loaded_before_anything_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A cold cache compiles for a minute; a child that was heard once hangs after ten seconds.
+    order: list[str] = []
+
+    class Heart:
+        stopping = False
+
+        def settled(self) -> None:
+            order.append("settled")
+
+        def beat(self, status: object = dict) -> None:
+            order.append("beat")
+
+        say = beat
+
+    monkeypatch.setattr(ingest, "load_kernels", lambda: order.append("kernels"))
+    monkeypatch.setattr(ingest, "open_taps", lambda *_, **__: order.append("taps") or ["tap"])
+    monkeypatch.setattr(ingest, "settle", lambda user: order.append("settle"))
+    monkeypatch.setattr(ingest, "LiveCapture", lambda *_, **__: order.append("stream"))
+    job = ingest.IngestJob(ingest.InterfaceSource("far"), tmp_path / "socket")
+    ingest._open(job, Heart())  # type: ignore[arg-type]
+    # The ring fills while kernels are loaded, and another user could not read them.
+    assert order == ["taps", "kernels", "settle", "settled", "stream"]

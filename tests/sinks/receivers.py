@@ -102,7 +102,11 @@ class EsmSocketReceiver(Receiver):
                     time.sleep(0.01)
                     continue
                 with suppress(TimeoutError):
-                    self.records.append(esm_record(self._socket.recv(65_536)))
+                    self.take(esm_record(self._socket.recv(65_536)))
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Keep one record."""
+        self.records.append(record)
 
 
 @dataclass
@@ -130,10 +134,14 @@ class HttpReceiver(Receiver):
     """An HTTP server that answers as `answer` says."""
 
     def __init__(
-        self, answer: Callable[[Request], Reply], context: ssl.SSLContext | None = None
+        self,
+        answer: Callable[[Request], Reply],
+        context: ssl.SSLContext | None = None,
+        *,
+        port: int = 0,
     ) -> None:
         super().__init__()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self._socket.settimeout(0.05)
         self._context = context
         self.port = self._socket.getsockname()[1]
@@ -189,8 +197,8 @@ class Elasticsearch(HttpReceiver):
     longest body; `faults` are replies given instead of the next answers.
     """
 
-    def __init__(self, *, limit: int = 1 << 20) -> None:
-        super().__init__(self._answer)
+    def __init__(self, *, limit: int = 1 << 20, port: int = 0) -> None:
+        super().__init__(self._answer, port=port)
         self.limit = limit
         self.queue: list[Reply] = []
         self.item_faults: dict[str, tuple[int, str]] = {}
@@ -212,6 +220,11 @@ class Elasticsearch(HttpReceiver):
             self.documents.pop((index, name), None)
             return _json({"result": "deleted"})
         return _json({"version": {"number": "7.6.2"}, "tagline": "You Know, for Search"})
+
+    def store(self, place: tuple[str, str], document: dict[str, Any]) -> None:
+        """Keep one document under its index and id."""
+        self.writes += 1
+        self.documents[place] = document
 
     def _found(self, doc: dict[str, str]) -> dict[str, Any]:
         place = (doc["_index"], doc["_id"])
@@ -235,8 +248,7 @@ class Elasticsearch(HttpReceiver):
                 result = {"_id": place[1], "status": status,
                           "error": {"type": kind, "reason": f"told {kind}"}}  # fmt: skip
             else:
-                self.writes += 1
-                self.documents[place] = document
+                self.store(place, document)
                 result = {"_id": place[1], "status": 201}
             items.append({verb: result})
         return _json({"took": 1, "errors": True, "items": items})

@@ -14,7 +14,13 @@ from enum import StrEnum
 from typing import Any, Final
 
 from veilwatch.alerting.allow import AllowList
-from veilwatch.alerting.events import alert_event, alert_id, incident_event, summary_event
+from veilwatch.alerting.events import (
+    alert_event,
+    alert_id,
+    evidence_id,
+    incident_event,
+    summary_event,
+)
 from veilwatch.alerting.incidents import NOT_ANNOUNCED, Change, ChangeKind, IncidentBook
 from veilwatch.alerting.suppress import (
     SECOND,
@@ -151,7 +157,14 @@ class Desk:
         interface = interface or self._interface
         told = fate is Fate.TOLD
         event_id = alert_id(alert, self._sensor)
-        changes = self.book.add(alert, flow, event_id, told=told, listed=fate is not Fate.REPEAT)
+        changes = self.book.add(
+            alert,
+            flow,
+            event_id,
+            evidence=evidence_id(alert, self._sensor),
+            told=told,
+            listed=fate is not Fate.REPEAT,
+        )
         events = []
         if told:
             event = alert_event(

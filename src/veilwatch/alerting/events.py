@@ -19,7 +19,7 @@ import numpy as np
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, EventKind, Incident
 
-ID_VERSION: Final = 1
+ID_VERSION: Final = 2
 """Part of every hash: a later rule for ids cannot collide with this one."""
 
 ID_BYTES: Final = 16
@@ -56,12 +56,12 @@ def identity(*parts: str | int) -> str:
     return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
 
 
-def alert_id(alert: Alert, sensor: str) -> str:
-    """Return the id of an alert's event.
+def evidence_id(alert: Alert, sensor: str) -> str:
+    """Return what tells the evidence of an alert from other evidence.
 
     A flow is its 5-tuple, its first packet and its subscriber: an early score and the score at
-    its end are one event. A host is its address, its subscriber and its first evidence; which of
-    its flows scores highest changes while evidence comes in.
+    its end are of one evidence. A host is its address, its subscriber and its first evidence;
+    which of its flows scores highest changes while evidence comes in.
     """
     whose = (sensor, alert.kind, alert.host, alert.subscriber, alert.first_ns)
     if alert.kind == EventKind.HOST:
@@ -69,6 +69,15 @@ def alert_id(alert: Alert, sensor: str) -> str:
     return identity(
         *(*whose, alert.src_ip, alert.src_port, alert.dst_ip, alert.dst_port, alert.protocol)
     )
+
+
+def alert_id(alert: Alert, sensor: str) -> str:
+    """Return the id of an alert's event: its evidence and its severity.
+
+    A rise in severity is told although its evidence was told before. Under the id of the first
+    event it would be taken for a repetition by store, spool and receivers, and get lost.
+    """
+    return identity(evidence_id(alert, sensor), alert.severity)
 
 
 def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -187,6 +187,7 @@ class IncidentBook:
         flow: Mapping[str, Any],
         event_id: str,
         *,
+        evidence: str = "",
         told: bool = True,
         listed: bool = True,
     ) -> list[Change]:
@@ -197,8 +198,10 @@ class IncidentBook:
         alert, flow
             The alert, and the row of its flow.
         event_id
-            Of its event. Evidence that was added before is not counted again; if it has grown
-            more severe, the incident rises.
+            Of its event.
+        evidence
+            Id of its evidence, by default that of its event. What was added before is not counted
+            again; if it has grown more severe, the incident rises.
         told
             Whether the event goes out, so that the timeline may point at it.
         listed
@@ -209,11 +212,12 @@ class IncidentBook:
         list of Change
             A closing of what came before, then opened, rose or updated; empty for a replay.
         """
-        known = self._seen.get(event_id)
+        evidence = evidence or event_id
+        known = self._seen.get(evidence)
         if known is not None and known <= alert.severity:
             self.replayed += 1
             return []
-        self._seen[event_id] = alert.severity
+        self._seen[evidence] = alert.severity
         if len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from veilwatch.cli.options import key_ring
+from veilwatch.cli.terminal import working
 
 
 def command(
@@ -37,5 +38,6 @@ def command(
     loaded = load_config(config, environment=os.environ, overrides=words).config
     keys = key_ring(loaded.privacy.subscriber_key_file, loaded.privacy.rotation)
     with hold_state(loaded.sensor.state):
-        check_start(loaded)
+        with working(False):  # a first start says that it compiles, and a second one nothing
+            check_start(loaded)
         Sensor(loaded, keys, file=config.absolute(), overrides=words).run()

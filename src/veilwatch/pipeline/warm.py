@@ -19,12 +19,12 @@ from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.capture.live.ring import load_kernel
 from veilwatch.flow import FlowMeter
 from veilwatch.flow.meter import FIRST_CAPACITY
-from veilwatch.jit import kernel_cache, leave_cache
+from veilwatch.jit import installation_hash, kernel_cache, leave_cache
 from veilwatch.pipeline.extract import FlowReader
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.packets import PACKET_DTYPE, PacketBatch
 
-_MARKER: Final = "ready"
+_MARKER: Final = "ready-"
 
 _FRAME: Final = bytes(12) + struct.pack(
     ">H BBHHHBBH 4s4s HHHH",
@@ -34,9 +34,9 @@ _FRAME: Final = bytes(12) + struct.pack(
 
 
 def is_warm() -> bool:
-    """Whether the kernels of this version have been compiled and kept."""
+    """Whether the kernels of this version have been compiled and kept, by this installation."""
     try:
-        return (kernel_cache() / _MARKER).is_file()
+        return _marker().is_file()
     except PermissionError:  # another user's cache, which is not used
         return False
 
@@ -49,7 +49,11 @@ def warm(progress: Progress = SILENT) -> None:
     load_kernels()
     # Without a cache to keep them in, the next process compiles again; nothing else is lost.
     with suppress(OSError):
-        (kernel_cache() / _MARKER).touch()
+        _marker().touch()
+
+
+def _marker() -> Path:
+    return kernel_cache() / (_MARKER + installation_hash())
 
 
 def load_kernels() -> None:

@@ -17,8 +17,9 @@ from typing import Any, Final
 from veilwatch.capture.live import LiveCapture, LiveSettings, open_taps
 from veilwatch.errors import CaptureError
 from veilwatch.flow import EarlyPoints, MeterConfig
-from veilwatch.pipeline import FlowReader, settle, warm
+from veilwatch.pipeline import FlowReader, settle
 from veilwatch.pipeline.extract import LIVE_S
+from veilwatch.pipeline.warm import load_kernels
 from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.sensor.folder import SETTLE_S, FolderStream
@@ -112,7 +113,6 @@ def first_flow_id(number: int, now_s: float) -> int:
 
 def ingest(heart: Heart, job: IngestJob) -> None:
     """Read until told to end, then end the live flows and send what waits; a `Target`."""
-    warm()  # before the first heartbeat: who compiles for a minute later on is taken to hang
     outbox = Outbox(job.max_waiting)
     memory = Memory(job.spare_memory_mb)
     sender = Sender(outbox, job.socket, secrets.randbits(63) + 1)
@@ -152,6 +152,7 @@ def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
     source = job.source
     progress = _Notes(heart)
     if isinstance(source, FolderSource):
+        load_kernels()
         return FolderStream(
             source.folder,
             source.memory,
@@ -169,6 +170,9 @@ def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
                 raise
             heart.beat()
             time.sleep(0.2)
+    # Before anything is said: kernels that have to be compiled first take a minute, and whoever
+    # has been heard once may be silent for seconds only. The ring fills meanwhile.
+    load_kernels()
     settle(source.user)
     heart.settled()
     return LiveCapture(tap, source=job.number, progress=progress)
