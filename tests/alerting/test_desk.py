@@ -69,8 +69,24 @@ def test_an_incident_held_back_is_announced_with_its_first_alert_that_is_told() 
     limits = Limits(burst=1, per_hour=3600, host_burst=9)
     desk = Desk("s1", Policy(limits=limits))
     assert told(take(desk, make_alert(0, host="10.0.0.1"))) == ["flow", "incident"]
-    assert told(take(desk, make_alert(0, host="10.0.0.2"))) == []
-    assert told(take(desk, make_alert(5, host="10.0.0.2"))) == ["flow", "incident"]
+    # The tokens of hosts that are new run out as well.
+    assert told(take(desk, make_alert(0, host="10.0.0.2"))) == ["flow", "incident"]
+    assert told(take(desk, make_alert(0, host="10.0.0.3"))) == []
+    assert told(take(desk, make_alert(5, host="10.0.0.3"))) == ["flow", "incident"]
+
+
+def test_hosts_that_alert_all_the_time_do_not_keep_a_new_one_silent() -> None:
+    desk = Desk("s1", Policy(limits=Limits(burst=3, per_hour=0.001, host_burst=9)))
+    for n in range(5):
+        take(desk, make_alert(n, dst_port=n + 1))
+    assert desk.fates[Fate.LIMITED] == 2
+    assert told(take(desk, make_alert(6, host="10.0.0.9"))) == ["flow", "incident"]
+    # It has been told of: from now on it shares the tokens of all.
+    assert take(desk, make_alert(7, host="10.0.0.9", dst_port=9)).fate is Fate.LIMITED
+    again = Desk("s1", Policy(limits=Limits(burst=3, per_hour=0.001, host_burst=9)))
+    again.restore(json.loads(json.dumps(desk.state())))
+    left = [take(again, make_alert(8, host=f"10.0.1.{n}")).fate for n in range(3)]
+    assert left == [Fate.TOLD, Fate.TOLD, Fate.LIMITED]
 
 
 def test_a_rise_and_the_end_are_told_and_a_silent_incident_ends_silently() -> None:
@@ -79,9 +95,11 @@ def test_a_rise_and_the_end_are_told_and_a_silent_incident_ends_silently() -> No
     opened = take(desk, make_alert(0, severity=3))
     rose = take(desk, make_alert(1, severity=1))
     assert told(rose) == ["flow", "incident"]
-    take(desk, make_alert(2, host="10.0.0.9"))
+    for host in ("10.0.0.7", "10.0.0.8", "10.0.0.9"):
+        silent = take(desk, make_alert(2, host=host))
+    assert silent.fate is Fate.LIMITED
     closed = desk.tick(now_ns=START_NS + 200 * SECOND, made_ns=1)
-    assert told(closed) == ["incident"] and len(closed.incidents) == 2
+    assert told(closed) == ["incident"] * 3 and len(closed.incidents) == 4
     ids = {ruling.events[-1].event_id for ruling in (opened, rose, closed)}
     assert len(ids) == 3
 

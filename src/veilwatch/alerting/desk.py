@@ -34,7 +34,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, Incident
 
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
 """Version of what `Desk.state` returns."""
 
 
@@ -251,7 +251,8 @@ class Desk:
                 return Fate.MAINTENANCE, window.reason
         if not self._repeats.admit(alert, now_ns):
             return Fate.REPEAT, ""
-        if not self._limiter.admit(alert, flow, now_ns):
+        new = not self.book.is_announced(alert)
+        if not self._limiter.admit(alert, flow, now_ns, new=new):
             # It was not told, so its repeat is news once there are tokens again.
             self._repeats.forget(alert)
             return Fate.LIMITED, ""

@@ -248,6 +248,11 @@ class IncidentBook:
         changes.append(self._change(kind, entry))
         return changes
 
+    def is_announced(self, alert: Alert) -> bool:
+        """Tell whether anything was told of the incident that an alert belongs to."""
+        entry = self._find(_key(alert))
+        return entry is not None and entry.announced != NOT_ANNOUNCED
+
     def announce(self, alert: Alert) -> None:
         """Note that people were told of the alert's incident at the severity that it has."""
         if entry := self._find(_key(alert)):

@@ -267,6 +267,9 @@ class Limits:
 class RateLimiter:
     """Token buckets of each host and of all together; what finds no token is summed up.
 
+    Alerts of hosts of which nothing has been told yet have as many tokens again, of their own: a
+    few hosts that alert by mistake all the time must not keep a new infection silent.
+
     Parameters
     ----------
     limits
@@ -281,12 +284,21 @@ class RateLimiter:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._all = TokenBucket(limits.per_hour, limits.burst)
+        self._new = TokenBucket(limits.per_hour, limits.burst)
         self._hosts: OrderedDict[str, TokenBucket] = OrderedDict()
         self._held: OrderedDict[str, HeldBack] = OrderedDict()
         self.held = 0
 
-    def admit(self, alert: Alert, flow: Mapping[str, Any], now_ns: int) -> bool:
-        """Tell whether the alert may go out now; if not it is counted for a summary."""
+    def admit(
+        self, alert: Alert, flow: Mapping[str, Any], now_ns: int, *, new: bool = False
+    ) -> bool:
+        """Tell whether the alert may go out now; if not it is counted for a summary.
+
+        Parameters
+        ----------
+        new
+            Whether nothing was told of its host's incident yet.
+        """
         name = alert.subscriber or alert.host
         bucket = self._hosts.get(name)
         if bucket is None:
@@ -298,7 +310,7 @@ class RateLimiter:
         if not bucket.take(now_ns):
             self._hold(name, alert, flow, now_ns)
             return False
-        if not self._all.take(now_ns):
+        if not self._all.take(now_ns) and not (new and self._new.take(now_ns)):
             bucket.give_back()
             self._hold("", alert, flow, now_ns)
             return False
@@ -353,6 +365,7 @@ class RateLimiter:
         return {
             "held": held_back,
             "all": [self._all.tokens, self._all.at_ns],
+            "new": [self._new.tokens, self._new.at_ns],
             "hosts": [[name, b.tokens, b.at_ns] for name, b in self._hosts.items()],
         }
 
@@ -361,6 +374,8 @@ class RateLimiter:
         limits = self._limits
         tokens, at_ns = state["all"]
         self._all = TokenBucket(limits.per_hour, limits.burst, float(tokens), int(at_ns))
+        tokens, at_ns = state["new"]
+        self._new = TokenBucket(limits.per_hour, limits.burst, float(tokens), int(at_ns))
         for name, tokens, at_ns in state["hosts"][-MAX_HOSTS:]:
             self._hosts[str(name)] = TokenBucket(
                 limits.host_per_hour, limits.host_burst, float(tokens), int(at_ns)

@@ -267,7 +267,8 @@ class AlertsSection(Section):
     """Alerts of one host or subscriber at once."""
 
     per_hour: Annotated[float, Field(gt=0, le=1_000_000)] = 240.0
-    """Alerts an hour of all together, in the long run."""
+    """Alerts an hour of all together, in the long run; hosts that are new have as many of their
+    own."""
 
     burst: Annotated[int, Field(ge=1, le=1_000_000)] = 60
     """Alerts of all together at once."""
