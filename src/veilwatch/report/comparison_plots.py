@@ -67,6 +67,11 @@ def drawn_levels(comparison: Comparison, split: str) -> set[str]:
     }
 
 
+def has_level(comparison: Comparison, level: str) -> bool:
+    """Return whether any detector has curves of a level under any split."""
+    return any(level in drawn_levels(comparison, split) for split in comparison.splits)
+
+
 def bars(comparison: Comparison, level: str, rate: str) -> Markup:
     """Draw what each detector finds under each split, with its interval."""
     splits = list(comparison.splits)
