@@ -1,0 +1,79 @@
+"""A scan that would fill any table: what is lost is counted, and an infection in it is told."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.sensor.field import drop, lines, make_field, running, status, until, write_config
+from veilwatch.capture import PcapngWriter
+from veilwatch.store import Store
+
+pytestmark = pytest.mark.slow
+
+FLOWS = 20_000
+HOSTS = 40
+MAX_FLOWS = 2_000
+BURST = 20
+NS = 10**9
+
+
+def scan(path: Path) -> None:
+    """Write a SYN to each of many destinations, ten thousand a second."""
+    start = 1_790_000_000 * NS
+    with PcapngWriter(path, link=101) as writer:
+        for k in range(FLOWS):
+            source, target = 10 << 24 | k % HOSTS + 1, 198 << 24 | 18 << 16 | k
+            ip = struct.pack(">BBHHHBBHII", 0x45, 0, 40, k & 0xFFFF, 0, 64, 6, 0, source, target)
+            tcp = struct.pack(">HHIIBBHHH", 40_000 + k % 20_000, 445, k, 0, 0x50, 2, 8192, 0, 0)
+            writer.write(start + k * 100_000, ip + tcp)
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("flood")
+    make_field(folder)
+    scan(folder / "scan.pcapng")
+    return folder
+
+
+def test_a_scan_costs_neither_memory_nor_silence(field: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(field / "model")
+    for name in ("drop", "out"):
+        (tmp_path / name).mkdir()
+    config = write_config(
+        tmp_path,
+        source=f'folder = "{tmp_path / "drop"}"\nquiet_s = 1.0',
+        sinks=[f"jsonl+file://{tmp_path / 'out'}"],
+        flow=f"idle_timeout_s = 1.0\nmax_flows = {MAX_FLOWS}",
+        alerts=f"burst = {BURST}\nper_hour = 1.0\nsummary_s = 5.0",
+    )
+
+    def child(name: str) -> dict:
+        return status(tmp_path)["children"][name]
+
+    with running(config):
+        until(lambda: status(tmp_path).get("healthy"))
+        before = child("judge")["rss"]
+        drop(field / "scan.pcapng", tmp_path / "drop", "one.pcapng")
+        until(lambda: child("ingest-0").get("packets") == FLOWS, 180)
+        until(lambda: child("ingest-0").get("rows_ended") == FLOWS, 180)
+        dropped = lambda: child("ingest-0")["dropped"].get("ended", 0)  # noqa: E731
+        until(lambda: child("judge")["ended_rows"] + dropped() == FLOWS, 180)
+        judge, ingest = child("judge"), child("ingest-0")
+        assert judge["rss"] < before + 500e6 and ingest["rss"] < 1e9
+        assert ingest["live_flows"] == 0 and ingest["decoded"] == FLOWS
+        # An infection among it is told of all the same.
+        drop(field / "corpus" / "malicious" / "5.pcapng", tmp_path / "drop", "two.pcapng")
+        until(lambda: any(e["alert"]["host"].startswith("10.0.5.") for e in events(tmp_path)), 120)
+    fates = child("judge")["fate"]
+    assert sum(fates.values()) == sum(child("judge")["alerts"].values())
+    with Store(str(tmp_path / "state" / "veilwatch.db"), create=False) as store:
+        kept = {item.event.event_id for item in store.events()}
+    assert {event["event_id"] for event in events(tmp_path)} == kept
+
+
+def events(place: Path) -> list[dict]:
+    return lines(place / "out")
