@@ -13,7 +13,7 @@ from veilwatch.features import DEFAULT_SETS, FEATURE_SETS, feature_schema
 from veilwatch.handshake import SERVICES
 from veilwatch.schema.features import FeatureSchema
 
-UNITS = {"", "bytes", "packets", "s", "d", "h", "bit", "1/s", "bytes/s"}
+UNITS = {"", "cell", "bytes", "packets", "s", "d", "h", "bit", "1/s", "bytes/s"}
 
 SHORTCUTS = {
     *("src_port", "dst_port", "ip_version", "time_of_day"),

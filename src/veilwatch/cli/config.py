@@ -62,7 +62,9 @@ def init(
     with replacing(file) as stream:
         stream.write(template().encode())
     file.chmod(0o640)  # URLs of sinks may come to hold passwords
-    console.print(stored.sentence(f"written: {file}; choose capture and model in it"))
+    console.print(
+        stored.sentence(f"written: {file}; choose capture and model in it"), soft_wrap=True
+    )
 
 
 @app.command()
@@ -75,9 +77,9 @@ def check(file: File, overrides: Overrides = None) -> None:
     """
     loaded = _load(file, overrides)
     cautions = list(_cautions(file, loaded))
-    console.print(stored.sentence(f"{file}: good"))
+    console.print(stored.sentence(f"{file}: good"), soft_wrap=True)
     for text in cautions:
-        console.print(stored.sentence(text, "yellow"))
+        console.print(stored.sentence(text, "yellow"), soft_wrap=True)
 
 
 def _cautions(file: Path, loaded: Loaded) -> Iterator[str]:
