@@ -47,7 +47,7 @@ def test_the_least_file_holds_the_defaults(tmp_path: Path) -> None:
     assert config.archive_folder == Path("/var/lib/veilwatch/flows")
     assert config.model.path == tmp_path / "model"
     assert settings.meter(config) == MeterConfig()
-    assert settings.live(config).ring_mb == 64
+    assert settings.live(config).ring_mb == 256
     assert settings.policy(config).dedup_s == 3600
     assert settings.retention(config).max_bytes == 10 * 10**9
     assert settings.archive(config).keep_free == 10**9

@@ -134,7 +134,7 @@ class CaptureSection(Section):
     """Without a new file in the folder for so long, the time that passed counts: flows that were
     alive end. More than the time that one file spans, or flows are cut between files."""
 
-    ring_mb: Annotated[int, Field(ge=1, le=MAX_RING_MB)] = 64
+    ring_mb: Annotated[int, Field(ge=1, le=MAX_RING_MB)] = 256
     """MiB of packets that may wait in each worker's ring."""
 
     snaplen: Annotated[int, Field(ge=MIN_SNAPLEN, le=MAX_CAPTURED)] = MAX_CAPTURED
