@@ -335,7 +335,6 @@ def test_memory_pressure_takes_the_archive_and_no_alert(place: Path) -> None:
         drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "one.pcapng")
         until(lambda: received(place))
         until(lambda: status(place)["children"]["judge"].get("memory", 0) >= 1)
-        judge = status(place)["children"]["judge"]
         until(lambda: status(place)["children"]["judge"]["archive_lost"] > 0)
     assert not list((place / "state" / "flows").glob("*.parquet"))
     assert "memory is short" in (place / "sensor.log").read_text()
