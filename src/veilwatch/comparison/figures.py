@@ -23,12 +23,16 @@ from veilwatch.comparison.document import (
 from veilwatch.comparison.plan import Split
 from veilwatch.comparison.ranked import Ranked
 from veilwatch.corpus.manifest import CaptureEntry
-from veilwatch.detectors.evidence import heard_together
 from veilwatch.evaluation.calibration import supported_rate
 from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS
 from veilwatch.evaluation.labelled import Labels
 from veilwatch.registry import Thresholds
-from veilwatch.training.calibrate import calibrate, calibrate_together, capture_scores
+from veilwatch.training.calibrate import (
+    calibrate,
+    calibrate_together,
+    capture_scores,
+    with_windows,
+)
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -106,7 +110,7 @@ def split_result(
         captures[CAPTURE][mine] = by_units[mine]
         capture_limits[CAPTURE][mine] = thresholds.group
         if windows and mine.any():
-            together, limit = _with_windows(judged, windows, number, thresholds)
+            together, limit = _heard(judged, by_units, windows, number, thresholds)
             captures[WITH_WINDOWS][mine] = together[mine]
             capture_limits[WITH_WINDOWS][mine] = limit
     rng = np.random.default_rng(seed)
@@ -172,10 +176,16 @@ def own_thresholds(judged: Judged, target_rate: float) -> dict[int, Thresholds]:
     }
 
 
-def _with_windows(
-    judged: Judged, windows: Judged, number: int, thresholds: Thresholds
+def _heard(
+    judged: Judged, by_flows: Floats, windows: Judged, number: int, thresholds: Thresholds
 ) -> tuple[Floats, float]:
-    """Return the captures' scores by flows and windows together, and the threshold of a fold."""
+    """Return the captures' scores by flows and windows together, and the threshold of a fold.
+
+    Parameters
+    ----------
+    by_flows
+        Score of each capture by its flows at the fold's share.
+    """
     share = thresholds.upper_share
     both = calibrate_together(
         capture_scores(judged.chosen_by(number), judged.labels, share),
@@ -183,9 +193,8 @@ def _with_windows(
         windows.labels,
         thresholds.target_false_positive_rate,
     )
-    by_windows = capture_scores(windows.score, windows.labels, both.windows.upper_share)
-    by_flows = capture_scores(judged.score, judged.labels, share)
-    return heard_together([by_flows, by_windows]), both.group
+    together = with_windows(by_flows, windows.score, windows.labels, both.windows.upper_share)
+    return together, both.group
 
 
 def _level(

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from veilwatch.corpus.catalogue import Corpus
-from veilwatch.detectors.evidence import heard_together
 from veilwatch.errors import TrainingError
 from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS, CaptureScores, evaluate_scores
 from veilwatch.registry import Model
 from veilwatch.registry.store import WINDOW_DETECTOR
-from veilwatch.training.calibrate import capture_scores
+from veilwatch.training.calibrate import capture_scores, with_windows
 from veilwatch.training.units import read_units
 
 
@@ -43,8 +42,8 @@ def evaluate_model(model: Model, corpus: Corpus) -> dict[str, Any]:
         found = read_units(corpus, WINDOW_DETECTOR, shortcuts=windows.features.shortcuts)
         window_score = model.score_windows(found.features)
         window_score[seen[found.labels.capture]] = np.nan
-        by_windows = capture_scores(window_score, found.labels, windows.thresholds.upper_share)
-        together = heard_together([by_units, by_windows])
+        share = windows.thresholds.upper_share
+        together = with_windows(by_units, window_score, found.labels, share)
         captures[WITH_WINDOWS] = CaptureScores(together, windows.group)
     figures = evaluate_scores(
         score, captures, labels, corpus.entries, unit_threshold=thresholds.unit

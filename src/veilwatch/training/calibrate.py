@@ -62,6 +62,19 @@ def capture_scores(score: Floats, labels: Labels, upper_share: float) -> Floats:
     )
 
 
+def with_windows(by_flows: Floats, windows: Floats, labels: Labels, upper_share: float) -> Floats:
+    """Return what flows and host windows together say of each capture, NaN where neither does.
+
+    Parameters
+    ----------
+    by_flows
+        Score of each capture by its flows.
+    windows, labels, upper_share
+        Score of each window, their truth, and the share of a capture's windows that speaks.
+    """
+    return heard_together([by_flows, capture_scores(windows, labels, upper_share)])
+
+
 @dataclass(frozen=True, slots=True)
 class Together:
     """What flows and host windows say of captures when both are heard.
@@ -102,8 +115,7 @@ def calibrate_together(by_flows: Floats, windows: Floats, labels: Labels, rate: 
         If no benign window is left to calibrate on.
     """
     thresholds = calibrate(windows, labels, rate)
-    by_windows = capture_scores(windows, labels, thresholds.upper_share)
-    captures = heard_together([by_flows, by_windows])
+    captures = with_windows(by_flows, windows, labels, thresholds.upper_share)
     benign = captures[~labels.capture_malicious & ~np.isnan(captures)]
     return Together(thresholds, captures, conformal_threshold(benign, rate))
 

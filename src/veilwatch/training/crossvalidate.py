@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.corpus.catalogue import Corpus
-from veilwatch.detectors.evidence import heard_together
 from veilwatch.evaluation.evaluate import (
     CAPTURE,
     WITH_WINDOWS,
@@ -20,7 +19,12 @@ from veilwatch.evaluation.evaluate import (
 from veilwatch.evaluation.labelled import Labels, require_both_classes
 from veilwatch.evaluation.splits import assign_folds
 from veilwatch.progress import SILENT, Progress
-from veilwatch.training.calibrate import calibrate, calibrate_together, capture_scores
+from veilwatch.training.calibrate import (
+    calibrate,
+    calibrate_together,
+    capture_scores,
+    with_windows,
+)
 from veilwatch.training.crossfit import cross_fit
 from veilwatch.training.train import TrainingOptions
 from veilwatch.training.units import read_units
@@ -126,7 +130,8 @@ def _thresholds(
             of_windows = windows.units.labels
             others = np.where(mine[of_windows.capture], np.nan, windows.score)
             both = calibrate_together(np.where(mine, np.nan, by_flows), others, of_windows, rate)
-            by_windows = capture_scores(windows.score, of_windows, both.windows.upper_share)
-            captures[WITH_WINDOWS][mine] = heard_together([by_flows, by_windows])[mine]
+            share = both.windows.upper_share
+            together = with_windows(by_flows, windows.score, of_windows, share)
+            captures[WITH_WINDOWS][mine] = together[mine]
             limits[WITH_WINDOWS][mine] = both.group
     return flow_limit, {name: CaptureScores(captures[name], limits[name]) for name in levels}
