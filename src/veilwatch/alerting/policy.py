@@ -92,12 +92,13 @@ def raise_alerts(
         keys.append("subscriber")
         ranked = ranked.with_columns(scores.flows["subscriber"].fill_null(""))
     ranked = ranked.sort(["score", "flow_id"], descending=[True, False])
-    pointed = ranked if earlier is None else pl.concat([ranked, earlier.select(ranked.columns)])
+    pointed = ranked
+    if earlier is not None:
+        both = pl.concat([ranked, earlier.select(ranked.columns)])
+        pointed = both.sort("score", descending=True, maintain_order=True)
     best_flows = {
         tuple(row[key] for key in keys): row
-        for row in pointed.sort("score", descending=True, maintain_order=True)
-        .unique(keys, keep="first", maintain_order=True)
-        .iter_rows(named=True)
+        for row in pointed.unique(keys, keep="first", maintain_order=True).iter_rows(named=True)
     }
     host_alerts = []
     families: dict[tuple[Any, ...], str] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from veilwatch.capture.live.privileges import drop_privileges
@@ -39,33 +38,25 @@ LOSES: Final = "nothing: {pending_events} events wait in the spool and go on wit
 """What goes with this process when it dies, for `Child.loses`."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeliverJob:
-    """What the delivering process is to do; plain data that is sent to it.
+def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
+    """Deliver until told to end; a `Target`.
 
-    Attributes
+    Parameters
     ----------
     config
         The sensor's configuration.
     run
         Start of the sensor, what tells its starts apart in the store.
     """
-
-    config: SensorConfig
-    run: str
-
-
-def deliver(heart: Heart, job: DeliverJob) -> None:
-    """Deliver until told to end; a `Target`."""
     drop_privileges(None)
     heart.settled()
-    places = Places(job.config)
+    places = Places(config)
     stop = threading.Event()
     heart.on_stop(stop.set)
     troubles: dict[str, str] = {}
-    with Spool(places.spool) as spool, Store(job.config.store_url) as store:
-        bookkeeper = Bookkeeper(store, places.status, job.config.sensor.name, job.run)
-        sinks = [open_sink(url) for url in job.config.sinks.urls]
+    with Spool(places.spool) as spool, Store(config.store_url) as store:
+        bookkeeper = Bookkeeper(store, places.status, config.sensor.name, run)
+        sinks = [open_sink(url) for url in config.sinks.urls]
         names = [sink.address.shown for sink in sinks]
         spool.keep_sinks(names)
         threads = []
@@ -88,7 +79,7 @@ def deliver(heart: Heart, job: DeliverJob) -> None:
             if time.monotonic() - forgot_s >= FORGET_S:
                 forgot_s = time.monotonic()
                 with suppress(VeilwatchError):  # a full disk: at the next time
-                    spool.forget(time.time_ns() - int(job.config.store.retention_days * DAY_NS))
+                    spool.forget(time.time_ns() - int(config.store.retention_days * DAY_NS))
             stop.wait(LOOK_S)
         for thread in threads:
             thread.join(LAST_S)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.imports import hidden
 from veilwatch.registry import Model
 from veilwatch.schema.events import Event, Incident
+from veilwatch.scoring.live import LiveScorer, LiveScores
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.link import Inbox
@@ -137,22 +138,17 @@ class Bench:
     """
 
     def __init__(self, heart: Heart, job: JudgeJob, store: Store, spool: Spool) -> None:
-        from veilwatch.scoring.live import LiveScorer
-
         self._heart, self._job, self._config = heart, job, job.config
         self._store, self._spool = store, spool
         self._sinks = [open_sink(url).address.shown for url in self._config.sinks.urls]
         self._model = load_site_model(self._config)
         self.scorer = LiveScorer(self._model)
+        inputs = Places(self._config).inputs
         self._desk = Desk(
-            self._config.sensor.name,
-            settings.policy(self._config),
-            interface=", ".join(Places(self._config).inputs),
+            self._config.sensor.name, settings.policy(self._config), interface=", ".join(inputs)
         )
         self._restore()
-        self._alerts = LiveAlerts(
-            Places(self._config).inputs, emulated=self._config.capture.emulated
-        )
+        self._alerts = LiveAlerts(inputs, emulated=self._config.capture.emulated)
         archive = self._config.archive
         self._archive = (
             FlowArchive(self._config.archive_folder, settings.archive(self._config))
@@ -185,7 +181,7 @@ class Bench:
                     self._archive.counts.flows_lost += scored.scores.flows.height
         self._rule(scored.scores)
 
-    def _rule(self, scores: Any) -> None:
+    def _rule(self, scores: LiveScores) -> None:
         """Rule on what one table, or one look at the windows, brought."""
         raised = self._alerts.raise_alerts(
             scores,
@@ -368,7 +364,7 @@ class Bench:
                 *_parts(self._desk.close(name, f"closed by {who}", made_ns=time.time_ns()))
             )
 
-    def _try(self, what: str, action: Any) -> None:
+    def _try(self, what: str, action: Callable[[], object]) -> None:
         try:
             action()
         except VeilwatchError as error:

@@ -7,7 +7,6 @@ many there were: thresholds for a few false alerts a day lie among them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +15,7 @@ import polars as pl
 
 from veilwatch.alerting.site import QuietPeriod, TopScores
 from veilwatch.errors import VeilwatchError
+from veilwatch.sensor.tally import BINS, score_tenths
 from veilwatch.store import Store
 
 HOUR_NS: Final = 3600 * 10**9
@@ -30,7 +30,6 @@ MAX_HOSTS: Final = 65_536
 MAX_HOURS: Final = 24 * 90
 """Hours that are kept, and may be read together: 20 MB."""
 
-BINS: Final = 10
 _SAVE_NS: Final = 60 * 10**9
 _FLOOR: Final = 1e-4  # share of an empty bin: the index would be infinite
 
@@ -68,8 +67,7 @@ class ScoreBook:
         if flows.height:
             score = flows["score"].to_numpy()
             self._units.add(score)
-            place = np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
-            self._counts += np.bincount(place, minlength=BINS)
+            self._counts += score_tenths(score)
             self.drift = stability_index(self._before, self._counts)
         for *host, score in hosts.select("host", "subscriber", "source", "score").iter_rows():
             key = tuple(host)
@@ -151,11 +149,6 @@ def _saved(store: Store, sensor: str, hours: range) -> Iterator[dict[str, Any]]:
         saved = store.load_state(state_name(sensor, hour))
         if isinstance(saved, dict) and {"units", "groups"} <= saved.keys():
             yield saved
-
-
-def hour_text(hour: int) -> str:
-    """Return the beginning of an hour as people write it."""
-    return datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H:00Z")
 
 
 def stability_index(reference: npt.NDArray[np.int64], current: npt.NDArray[np.int64]) -> float:

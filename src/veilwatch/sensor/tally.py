@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from veilwatch.evaluation.labelled import is_encrypted
@@ -18,6 +19,12 @@ MAX_SERVICES: Final = 40
 
 OTHER: Final = "other"
 BINS: Final = 10
+
+
+def score_tenths(score: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Count scores in 0…1 by tenths, shape (10,)."""
+    place = np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
+    return np.bincount(place, minlength=BINS)
 
 
 class FlowTally:
@@ -54,8 +61,7 @@ class FlowTally:
         for service, count in flows["service"].value_counts().iter_rows():
             known = service in self._services or len(self._services) < MAX_SERVICES
             self._services[service or "unknown" if known else OTHER] += count
-        place = np.clip((flows["score"].to_numpy() * BINS).astype(np.int64), 0, BINS - 1)
-        self._scores += np.bincount(place, minlength=BINS)
+        self._scores += score_tenths(flows["score"].to_numpy())
 
     def told(self, events: Iterable[Event]) -> None:
         """Count how long it took from the last packet of the evidence to an event."""

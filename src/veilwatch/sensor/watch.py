@@ -16,7 +16,7 @@ from veilwatch.sensor import ingest, settings
 from veilwatch.sensor.clock import clock_cautions
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.deliver import LOSES as DELIVER_LOSES
-from veilwatch.sensor.deliver import DeliverJob, deliver
+from veilwatch.sensor.deliver import deliver
 from veilwatch.sensor.ingest import FolderSource, IngestJob, InterfaceSource
 from veilwatch.sensor.judge import LOSES as JUDGE_LOSES
 from veilwatch.sensor.judge import JudgeJob, judge
@@ -199,7 +199,7 @@ class Sensor:
             Child(
                 "deliver",
                 deliver,
-                (DeliverJob(config, self.run_name),),
+                (config, self.run_name),
                 DELIVER_LOSES,
                 FLUSH_S["deliver"],
             ),
