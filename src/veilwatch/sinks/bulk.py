@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from veilwatch.sinks.base import BATCH_S, Letter, Tally
+from veilwatch.schema.events import Event
+from veilwatch.sinks.address import Address
+from veilwatch.sinks.base import BATCH_S, Letter, Sink, Tally
 from veilwatch.sinks.clean import compact_json
 from veilwatch.sinks.http import Answer, Client
 
@@ -30,6 +33,38 @@ def action(index: str, event_id: str, document: Mapping[str, Any]) -> bytes:
     """Return the two lines of a bulk that create a document."""
     head = compact_json({"create": {"_index": index, "_id": event_id}})
     return head + b"\n" + compact_json(document) + b"\n"
+
+
+class BulkSink(Sink):
+    """A sink that creates a document of each event, in an index that follows from the event."""
+
+    UNSURE: ClassVar[bool] = True
+    PORT: ClassVar[int]
+    """Where the peer listens unless the address says so."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self.client = Client(address, self.PORT)
+        self.prefix = address.path.rstrip("/")
+
+    @abstractmethod
+    def index_of(self, event: Event) -> str:
+        """Return the index that the event's document is in, always the same."""
+
+    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+        """Create the documents."""
+        create(self.client, self.prefix, letters, tally)
+
+    def missing(self, events: Sequence[Event]) -> set[str]:
+        """Return the ids of events that the peer does not have.
+
+        Raises
+        ------
+        OSError
+            If the peer does not say.
+        """
+        places = {event.event_id: self.index_of(event) for event in events}
+        return missing(self.client, self.prefix, places)
 
 
 def create(client: Client, prefix: str, letters: Sequence[Letter], tally: Tally) -> None:

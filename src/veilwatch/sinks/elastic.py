@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from veilwatch import __version__
@@ -12,8 +12,7 @@ from veilwatch.alerting.names import protocol_name
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address
-from veilwatch.sinks.base import Letter, Sink, Tally
-from veilwatch.sinks.bulk import action, create, missing
+from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (
     MAX_NAME,
     MAX_PLACE,
@@ -23,9 +22,7 @@ from veilwatch.sinks.eve import (
     event_time_ns,
     timestamp,
 )
-from veilwatch.sinks.http import PARAMETERS, Client
-
-DEFAULT_PORT: Final = 9200
+from veilwatch.sinks.http import PARAMETERS
 
 DEFAULT_INDEX: Final = "veilwatch-alerts"
 """Begins the name of each month's index."""
@@ -36,13 +33,13 @@ _SEVERITY: Final = {1: 73, 2: 47, 3: 21}  # as Elastic's own rules rate high, me
 _INDEX: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 
 
-class Elastic(Sink):
+class Elastic(BulkSink):
     """`elastic+http://host:9200/index`; the month follows the index's name."""
 
     PARAMETERS: ClassVar[Mapping[str, str]] = dict(PARAMETERS) | {
         "api-key-file": "file with an API key, instead of user and password"
     }
-    UNSURE: ClassVar[bool] = True
+    PORT: ClassVar[int] = 9200
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
@@ -54,28 +51,13 @@ class Elastic(Sink):
                 where=address.shown,
                 hint="lower-case letters, digits, - _ and .",
             )
-        self.client = Client(address, DEFAULT_PORT)
 
     def encode(self, event: Event) -> bytes:
         """Return the two lines of a bulk."""
-        return action(self._index_of(event), event.event_id, document(event))
+        return action(self.index_of(event), event.event_id, document(event))
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
-        """Create the documents."""
-        create(self.client, self.prefix, letters, tally)
-
-    def missing(self, events: Sequence[Event]) -> set[str]:
-        """Return the ids of events that the peer does not have.
-
-        Raises
-        ------
-        OSError
-            If the peer does not say.
-        """
-        places = {event.event_id: self._index_of(event) for event in events}
-        return missing(self.client, self.prefix, places)
-
-    def _index_of(self, event: Event) -> str:
+    def index_of(self, event: Event) -> str:
+        """Return the index of the event's month."""
         return f"{self.index}-{timestamp(event_time_ns(event))[:7]}"
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from veilwatch.alerting import attack
 from veilwatch.alerting.names import protocol_name
 from veilwatch.schema.events import Event
-from veilwatch.sinks.address import Address
-from veilwatch.sinks.base import Letter, Sink, Tally
-from veilwatch.sinks.bulk import action, create, missing
+from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (
     CATEGORY,
     GID,
@@ -25,46 +23,27 @@ from veilwatch.sinks.eve import (
     event_time_ns,
     timestamp,
 )
-from veilwatch.sinks.http import PARAMETERS, Client
-
-DEFAULT_PORT: Final = 19200
-"""Where ESM shows its Elasticsearch."""
+from veilwatch.sinks.http import PARAMETERS
 
 MODULE: Final = "veilwatch"
 
 _ATTACK_PAGE: Final = "https://attack.mitre.org/techniques/"
 
 
-class EsmElastic(Sink):
+class EsmElastic(BulkSink):
     """`secbuzzer+http://host:19200`."""
 
     PARAMETERS: ClassVar[Mapping[str, str]] = PARAMETERS
-    UNSURE: ClassVar[bool] = True
-
-    def __init__(self, address: Address) -> None:
-        super().__init__(address)
-        self.client = Client(address, DEFAULT_PORT)
-        self.prefix = address.path.rstrip("/")
+    PORT: ClassVar[int] = 19200  # where ESM shows its Elasticsearch
 
     def encode(self, event: Event) -> bytes:
         """Return the two lines of a bulk."""
         event_text(event)  # what EVE has no form for, ESM's pages have none for either
         return action(index_of(event), event.event_id, document(event))
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
-        """Create the documents."""
-        create(self.client, self.prefix, letters, tally)
-
-    def missing(self, events: Sequence[Event]) -> set[str]:
-        """Return the ids of events that the peer does not have.
-
-        Raises
-        ------
-        OSError
-            If the peer does not say.
-        """
-        places = {event.event_id: index_of(event) for event in events}
-        return missing(self.client, self.prefix, places)
+    def index_of(self, event: Event) -> str:
+        """Return the index: see the function of this name."""
+        return index_of(event)
 
 
 def index_of(event: Event) -> str:
