@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.flow.index import copy_flow
 from veilwatch.flow.state import NIL, State, as_words
 from veilwatch.jit import inline_kernel
 from veilwatch.schema.flows import (
@@ -169,18 +170,8 @@ def report(state: State, early: Early, slot: Any) -> Any:
     out = used[REPORTS]
     flow = state.flows[slot]
     row = state.slots[slot]
-    words, copies = state.flow_words, early.words
-    for k in range(words.shape[1]):
-        copies[out, k] = words[slot, k]
+    copy_flow(state, slot, early.words, early.sequences, out)
     early.flows[out].end_reason = _EARLY
-    sequences, copied = state.sequences, early.sequences
-    for k in range(flow.sequence_used):
-        kept = sequences[slot, k]
-        copy = copied[out, k]
-        copy.gap_us = kept.gap_us
-        copy.size = kept.size
-        copy.payload = kept.payload
-        copy.flags = kept.flags
     shown = early.heads[out]
     shown.flow_id = NIL if row.head_done else flow.flow_id
     shown.first_ns = flow.first_ns

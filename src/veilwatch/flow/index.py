@@ -1,4 +1,4 @@
-"""Finding, linking and releasing rows of the flow table."""
+"""Finding, linking, copying and releasing rows of the flow table."""
 
 from __future__ import annotations
 
@@ -190,3 +190,18 @@ def reindex(state: State) -> None:
         while slot != NIL:
             enter(state, slot, state.slots[slot].hash)
             slot = state.slots[slot].newer
+
+
+@inline_kernel
+def copy_flow(state: State, slot: Any, words: Any, sequences: Any, out: Any) -> Any:
+    """Copy a flow and its packets to row `out` of other arrays of the same record types."""
+    own_words, own = state.flow_words, state.sequences
+    for k in range(own_words.shape[1]):
+        words[out, k] = own_words[slot, k]
+    for k in range(state.flows[slot].sequence_used):
+        row = own[slot, k]
+        copy = sequences[out, k]
+        copy.gap_us = row.gap_us
+        copy.size = row.size
+        copy.payload = row.payload
+        copy.flags = row.flags

@@ -10,7 +10,16 @@ from veilwatch.flow import twice
 from veilwatch.flow.early import AGE, MOST, REPORTS, Early, is_point, report
 from veilwatch.flow.fragments import expect, follow
 from veilwatch.flow.heads import collect, hand_on, is_ready, wanted
-from veilwatch.flow.index import choose, find, flow_hash, release_slot, side, take_slot, touch
+from veilwatch.flow.index import (
+    choose,
+    copy_flow,
+    find,
+    flow_hash,
+    release_slot,
+    side,
+    take_slot,
+    touch,
+)
 from veilwatch.flow.state import (
     CLOSING,
     DUPLICATES,
@@ -71,17 +80,7 @@ def emit(state: State, slot: Any, reason: Any) -> Any:
     out = state.counters[OUT]
     flow = state.flows[slot]
     flow.end_reason = reason
-    words, out_words = state.flow_words, state.out_words
-    for k in range(words.shape[1]):
-        out_words[out, k] = words[slot, k]
-    sequences, out_sequences = state.sequences, state.out_sequences
-    for k in range(flow.sequence_used):
-        row = sequences[slot, k]
-        copy = out_sequences[out, k]
-        copy.gap_us = row.gap_us
-        copy.size = row.size
-        copy.payload = row.payload
-        copy.flags = row.flags
+    copy_flow(state, slot, state.out_words, state.out_sequences, out)
     state.counters[OUT] += 1
 
 
