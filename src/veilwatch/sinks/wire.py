@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
@@ -32,7 +32,7 @@ MAX_ITEMS: Final = 50
 def to_document(event: Event) -> dict[str, Any]:
     """Return an event as plain dictionaries, lists, numbers and text."""
     flow = {name: _plain(value) for name, value in event.flow.items()}
-    return {"version": VERSION, **_shallow(event), "flow": flow}
+    return {"version": VERSION, **asdict(replace(event, flow={})), "flow": flow}
 
 
 def to_bytes(event: Event) -> bytes:
@@ -94,19 +94,6 @@ def _bounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_bounded(item) for item in value[:MAX_ITEMS]]
     return value
-
-
-def _shallow(event: Event) -> dict[str, Any]:
-    return {
-        "event_id": event.event_id,
-        "kind": event.kind.value,
-        "made_ns": event.made_ns,
-        "alert": asdict(event.alert),
-        "incident": None if event.incident is None else asdict(event.incident),
-        "sensor": event.sensor,
-        "interface": event.interface,
-        "again": event.again,
-    }
 
 
 def _plain(value: Any) -> Any:
