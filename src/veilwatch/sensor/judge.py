@@ -322,6 +322,7 @@ class Bench:
             "archive_dropped": archive.files_dropped if archive else 0,
             "memory": int(self._level),
             "score_psi": round(self._book.drift, 4),
+            "hosts_without_flow": self._alerts.without_flow,
             "notes": list(self._notes),
         }
 
