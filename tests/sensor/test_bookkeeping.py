@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from veilwatch.errors import StoreError
 from veilwatch.sensor import bookkeeping
 from veilwatch.sensor.bookkeeping import Bookkeeper
 from veilwatch.store import Store
@@ -83,3 +84,26 @@ def test_a_status_that_is_no_status(tmp_path: Path, clock: Clock) -> None:
         path.unlink()
         keeper.tick(final=True)
         assert {name for _, _, name, value in store.counters() if value} <= {"gauge/cores"}
+
+
+def test_minutes_wait_for_a_store_that_is_away(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "status.json"
+    with Store(str(tmp_path / "store.db")) as store:
+        keeper = Bookkeeper(store, path, "ward", "run")
+
+        def away(*_: object, **__: object) -> None:
+            raise StoreError("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "count", away)
+            for packets in (100, 250, 300):
+                path.write_text(json.dumps(document(1, packets)))
+                keeper.tick()
+                clock.now_s += 60
+        path.write_text(json.dumps(document(1, 390)))
+        keeper.tick()
+        keeper.tick(final=True)
+        found = [value for _, _, name, value in store.counters(names=["packets"])]
+    assert found == [100, 150, 50, 90]

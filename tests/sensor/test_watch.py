@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -214,7 +215,11 @@ def test_a_store_that_is_locked_for_a_while_loses_nothing(place: Path) -> None:
         database.execute("BEGIN IMMEDIATE")
         drop(place / "corpus" / "malicious" / "11.pcapng", place / "drop", "one.pcapng")
         until(lambda: packets(place))
-        until(lambda: status(place)["children"]["judge"].get("backlog"), 120)
+        # The sinks are told meanwhile, and nothing is taken to hang.
+        until(lambda: received(place) and status(place)["children"]["judge"].get("backlog"))
+        time.sleep(12)
+        assert {said["restarts"] for said in status(place)["children"].values()} == {0}
+        assert not stored(place)
         database.execute("ROLLBACK")
         database.close()
         until(lambda: stored(place) and sorted(set(received(place))) == stored(place))

@@ -18,6 +18,7 @@ from tests.store.samples import make_event, make_incident
 from veilwatch.errors import StoreDamagedError, StoreError, StoreFullError
 from veilwatch.store import EventFilter, Retention, Store, set_aside
 from veilwatch.store.database import _told
+from veilwatch.store.tables import state
 
 WRITER = """
 import sys
@@ -203,3 +204,16 @@ def test_damage_in_the_middle_of_the_file_is_an_error_and_no_crash(tmp_path: Pat
         assert len(list(store.events())) == 1
     with pytest.raises(StoreError, match="only a file"):
         set_aside("postgresql://u@h/d", now_ns=0)
+
+
+def test_who_holds_the_store_is_waited_for_and_then_named(url: str) -> None:
+    with Store(url) as holder, Store(url, create=False, patience_s=0.3) as store:
+        with holder._database.writing() as connection:
+            if not url.startswith("sqlite"):
+                connection.exec_driver_sql(f"LOCK TABLE {state.name}")
+            began_s = time.monotonic()
+            with pytest.raises(StoreError, match="another process holds the store for too long"):
+                store.save_state({"n": 1})
+            assert time.monotonic() - began_s < 5
+        store.save_state({"n": 2})
+        assert store.load_state("n") == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,9 @@ GROWING: Final = {
     ),
 }
 """What the processes of each kind count; of a table of counts every entry."""
+
+MAX_MINUTES: Final = 240
+"""Minutes that wait while the store is away, of some 10 kB each; the oldest are lost beyond it."""
 
 NAMES: Final = {
     "archive_dropped": "archive_files_dropped",
@@ -60,6 +63,7 @@ class Bookkeeper:
         self._store, self._path = store, status
         self._sensor, self._run = sensor, run
         self._minute = time.time_ns() // MINUTE_NS
+        self._unstored: deque[tuple[int, dict[str, float]]] = deque(maxlen=MAX_MINUTES)
         self._seen: dict[tuple[str, int], dict[str, float]] = {}
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._pids: dict[str, int] = {}
@@ -136,17 +140,17 @@ class Bookkeeper:
         seen[name] = value
 
     def _store_minute(self) -> None:
-        if not self._sums:
-            return
-        try:
-            self._store.count(
-                self._sums,
-                minute_ns=self._minute * MINUTE_NS,
-                sensor=self._sensor,
-                run=self._run,
-            )
-        except VeilwatchError:
-            return  # the disk is full: this minute is missing, and the report says so
+        if self._sums:
+            self._unstored.append((self._minute, self._sums))
+        while self._unstored:
+            minute, sums = self._unstored[0]
+            try:
+                self._store.count(
+                    sums, minute_ns=minute * MINUTE_NS, sensor=self._sensor, run=self._run
+                )
+            except VeilwatchError:
+                return  # it is away, or its disk is full: with the next minute
+            self._unstored.popleft()
 
 
 def _flat(counts: Mapping[str, Any]) -> dict[str, float]:

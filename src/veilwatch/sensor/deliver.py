@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.errors import VeilwatchError
+from veilwatch.sensor import settings
 from veilwatch.sensor.bookkeeping import Bookkeeper
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.places import Places
@@ -19,7 +20,6 @@ from veilwatch.sensor.supervise import Heart
 from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.delivery import Delivery, Progress
 from veilwatch.sinks.spool import Spool
-from veilwatch.store import Store
 from veilwatch.store.retention import DAY_NS
 
 LOOK_S: Final = 0.25
@@ -54,7 +54,7 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
     stop = threading.Event()
     heart.on_stop(stop.set)
     troubles: dict[str, str] = {}
-    with Spool(places.spool) as spool, Store(config.store_url) as store:
+    with Spool(places.spool) as spool, settings.store(config) as store:
         bookkeeper = Bookkeeper(store, places.status, config.sensor.name, run)
         sinks = [open_sink(url) for url in config.sinks.urls]
         names = [sink.address.shown for sink in sinks]

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,8 +53,12 @@ RETAIN_S: Final = 600.0
 """How often what is too old is deleted."""
 
 MAX_BACKLOG: Final = 10_000
-"""Most events that wait in memory while neither spool nor store can be written, some 50 MB; beyond
-it the oldest are lost, and counted."""
+"""Most events that wait in memory for the spool, and for the store, some 50 MB each; beyond it the
+oldest are lost, and counted."""
+
+STORE_PAUSE_S: Final = 5.0
+"""After a fault the store is left alone for so long: each try may wait for it, and scores do not.
+"""
 
 LOSES: Final = (
     "evidence of {hosts} hosts of the last hour, and the windows that {window_flows} flows make; "
@@ -70,6 +75,9 @@ DESK: Final = "desk"
 
 RELOADED: Final = ("alerts", "model", "windows")
 """Sections of the configuration that SIGHUP reads anew; others are what processes are built of."""
+
+
+_Batch = tuple[list[Event], list[Incident]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ def judge(heart: Heart, job: JudgeJob) -> None:
 
     with (
         hold_place(job.config.sensor.state, "judge", waiting),
-        Store(job.config.store_url) as store,
+        settings.store(job.config) as store,
         Spool(places.spool) as spool,
         Inbox(places.socket) as inbox,
     ):
@@ -159,7 +167,9 @@ class Bench:
         self._level = Level.WELL
         self.tally = FlowTally()
         self._book = ScoreBook(store, self._config.sensor.name)
-        self._waiting: deque[tuple[list[Event], list[Incident]]] = deque()
+        self._unspooled: deque[_Batch] = deque()
+        self._unstored: deque[_Batch] = deque()
+        self._store_from_s = 0.0
         self._notes: deque[str] = deque(maxlen=NOTES)
         self._faults: Counter[str] = Counter()
         self._now_ns = 0
@@ -209,28 +219,38 @@ class Bench:
         self.tally.told(events)
         # Of an incident that changed twice the later state counts.
         last = {incident.incident_id: incident for incident in incidents}
-        self._waiting.append((events, list(last.values())))
+        self._unspooled.append((events, list(last.values())))
         self._write()
 
-    def _write(self) -> bool:
-        """Write what waits; return whether all of it could be."""
-        while self._waiting:
-            events, incidents = self._waiting[0]
+    def _write(self) -> None:
+        """Write what waits: to the spool, and what is there to the store.
+
+        A store that is away holds up no sink. What is stored was spooled: else a crash between the
+        two would keep it from the sinks for good.
+        """
+        while self._unspooled:
+            events, _ = self._unspooled[0]
             try:
                 if self._sinks and events:
                     self._spool.append(events, self._sinks)
-                self._record(events, incidents)
             except VeilwatchError as error:
-                self._fault("store", error)
-                while sum(len(one) for one, _ in self._waiting) > MAX_BACKLOG:
-                    self._faults["events_lost"] += len(self._waiting.popleft()[0])
-                return False
-            self._waiting.popleft()
-        return True
+                self._fault(error)
+                self._bound(self._unspooled)
+                break
+            self._unstored.append(self._unspooled.popleft())
+        while self._unstored and self._try(partial(self._record, *self._unstored[0])):
+            self._unstored.popleft()
+        self._bound(self._unstored)
+
+    def _bound(self, waiting: deque[_Batch]) -> None:
+        while sum(len(events) for events, _ in waiting) > MAX_BACKLOG:
+            self._faults["events_lost"] += len(waiting.popleft()[0])
 
     def _record(self, events: list[Event], incidents: list[Incident]) -> None:
         began_s = time.monotonic()
-        due = began_s - self._saved_s >= self._state_every_s
+        # State that is ahead of what is stored would keep it from being told again after a crash.
+        last = not self._unspooled and len(self._unstored) <= 1
+        due = last and began_s - self._saved_s >= self._state_every_s
         self._store.record(events, incidents, state={DESK: self._desk.state()} if due else None)
         if due:
             self._saved_s = time.monotonic()
@@ -243,7 +263,7 @@ class Bench:
             return
         self._ticked_s = now_s
         self._look_at_memory()
-        whole = self._write()
+        self._write()
         if self._now_ns:
             # Between tables traffic time goes on with the clock: a quiet mirror still closes.
             now_ns = self._now_ns + int((now_s - self._heard_s) * 1e9)
@@ -254,13 +274,22 @@ class Bench:
                 self._judged_s = now_s
                 self._rule(self.scorer.judge_current())
             self._book.tick(now_ns)
-        if whole and now_s - self._saved_s >= SAVE_S:
+        if not self._backlog and now_s - self._saved_s >= SAVE_S:
             self._saved_s = now_s
-            self._heed_people()
-            self._try("store", lambda: self._store.save_state({DESK: self._desk.state()}))
+            self._try(self._heed_people)
+            self._try(self._save_desk)
         if now_s - self._retained_s >= RETAIN_S:
             self._retained_s = now_s
-            self._try("retention", lambda: self._store.retain(settings.retention(self._config)))
+            self._try(lambda: self._store.retain(settings.retention(self._config)))
+
+    @property
+    def _backlog(self) -> int:
+        """Events that neither spool nor store could take yet."""
+        batches = (*self._unspooled, *self._unstored)
+        return sum(len(events) for events, _ in batches)
+
+    def _save_desk(self) -> None:
+        self._store.save_state({DESK: self._desk.state()})
 
     def reload(self) -> Model:
         """Read configuration, model, thresholds of the site and policy anew (SIGHUP).
@@ -316,7 +345,7 @@ class Bench:
             **self.tally.status(),
             "fate": {fate.value: count for fate, count in self._desk.fates.items()},
             "incidents": len(self._desk.book),
-            "backlog": sum(len(events) for events, _ in self._waiting),
+            "backlog": self._backlog,
             "faults": dict(self._faults),
             "archive_lost": archive.flows_lost if archive else 0,
             "archive_dropped": archive.files_dropped if archive else 0,
@@ -335,11 +364,12 @@ class Bench:
         if self._now_ns:
             ruling = self._desk.tick(now_ns=self._now_ns, made_ns=time.time_ns(), final=True)
             self._deliver(*_parts(ruling))
+        self._store_from_s = 0.0
         self._write()
         if self._archive:
             self._archive.close()
         self._book.close()
-        self._try("store", lambda: self._store.save_state({DESK: self._desk.state()}))
+        self._try(self._save_desk)
         self._heart.say(self.status())
 
     def _restore(self) -> None:
@@ -353,26 +383,25 @@ class Bench:
     def _heed_people(self) -> None:
         """Close what people have closed in the store."""
         open_ids = [incident.incident_id for incident in self._desk.book.open_incidents()]
-        if not open_ids:
-            return
-        try:
-            closed = self._store.closed_by_people(open_ids)
-        except VeilwatchError as error:
-            self._fault("store", error)
-            return
-        for name, who in closed.items():
+        for name, who in self._store.closed_by_people(open_ids).items():
             self._deliver(
                 *_parts(self._desk.close(name, f"closed by {who}", made_ns=time.time_ns()))
             )
 
-    def _try(self, what: str, action: Callable[[], object]) -> None:
+    def _try(self, action: Callable[[], object]) -> bool:
+        """Do something with the store, unless it was away a moment ago; return whether it did."""
+        if time.monotonic() < self._store_from_s:
+            return False
         try:
             action()
         except VeilwatchError as error:
-            self._fault(what, error)
+            self._store_from_s = time.monotonic() + STORE_PAUSE_S
+            self._fault(error)
+            return False
+        return True
 
-    def _fault(self, what: str, error: VeilwatchError) -> None:
-        self._faults[what] += 1
+    def _fault(self, error: VeilwatchError) -> None:
+        self._faults["store"] += 1
         self.note(str(error))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from typing import Final
 
 from veilwatch.alerting.allow import AllowList, parse_allow
 from veilwatch.alerting.desk import Policy
@@ -13,7 +14,11 @@ from veilwatch.capture.live import LiveSettings
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import EarlyPoints, MeterConfig
 from veilwatch.sensor.config import MaintenanceSection, SensorConfig
-from veilwatch.store import ArchiveLimits, Retention
+from veilwatch.store import ArchiveLimits, Retention, Store
+
+STORE_PATIENCE_S: Final = 1.0
+"""How long a process of the sensor waits for the store. Who holds it longer makes a sensor that
+stores later, and not one that stops scoring or is taken to hang."""
 
 GIGABYTE = 10**9
 SECOND = 10**9
@@ -75,6 +80,17 @@ def early(config: SensorConfig) -> EarlyPoints | None:
 def live(config: SensorConfig) -> LiveSettings:
     """Return how packets are taken from an interface."""
     return LiveSettings(ring_mb=config.capture.ring_mb, snaplen=config.capture.snaplen)
+
+
+def store(config: SensorConfig) -> Store:
+    """Open the store.
+
+    Raises
+    ------
+    VeilwatchError
+        If it cannot be opened.
+    """
+    return Store(config.store_url, patience_s=STORE_PATIENCE_S)
 
 
 def retention(config: SensorConfig) -> Retention:

@@ -41,8 +41,9 @@ MAX_BACKOFF_S: Final = 60.0
 JITTER: Final = 0.25
 """Part of a pause that is drawn by chance, so that sensors do not come back all at once."""
 
-BUSY_S: Final = 10.0
-"""How long another process may hold the file; a transaction takes milliseconds."""
+BUSY_S: Final = 2.0
+"""How long another process may hold the file; a transaction takes milliseconds, and whoever waits
+for one has other work."""
 
 RESERVE_BYTES: Final = 8 << 20
 """Disk space held back in a file beside the spool: with a full disk even noting that an event was

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,17 +23,19 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from veilwatch.errors import StoreDamagedError, StoreError, StoreFullError
 from veilwatch.store.migrations import NEWEST, migrate, read_version
 
-BUSY_MS: Final = 10_000
-"""How long a writer waits for another one: a retention step takes tenths of a second."""
+PATIENCE_S: Final = 10.0
+"""How long to wait for another writer, or for a server that does not answer: a retention step takes
+tenths of a second."""
 
 WAL_BYTES: Final = 16 << 20
 """Size that SQLite's log is cut back to once it was copied to the file."""
 
-CONNECT_S: Final = 10
-"""How long to wait for a PostgreSQL server that does not answer."""
+CONNECT_S: Final = 2
+"""Shortest time that libpq waits for a server."""
 
 _WRITES: Final = "veilwatch_writes"
 _PG_FULL: Final = "53100"
+_PG_LOCKED: Final = "55P03"
 
 
 class Database:
@@ -44,6 +47,8 @@ class Database:
         Path of a file, `sqlite:///path` or `postgresql://user@host/name`.
     create
         Whether to make the database and to bring older tables up to date; else both are errors.
+    patience_s
+        How long to wait for another writer, or for a server that does not answer.
 
     Raises
     ------
@@ -52,13 +57,13 @@ class Database:
         or does not answer.
     """
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
+    def __init__(self, url: str, *, create: bool = True, patience_s: float = PATIENCE_S) -> None:
         parsed = parse_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.name = (parsed.database or "") if self.is_sqlite else masked(parsed)
         if self.is_sqlite:
             _prepare_file(Path(self.name), create)
-        self._engine = _engine(parsed, self.name)
+        self._engine = _engine(parsed, self.name, patience_s)
         try:
             self._open_tables(create)
         except BaseException:
@@ -210,18 +215,31 @@ def _prepare_file(path: Path, create: bool) -> None:
         raise StoreError(f"cannot make the store: {error.strerror or error}", where=path) from error
 
 
-def _engine(url: URL, name: str) -> Engine:
+def _engine(url: URL, name: str, patience_s: float) -> Engine:
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        engine = create_engine(url, connect_args={"timeout": patience_s})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S})
+        engine = create_engine(
+            url,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": max(CONNECT_S, round(patience_s))},
+        )
     except ModuleNotFoundError as error:
         raise StoreError(
             "PostgreSQL needs the package psycopg", where=name, hint="install veilwatch[postgres]"
         ) from error
+    event.listen(engine, "connect", partial(_set_up_postgresql, round(1000 * patience_s)))
+    return engine
+
+
+def _set_up_postgresql(lock_ms: int, connection: Any, _record: Any) -> None:
+    # Outside a transaction: what one sets is undone where it is rolled back.
+    connection.autocommit = True
+    connection.execute(f"SET lock_timeout = {lock_ms}")
+    connection.autocommit = False
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
@@ -233,7 +251,6 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         f"journal_size_limit = {WAL_BYTES}",
-        f"busy_timeout = {BUSY_MS}",
         "trusted_schema = OFF",  # a file from elsewhere runs no functions
     ):
         cursor.execute(f"PRAGMA {pragma}")
@@ -243,6 +260,9 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+_HELD: Final = "another process holds the store for too long"
 
 
 def _told(error: Exception, cause: BaseException | None, name: str) -> StoreError:
@@ -260,9 +280,11 @@ def _told(error: Exception, cause: BaseException | None, name: str) -> StoreErro
         )
     what = {
         sqlite3.SQLITE_IOERR: "the disk cannot be read or written",
-        sqlite3.SQLITE_BUSY: "another process holds the store for too long",
+        sqlite3.SQLITE_BUSY: _HELD,
         sqlite3.SQLITE_READONLY: "the store cannot be written to",
         sqlite3.SQLITE_CANTOPEN: "the store cannot be opened",
     }.get(code)
+    if getattr(cause, "sqlstate", "") == _PG_LOCKED:
+        what = _HELD
     lines = str(cause or error).strip().splitlines()
     return StoreError(what or (lines[0] if lines else type(error).__name__), where=name)

@@ -23,7 +23,7 @@ from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.events import Event, EventKind, Incident
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.store import counts, retention
-from veilwatch.store.database import Database
+from veilwatch.store.database import PATIENCE_S, Database
 from veilwatch.store.query import PAGE, EventFilter, StoredEvent, clean
 from veilwatch.store.tables import counters, events, incidents, state, verdicts
 
@@ -63,6 +63,8 @@ class Store:
         Path of a file, `sqlite:///path` or `postgresql://user@host/name`.
     create
         Whether to make the store where there is none, and to bring an older one up to date.
+    patience_s
+        How long each call waits for another writer, or for a server that does not answer.
 
     Raises
     ------
@@ -76,8 +78,8 @@ class Store:
     ...     store.record(ruling.events, ruling.incidents, state={"desk": desk.state()})
     """
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
-        self._database = Database(url, create=create)
+    def __init__(self, url: str, *, create: bool = True, patience_s: float = PATIENCE_S) -> None:
+        self._database = Database(url, create=create, patience_s=patience_s)
         self.name = self._database.name
 
     def __enter__(self) -> Self:
