@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veilwatch.flow import FlowMeter, MeterConfig
+from veilwatch.flow import EarlyPoints, FlowMeter, MeterConfig
+from veilwatch.flow.early import OUT_EARLY
 from veilwatch.flow.state import OUT_FLOWS
 from veilwatch.schema.flows import EndReason
 from veilwatch.schema.packets import PACKET_DTYPE, PacketBatch
@@ -92,3 +95,70 @@ def test_the_clock_changes_no_flow_that_packets_would_have_ended(
         return sorted(tuple(int(record[name]) for name in names) for record in records)
 
     assert run([START + tick for tick in ticks]) == run([])
+
+
+def looked_at(meter: FlowMeter, now_ns: int) -> list[tuple[int, int]]:
+    """Port and packets of what is reported as silent at a time."""
+    found = []
+    while not meter.report_silent(now_ns):
+        found.append(meter.take_early())
+    found.append(meter.take_early())
+    return [
+        (int(row["src_port"]), int(row["packets"].sum()))
+        for early in found
+        for row in early.flows.records
+    ]
+
+
+def test_a_silent_flow_is_reported_once_for_each_silence() -> None:
+    meter = FlowMeter(CONFIG, early=EarlyPoints(packets=(2,), age_s=None, silence_s=3.0))
+    meter.add(datagrams([(START, 1), (START, 2), (START + NS, 2)]))
+    meter.take_early()
+    assert looked_at(meter, START + 3 * NS - 1) == []
+    # The second flow was reported by its second packet: nothing came since.
+    assert looked_at(meter, START + 4 * NS) == [(1, 1)]
+    assert looked_at(meter, START + 6 * NS) == []
+    meter.add(datagrams([(START + 6 * NS, 2), (START + 6 * NS, 3)]))
+    assert sorted(looked_at(meter, START + 9 * NS)) == [(2, 3), (3, 1)]
+    assert looked_at(meter, START + 2 * NS) == []  # time went back
+    meter.advance(START + 30 * NS)
+    assert looked_at(meter, START + 30 * NS) == []
+
+
+def test_more_silent_flows_than_there_is_room_for() -> None:
+    meter = FlowMeter(MeterConfig(), early=EarlyPoints(packets=(), age_s=None, silence_s=3.0))
+    count = 3 * OUT_EARLY + 1
+    for begin in range(0, count, 1024):
+        ports = range(begin, min(count, begin + 1024))
+        meter.add(datagrams([(START, port + 1) for port in ports]))
+    assert sorted(looked_at(meter, START + 5 * NS)) == [(port + 1, 1) for port in range(count)]
+    assert meter.live == count
+
+
+STEPS = st.tuples(st.integers(0, 4 * NS), st.integers(1, 4))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(STEPS, max_size=40), st.integers(1, 6), st.sampled_from([(), (1,), (2, 5)]))
+def test_silence_as_a_plain_account_has_it(
+    steps: list[tuple[int, int]], silence: int, points: tuple[int, ...]
+) -> None:
+    early = EarlyPoints(packets=points, age_s=None, silence_s=float(silence))
+    meter = FlowMeter(MeterConfig(), early=early)
+    last: dict[int, int] = {}
+    count: Counter[int] = Counter()
+    now = looked = START
+    since = 0
+    for step, port in steps:
+        now += step
+        meter.add(datagrams([(now, port)]))
+        meter.take_early()
+        last[port], count[port] = now, count[port] + 1
+        expected = []
+        if now - looked >= NS or not since:
+            until = now - silence * NS
+            expected = [
+                (p, count[p]) for p in last if since < last[p] <= until and count[p] not in points
+            ]
+            looked, since = now, until
+        assert sorted(looked_at(meter, now)) == sorted(expected)

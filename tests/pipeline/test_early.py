@@ -113,11 +113,36 @@ def test_reports_that_nobody_asked_for_are_let_go(blocks: list[tuple[bytes, np.n
 
 
 @pytest.mark.parametrize(
-    ("packets", "age"), [((), None), ((0,), None), ((8,), 0.0), (tuple(range(1, 10)), 1.0)]
+    ("packets", "age", "silence"),
+    [
+        ((), None, None),
+        ((0,), None, None),
+        ((8,), 0.0, None),
+        ((8,), None, 0.0),
+        (tuple(range(1, 10)), 1.0, 1.0),
+    ],
 )
-def test_points_are_checked(packets: tuple[int, ...], age: float | None) -> None:
+def test_points_are_checked(
+    packets: tuple[int, ...], age: float | None, silence: float | None
+) -> None:
     with pytest.raises(VeilwatchError):
-        EarlyPoints(packets=packets, age_s=age)
+        EarlyPoints(packets=packets, age_s=age, silence_s=silence)
+
+
+def test_a_flow_that_falls_silent_is_reported_before_it_ends() -> None:
+    frames = exchange("10.0.0.1", 40_000, rounds=1)[:5]
+    others = exchange("10.0.0.2", 40_000, rounds=40)
+    script = Script(
+        [(k / 10, [frame]) for k, frame in enumerate(frames)]
+        + [(1 + k / 2, [frame]) for k, frame in enumerate(others)]
+    )
+    early = EarlyPoints(packets=(8,), age_s=None, silence_s=3.0)
+    with FlowReader(script, early=early) as reader:
+        parts = [part for part in reader.live_tables() if part.early]
+    rows = pl.concat([part.table.frame for part in parts]).sort("last_ns")
+    count = rows["fwd_packets"] + rows["bwd_packets"]
+    assert list(zip(rows["src_ip"], count, strict=True)) == [("10.0.0.1", 5), ("10.0.0.2", 8)]
+    assert rows["tcp_state"][0]  # a whole row, as any other
 
 
 def test_the_interval_is_checked() -> None:

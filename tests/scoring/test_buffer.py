@@ -26,7 +26,15 @@ def flows(seconds: list[int], hosts: list[int], *, seed: int = 0) -> pl.DataFram
         pl.lit("").alias("subscriber"),
         pl.lit(0, pl.UInt32).alias("source"),
         pl.Series("first_ns", [START + second * NS for second in seconds], pl.Int64),
-    ).with_columns(last_ns=pl.col("first_ns") + NS)
+    ).with_columns(last_ns=pl.col("first_ns") + NS, flow_id=pl.col("flow_id") + 10_000 * seed)
+
+
+def reported(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same flows with less in them, and every other one reported twice."""
+    half = frame.with_columns(
+        fwd_bytes=pl.col("fwd_bytes") // 2, bwd_bytes=pl.col("bwd_bytes") // 3
+    )
+    return pl.concat([half.gather_every(2), half])
 
 
 @settings(max_examples=40, deadline=None)
@@ -46,6 +54,10 @@ def test_closed_windows_are_those_of_the_whole_capture(
         if rows.is_empty():
             continue
         now = int(rows["last_ns"].max())  # type: ignore[arg-type]
+        # What was said of a flow while it was alive is gone once it has ended.
+        buffer.add(reported(rows), now, early=True)
+        if part[0] % 2:
+            buffer.current(now)
         buffer.add(rows, now)
         due = buffer.closed(now)
         if due is not None:
@@ -117,10 +129,33 @@ def test_who_has_most_gives_up_first() -> None:
     quiet = flows([1, 2, 3], [1, 1, 2])
     buffer.add(quiet, START)
     for k in range(10):
-        buffer.add(flows(list(range(30)), [9] * 30, seed=k), START)
+        buffer.add(flows(list(range(30)), [9] * 30, seed=k + 1), START)
     assert len(buffer) <= 100
     due = buffer.current(START)
     assert due is not None
     counts = dict(due.flows.group_by("src_ip").len().rows())
     assert (counts["10.0.0.1"], counts["10.0.0.2"]) == (2, 1)
     assert buffer.dropped_flows == 303 - len(buffer)
+
+
+def test_a_live_flow_counts_as_far_as_it_has_got() -> None:
+    frame = flows([0, 10, 20], [1, 1, 2])
+    buffer = WindowBuffer()
+    buffer.add(reported(frame), START, early=True)
+    due = buffer.current(START + 30 * NS)
+    assert due is not None and due.windows.height == 2
+    assert_frame_equal(
+        due.flows.sort("flow_id").select("flow_id", "fwd_bytes"),
+        reported(frame)[2:].select("flow_id", "fwd_bytes"),
+    )
+    # A window that only live flows make is not over, however late it is.
+    late = START + WINDOW_NS + GRACE_NS + 30 * NS
+    assert buffer.closed(late) is None
+    buffer.add(frame, late)
+    assert len(buffer) >= 3
+    due = buffer.closed(late)
+    assert due is not None
+    assert_frame_equal(
+        due.flows["fwd_bytes"].sort().to_frame(), frame.select("fwd_bytes").sort("fwd_bytes")
+    )
+    assert len(buffer) == 3

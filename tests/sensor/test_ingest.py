@@ -217,11 +217,15 @@ def test_kernels_are_loaded_before_anything_is_said(
 
         say = beat
 
+    class Tap:
+        def listen(self) -> None:
+            order.append("listen")
+
     monkeypatch.setattr(ingest, "load_kernels", lambda: order.append("kernels"))
-    monkeypatch.setattr(ingest, "open_taps", lambda *_, **__: order.append("taps") or ["tap"])
+    monkeypatch.setattr(ingest, "open_taps", lambda *_, **__: order.append("taps") or [Tap()])
     monkeypatch.setattr(ingest, "settle", lambda user: order.append("settle"))
     monkeypatch.setattr(ingest, "LiveCapture", lambda *_, **__: order.append("stream"))
     job = ingest.IngestJob(ingest.InterfaceSource("far"), tmp_path / "socket")
     ingest._open(job, Heart())  # type: ignore[arg-type]
     # The ring fills while kernels are loaded, and another user could not read them.
-    assert order == ["taps", "kernels", "settle", "settled", "stream"]
+    assert order == ["taps", "listen", "kernels", "settle", "settled", "stream"]

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ from tests.sensor.field import drop, lines, make_field, running, status, until, 
 from veilwatch.store import Store
 
 pytestmark = pytest.mark.slow
+
+STEPPED = """
+import os, time
+from pathlib import Path
+
+def offset():
+    return float(Path(os.environ["TEST_CLOCK"]).read_text() or 0)
+
+now, now_ns = time.time, time.time_ns
+time.time = lambda: now() + offset()
+time.time_ns = lambda: now_ns() + int(offset() * 1e9)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +130,7 @@ def test_a_killed_process_loses_nothing_that_was_stored(place: Path, child: str)
         kill(place, child)
         until(lambda: status(place)["children"][child]["restarts"] == 1 and healthy(place))
         drop(place / "corpus" / "malicious" / "5.pcapng", place / "drop", "two.pcapng")
-        until(lambda: any(e["alert"]["host"].startswith("10.0.5.") for e in lines(place / "out")))
+        until(lambda: told_of(place, "10.0.5."))
     assert sorted(set(received(place))) == stored(place)
 
 
@@ -345,13 +358,41 @@ def test_memory_pressure_takes_the_archive_and_no_alert(place: Path) -> None:
     assert "memory is short" in (place / "sensor.log").read_text()
 
 
-def test_starts_that_cannot_work_are_refused(place: Path) -> None:
-    for setting, what in (
-        ("capture.user=nobody-at-all", "cannot become nobody-at-all"),
-        ("capture.workers=2", "would count every flow twice"),
-    ):
-        words = ["watch", "--config", str(config(place)), "--set", setting]
-        done = subprocess.run(
-            [sys.executable, "-m", "veilwatch", *words], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 2 and what in done.stderr
+def test_a_start_that_cannot_work_is_refused(place: Path) -> None:
+    words = ["watch", "--config", str(config(place)), "--set", "capture.user=nobody-at-all"]
+    done = subprocess.run(
+        [sys.executable, "-m", "veilwatch", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "cannot become nobody-at-all" in done.stderr
+
+
+def test_a_clock_that_is_set_forward_and_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = place / "clock"
+    clock.write_text("0")
+    (place / "python").mkdir()
+    (place / "python" / "sitecustomize.py").write_text(STEPPED)
+    monkeypatch.setenv("TEST_CLOCK", str(clock))
+    monkeypatch.setenv("PYTHONPATH", f"{place / 'python'}:{os.environ.get('PYTHONPATH', '')}")
+    path = config(place)
+    log = path.with_suffix(".log")
+    with running(path):
+        until(lambda: healthy(place))
+        for number, (offset, capture) in enumerate(((0, 1), (7200, 5), (-3600, 9))):
+            (place / "clock.new").write_text(str(offset))
+            (place / "clock.new").replace(clock)
+            until(partial(logged, log, "the clock was set", number))
+            source = place / "corpus" / "malicious" / f"{capture}.pcapng"
+            drop(source, place / "drop", f"{capture}.pcapng")
+            until(partial(told_of, place, f"10.0.{capture}."))
+        assert {said["restarts"] for said in status(place)["children"].values()} == {0}
+        until(lambda: sorted(set(received(place))) == stored(place))
+    steps = [float(part.split(",")[0]) for part in log.read_text().split('"by_s": ')[1:]]
+    assert [round(step, -2) for step in steps] == [7200, -10_800]
+
+
+def logged(log: Path, what: str, times: int) -> bool:
+    return log.read_text().count(what) == times
+
+
+def told_of(place: Path, network: str) -> bool:
+    return any(event["alert"]["host"].startswith(network) for event in lines(place / "out"))

@@ -1,7 +1,8 @@
 """Reports of flows that are still alive: what the meter knows of them at a point of their life.
 
-A report is a copy, made in the kernel right after the packet that decides, so that it is what the
-meter would have given had the capture ended there. The flow itself goes on unchanged.
+A report is a copy, made in the kernel right after the packet that decides, or once no packet has
+come for a while, so that it is what the meter would have given had the capture ended there. The
+flow itself goes on unchanged.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy.typing as npt
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow.index import copy_flow
-from veilwatch.flow.state import NIL, State, as_words
-from veilwatch.jit import inline_kernel
+from veilwatch.flow.state import NIL, OPEN, State, as_words
+from veilwatch.jit import inline_kernel, kernel
 from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     HEAD_BYTES,
@@ -34,7 +35,7 @@ MAX_POINT: Final = 1 << 20
 """Largest packet count: a flow of a million packets is no young one."""
 
 MAX_AGE_S: Final = 86_400.0
-"""Largest age: the active timeout cuts flows long before."""
+"""Largest age or silence: the timeouts cut flows long before."""
 
 OUT_EARLY: Final = 512
 """Reports held before Python has to take them: with all heads full, 9 MiB."""
@@ -58,8 +59,12 @@ class EarlyPoints:
     packets
         Counts of packets of both directions: the packet that makes the count decides.
     age_s
-        Age of a flow, s: its first packet that is so much later than its first decides, so that
-        a flow that has fallen silent is reported by its end and not by its age. None for no age.
+        Age of a flow, s: its first packet that is so much later than its first decides. None for
+        no age.
+    silence_s
+        A flow that has been silent for so long is reported as it is, s: of a datagram that nobody
+        answers there is nothing more to wait for. None for never; without effect beyond the time
+        after which silent flows end.
 
     Raises
     ------
@@ -69,11 +74,12 @@ class EarlyPoints:
 
     packets: tuple[int, ...] = (8, 32)
     age_s: float | None = 30.0
+    silence_s: float | None = 10.0
 
     def __post_init__(self) -> None:
-        if not self.packets and self.age_s is None:
+        if not self.packets and self.age_s is None and self.silence_s is None:
             raise VeilwatchError(
-                "no point to report flows at", hint="give a packet count or an age"
+                "no point to report flows at", hint="give a packet count, an age or a silence"
             )
         if len(self.packets) > MAX_POINTS:
             raise VeilwatchError(
@@ -83,10 +89,11 @@ class EarlyPoints:
             raise VeilwatchError(
                 "a packet count is out of range", hint=f"give values from 1 to {MAX_POINT}"
             )
-        if self.age_s is not None and not 0.0 < self.age_s <= MAX_AGE_S:
-            raise VeilwatchError(
-                "the age is out of range", hint=f"give a value above 0, up to {MAX_AGE_S:g}"
-            )
+        for name, value in (("age", self.age_s), ("silence", self.silence_s)):
+            if value is not None and not 0.0 < value <= MAX_AGE_S:
+                raise VeilwatchError(
+                    f"the {name} is out of range", hint=f"give a value above 0, up to {MAX_AGE_S:g}"
+                )
 
 
 class Early(NamedTuple):
@@ -190,3 +197,40 @@ def report(state: State, early: Early, slot: Any) -> Any:
         shown.length[direction] = length
         used[BYTES] += length
     used[REPORTS] += 1
+
+
+@kernel
+def report_silent(state: State, early: Early, slot: Any, since: Any, until: Any) -> Any:
+    """Report flows whose last packet came after `since` and not after `until`.
+
+    Their list is in the order of last packets, the newest last, and is walked from there: as many
+    steps as flows had packets after `since`. Closing connections are left out, they end within
+    seconds; so are flows that their last packet reported.
+
+    Parameters
+    ----------
+    slot
+        Where to go on, NIL to begin.
+
+    Returns
+    -------
+    int
+        The flow at which there was no more room, NIL where all is done.
+    """
+    if slot == NIL:
+        slot = state.ends[OPEN, 1]
+    while slot != NIL:
+        flow = state.flows[slot]
+        if flow.last_ns <= since:
+            return np.int32(NIL)
+        if flow.last_ns <= until:
+            total = np.int64(flow.packets[0]) + np.int64(flow.packets[1])
+            reported = False
+            for count in early.counts:
+                reported = reported or total == count
+            if not reported:
+                if early.used[REPORTS] == len(early.flows):
+                    return slot
+                report(state, early, slot)
+        slot = state.slots[slot].older
+    return np.int32(NIL)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import kernel
-from veilwatch.flow.early import BYTES, REPORTS, EarlyPoints, new_early
+from veilwatch.flow.early import BYTES, REPORTS, EarlyPoints, new_early, report_silent
 from veilwatch.flow.index import reindex
 from veilwatch.flow.state import (
     AMBIGUOUS,
@@ -24,6 +24,7 @@ from veilwatch.flow.state import (
     HEADS_OUT,
     LIVE,
     NEXT_ID,
+    NIL,
     OUT,
     as_bytes,
     grown,
@@ -52,6 +53,11 @@ MAX_SEQUENCE: Final = 4096
 
 MAX_TIMEOUT_S: Final = 10 * 365 * 86_400.0
 """Longest timeout: ten years in ns and any packet time still add up within an int64."""
+
+
+LOOK_NS: Final = SECOND_NS
+"""How often live flows are looked through for silent ones, of traffic time: it takes a step for
+each flow that had a packet within the silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,8 @@ class FlowMeter:
         capacity = min(FIRST_CAPACITY, config.max_flows)
         self._state = new_state(capacity, config.max_heads, config.sequence_length)
         self._live = new_early(early, config.sequence_length)
+        self._silence_ns = round(early.silence_s * SECOND_NS) if early and early.silence_s else 0
+        self._silent = _Silent()
         self._state.counters[NEXT_ID] = first_id
         self._seed = np.uint64(secrets.randbits(64))
         self._sessions = _NO_SESSIONS
@@ -260,6 +268,33 @@ class FlowMeter:
             self._drain()
         return done
 
+    def report_silent(self, now_ns: int) -> bool:
+        """Report flows that have fallen silent while the output has room; True when none is left.
+
+        Flows are looked through once a second of traffic; see `EarlyPoints.silence_s`.
+
+        Parameters
+        ----------
+        now_ns
+            As for `advance`.
+        """
+        look = self._silent
+        if not self._silence_ns:
+            return True
+        if look.slot == NIL:
+            if 0 <= now_ns - look.at_ns < LOOK_NS:
+                return True
+            # Where time went back, what was reported before it is not reported again.
+            since_ns = look.until_ns if now_ns > look.at_ns else now_ns - self._silence_ns
+            look.at_ns = now_ns
+            look.since_ns, look.until_ns = since_ns, now_ns - self._silence_ns
+        look.slot = report_silent(
+            self._state, self._live, np.int32(look.slot), look.since_ns, look.until_ns
+        )
+        if look.slot != NIL:
+            self._drain()
+        return bool(look.slot == NIL)
+
     def finish(self) -> None:
         """End every live flow: the input is over."""
         while not self.finish_some():
@@ -342,6 +377,16 @@ class FlowMeter:
         self._early.append(EarlyBatch(flows, heads))
         self._pending_early += count
         live.used[:] = 0
+
+
+@dataclass(slots=True)
+class _Silent:
+    """How far the flows were looked through for silent ones: when, what for, and where to go on."""
+
+    at_ns: int = 0
+    since_ns: int = 0
+    until_ns: int = 0
+    slot: int = NIL
 
 
 def _out_of_range(name: str, least: float, most: float) -> VeilwatchError:

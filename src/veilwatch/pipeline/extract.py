@@ -288,6 +288,8 @@ class FlowReader:
                 yield None
             while block.now_ns and not meter.advance_some(block.now_ns):
                 yield None
+            while block.now_ns and not meter.report_silent(block.now_ns):
+                yield None
             yield block, batch
 
     def _decoded(self) -> Iterator[tuple[RawBlock, PacketBatch]]:

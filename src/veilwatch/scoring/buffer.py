@@ -1,7 +1,8 @@
 """Flows kept for the host windows that they make, while traffic goes on.
 
 A window is judged once it is over and the flows that began in it have mostly ended; what ends later
-still counts, and its window is judged again.
+still counts, and its window is judged again. A flow that is alive counts as far as its latest
+report goes: a share that is being encrypted may be one connection for half an hour.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class WindowBuffer:
     def __len__(self) -> int:
         return (0 if self._rows is None else self._rows.height) + self._new_flows
 
-    def add(self, frame: pl.DataFrame, now_ns: int) -> None:
-        """Keep flows that have ended.
+    def add(self, frame: pl.DataFrame, now_ns: int, *, early: bool = False) -> None:
+        """Keep flows that have ended, or what is known of live ones until more is.
 
         Parameters
         ----------
@@ -98,10 +99,13 @@ class WindowBuffer:
             A flow table, or at least `READ_COLUMNS` of one.
         now_ns
             Time of the traffic, ns since the epoch.
+        early
+            Whether the flows are still alive; a later report or record takes the place of each.
         """
         if frame.is_empty():
             return
-        self._new.append(frame.select(*READ_COLUMNS, pl.lit(True).alias("fresh")))
+        flags = {"fresh": pl.lit(not early), "alive": pl.lit(early)}
+        self._new.append(frame.select(*READ_COLUMNS, **flags))
         self._new_flows += frame.height
         if self._new_flows >= TIDY_FLOWS or len(self) > self._max_flows:
             self._tidy(now_ns)
@@ -130,7 +134,7 @@ class WindowBuffer:
         return self._due(due)
 
     def current(self, now_ns: int, hosts: pl.DataFrame | None = None) -> DueWindows | None:
-        """Return the latest window of each host, as far as its flows have ended.
+        """Return the latest window of each host, as far as its flows have got.
 
         Parameters
         ----------
@@ -151,7 +155,7 @@ class WindowBuffer:
         assert self._rows is not None and self._began is not None
         flows = (
             self._rows.join(windows.select(HOST).unique(), on=HOST, how="semi")
-            .drop("fresh")
+            .drop("fresh", "alive")
             .join(self._began.select(*HOST, BEGAN), on=HOST, how="left")
         )
         return DueWindows(flows, windows)
@@ -177,6 +181,11 @@ class WindowBuffer:
         if old is not None and abs(now_ns - self._pruned_ns) >= WINDOW_NS:
             old = old.filter((pl.col("first_ns") - now_ns).abs() <= KEPT_NS)
             self._pruned_ns = now_ns
+        if new is not None:
+            new = new.unique("flow_id", keep="last", maintain_order=True)
+            if old is not None:
+                gone = old.filter("alive").select("flow_id").join(new, on="flow_id", how="semi")
+                old = old.join(gone, on="flow_id", how="anti") if gone.height else old
         parts = [rows for rows in (old, new) if rows is not None]
         rows = pl.concat(parts)
         if rows.height > self._max_flows:

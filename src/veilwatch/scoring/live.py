@@ -179,8 +179,8 @@ class LiveScorer:
         self._now_ns = now_ns or self._now_ns
         changed = self._remember(flows, early)
         judged = None
-        if not early and model.windows:
-            self._buffer.add(frame, self._now_ns)
+        if model.windows:
+            self._buffer.add(frame, self._now_ns, early=early)
         if model.windows and abs(self._now_ns - self._looked_ns) >= WINDOWS_EVERY_NS:
             self._looked_ns = self._now_ns
             judged = self._judge(self._buffer.closed(self._now_ns))
@@ -195,7 +195,7 @@ class LiveScorer:
         )
 
     def judge_current(self) -> LiveScores:
-        """Judge the window of every host that is not over yet, as far as its flows have ended."""
+        """Judge the window of every host that is not over yet, as far as its flows have got."""
         judged = None
         if self._model.windows:
             judged = self._judge(self._buffer.current(self._now_ns))

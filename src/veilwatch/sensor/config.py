@@ -141,7 +141,8 @@ class CaptureSection(Section):
     """Most bytes captured of a packet."""
 
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = 1
-    """Processes that share each interface by subscriber addresses."""
+    """Processes that share each interface by the pairs of addresses inside tunnels. Control traffic
+    reaches one of them: the others name subscribers by their tunnels alone."""
 
     gtp_ports: Annotated[list[Port], Field(max_length=MAX_ITEMS)] = []
     """UDP ports at which to look for GTP-U beside 2152."""
@@ -156,6 +157,8 @@ class CaptureSection(Section):
     def _one_source(self) -> CaptureSection:
         if bool(self.interfaces) == bool(self.folder):
             raise ValueError("name either interfaces or a folder")
+        if len(self.interfaces) * self.workers > MAX_WORKERS:
+            raise ValueError(f"more than {MAX_WORKERS} processes: fewer interfaces or workers")
         return self
 
 
@@ -178,10 +181,14 @@ class EarlySection(Section):
     packets: Annotated[
         list[Annotated[int, Field(ge=1, le=4096)]], Field(max_length=MAX_EARLY_POINTS)
     ] = [8, 32]
-    """Packets of both directions after which a flow is scored; none to go by age alone."""
+    """Packets of both directions after which a flow is scored; none to go by time alone."""
 
-    age_s: Annotated[Seconds, Field(gt=0)] | None = 30.0
-    """Age of a flow in seconds at which it is scored; none to go by packets alone."""
+    age_s: Seconds = 30.0
+    """Age of a flow in seconds at which it is scored; 0 never."""
+
+    silence_s: Seconds = 10.0
+    """Seconds of silence after which a flow is scored as it is, before `flow.idle_timeout_s` ends
+    it; 0 never."""
 
     @model_validator(mode="after")
     def _rising(self) -> EarlySection:

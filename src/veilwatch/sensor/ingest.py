@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from veilwatch.capture.live import LiveCapture, LiveSettings, open_taps
+from veilwatch.capture.live import Group, LiveCapture, LiveSettings, open_taps
+from veilwatch.capture.live.interface import is_up
 from veilwatch.errors import CaptureError
 from veilwatch.flow import EarlyPoints, MeterConfig
 from veilwatch.pipeline import FlowReader, settle
@@ -44,7 +45,7 @@ LOSES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class InterfaceSource:
-    """A network interface, read by one process.
+    """A network interface, or one process's share of it.
 
     Attributes
     ----------
@@ -54,11 +55,18 @@ class InterfaceSource:
         How to capture.
     user
         Whom to become once it is open; None to stay who we are.
+    place
+        What the column `source` of its flows says: hosts and windows are those of an interface,
+        whichever process saw them.
+    group
+        Shares the packets among several processes; None for one process alone.
     """
 
     interface: str
     settings: LiveSettings = LiveSettings()  # noqa: RUF009 (frozen)
     user: str | None = None
+    place: int = 0
+    group: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,7 @@ class IngestJob:
     source
         Where packets come from.
     number
-        Which ingest process of the sensor it is, from 0 on: flow ids and the column `source` of
-        its flows tell it from others.
+        Which ingest process of the sensor it is, from 0 on: ids of its flows tell it from others.
     socket
         Where the scorer listens.
     config, early, gtp_ports, subscriber_keys
@@ -146,6 +153,9 @@ def ingest(heart: Heart, job: IngestJob) -> None:
             rows[kind] += len(live.table)
         unsent = sender.finish(FLUSH_S)
         heart.say(status() | {"unsent_rows": unsent})
+        fault = next((file.fault for file in reader.captures.files if file.live and file.fault), "")
+    if fault and not heart.stopping:
+        raise CaptureError(fault, hint="the process is started again")
 
 
 def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
@@ -162,24 +172,30 @@ def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
         )
     while True:
         try:
-            (tap,) = open_taps(source.interface, source.settings, gtp_ports=job.gtp_ports)
+            (tap,) = open_taps(
+                source.interface, source.settings, gtp_ports=job.gtp_ports, group=source.group
+            )
             break
         except CaptureError:
             # At boot an interface may come later than we do; another fault stays one.
-            if heart.stopping or not _may_come(source.interface):
+            if heart.stopping or not _may_come(source):
                 raise
             heart.beat()
             time.sleep(0.2)
-    # Before anything is said: kernels that have to be compiled first take a minute, and whoever
-    # has been heard once may be silent for seconds only. The ring fills meanwhile.
+    # The ring fills while kernels are loaded. That is done before anything is said: where they
+    # have to be compiled first it takes a minute, and whoever has been heard once may be silent
+    # for seconds only.
+    tap.listen()
     load_kernels()
     settle(source.user)
     heart.settled()
-    return LiveCapture(tap, source=job.number, progress=progress)
+    return LiveCapture(tap, source=source.place, progress=progress)
 
 
-def _may_come(interface: str) -> bool:
-    return not Path("/sys/class/net", interface).exists()
+def _may_come(source: InterfaceSource) -> bool:
+    if not Path("/sys/class/net", source.interface).exists():
+        return True
+    return source.group is not None and not is_up(source.interface)  # nobody joins it then
 
 
 def _status(

@@ -47,8 +47,8 @@ class Places:
 
     @property
     def inputs(self) -> list[str]:
-        """Interfaces, one for each worker, or the folder: what the column `source` counts."""
+        """Interfaces, or the folder: what the column `source` counts."""
         capture = self.config.capture
         if capture.folder is not None:
             return [str(capture.folder)]
-        return [name for name in capture.interfaces for _ in range(capture.workers)]
+        return list(capture.interfaces)

@@ -73,8 +73,10 @@ def meter(config: SensorConfig) -> MeterConfig:
 
 def early(config: SensorConfig) -> EarlyPoints | None:
     """Return when flows are scored before they end, None for never."""
-    points = tuple(config.early.packets)
-    return EarlyPoints(points, config.early.age_s) if points or config.early.age_s else None
+    early = config.early
+    if not early.packets and not early.age_s and not early.silence_s:
+        return None
+    return EarlyPoints(tuple(early.packets), early.age_s or None, early.silence_s or None)
 
 
 def live(config: SensorConfig) -> LiveSettings:

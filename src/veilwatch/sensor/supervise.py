@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, Final
 
 from veilwatch.capture.live.privileges import end_with_parent
+from veilwatch.errors import VeilwatchError
 
 FIRST_BACKOFF_S: Final = 0.1
 """Pause before a child that died is started again: a crash costs as little traffic as can be."""
@@ -145,7 +146,8 @@ class Heart:
 
 Target = Callable[..., None]
 """A function of some module, called in the child with its `Heart` and the child's arguments. It
-returns when its work is done or `Heart.stopping` is set, and calls `Heart.beat` all the while."""
+returns when its work is done or `Heart.stopping` is set, and calls `Heart.beat` all the while. What
+it raises ends the child; the line of a `VeilwatchError` becomes its status `error`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,12 @@ class Child:
 
 
 def _run(target: Target, pipe: Connection, arguments: tuple[Any, ...]) -> None:
-    target(Heart(pipe), *arguments)
+    heart = Heart(pipe)
+    try:
+        target(heart, *arguments)
+    except VeilwatchError as error:
+        heart.say({"error": str(error)})
+        raise SystemExit(1) from None
 
 
 class _Kept:

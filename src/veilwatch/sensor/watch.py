@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from veilwatch.capture.live import Group
 from veilwatch.errors import VeilwatchError
 from veilwatch.imports import hidden
 from veilwatch.sensor import ingest, settings
@@ -174,8 +175,12 @@ class Sensor:
                 FolderSource(config.capture.folder, places.memory, quiet_s=config.capture.quiet_s)
             ]
         else:
-            live = settings.live(config)
-            sources = [InterfaceSource(name, live, config.capture.user) for name in places.inputs]
+            live, workers = settings.live(config), config.capture.workers
+            sources = []
+            for place, name in enumerate(places.inputs):
+                group = Group.drawn() if workers > 1 else None
+                source = InterfaceSource(name, live, config.capture.user, place, group)
+                sources += [source] * workers
         readers = [
             Child(
                 f"ingest-{number}",
@@ -213,6 +218,8 @@ class Sensor:
             facts["exit_code"] = event.exit_code
         if event.lost:
             facts["lost"] = event.lost
+        if event.status.get("error"):
+            facts["error"] = event.status["error"]
         write(f"process {event.what.value}", **facts)
 
     def _look(self) -> None:
@@ -338,9 +345,4 @@ def check_start(config: SensorConfig) -> None:
             f"the sensor cannot become {user}: its processes share the state folder",
             where="capture.user",
             hint=f"start it as {user} with CAP_NET_RAW, as deploy/veilwatch.service does",
-        )
-    if config.capture.workers > 1:
-        raise VeilwatchError(
-            "a sensor reads an interface with one process: two would count every flow twice",
-            where="capture.workers",
         )

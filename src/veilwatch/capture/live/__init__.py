@@ -1,7 +1,16 @@
 """Live capture from a network interface, Linux only: AF_PACKET sockets with a TPACKET_V3 ring."""
 
 from veilwatch.capture.live.capture import LiveCapture, open_live
+from veilwatch.capture.live.fanout import Group
 from veilwatch.capture.live.options import LiveSettings
 from veilwatch.capture.live.tap import MAX_WORKERS, Tap, open_taps
 
-__all__ = ["MAX_WORKERS", "LiveCapture", "LiveSettings", "Tap", "open_live", "open_taps"]
+__all__ = [
+    "MAX_WORKERS",
+    "Group",
+    "LiveCapture",
+    "LiveSettings",
+    "Tap",
+    "open_live",
+    "open_taps",
+]

@@ -128,7 +128,7 @@ class LiveCapture:
     def _read(self) -> Generator[RawBlock, None, None]:
         for warning in self._live.warnings:
             self._progress.note(warning)
-        bpf.accept(self._tap.socket, self._tap.settings.snaplen)
+        self._tap.listen()
         self._progress.start(f"Listening on {self._file.name}", self._duration_s)
         began = looked = time.monotonic()
         while not self._stopping and not self._file.fault:

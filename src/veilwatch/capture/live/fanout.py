@@ -11,6 +11,7 @@ import secrets
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from veilwatch.capture.live.bpf import (
@@ -77,6 +78,28 @@ _MULTIPLIER: Final = 0x9E37_79B1
 
 # Behind X, the start of the UDP header: 8 bytes of UDP and 12 of GTP-U with its options.
 _OPTIONAL_END: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group that processes join one by one, each when it is there.
+
+    Attributes
+    ----------
+    number
+        16 bits. A stranger's group of the same number on the same interface would share its
+        packets with ours: draw it.
+    seed
+        See `balance_program`.
+    """
+
+    number: int
+    seed: int
+
+    @classmethod
+    def drawn(cls) -> Group:
+        """Return one that nobody else has, all but certainly."""
+        return cls(secrets.randbits(16), secrets.randbits(32))
 
 
 def balance_program(gtp_ports: Sequence[int] = (), *, seed: int) -> bytes:
@@ -212,18 +235,33 @@ def _hash(
     p.op(LDX_MEM, _BASE)
 
 
-def join_group(sockets: Sequence[socket.socket], gtp_ports: Sequence[int]) -> None:
-    """Make one fanout group of bound sockets; the kernel picks its number.
+def join_group(
+    sockets: Sequence[socket.socket], gtp_ports: Sequence[int], group: Group | None = None
+) -> None:
+    """Make one fanout group of bound sockets, or have them join one.
+
+    Parameters
+    ----------
+    sockets
+        Whose interface is up.
+    gtp_ports
+        UDP ports of GTP-U beside 2152.
+    group
+        What other processes join as well; None for one of these sockets alone, whose number the
+        kernel picks.
 
     Raises
     ------
     OSError
         If the kernel has no such groups (they came with Linux 4.12).
     """
-    group, flags = 0, _UNIQUE_ID
+    number, flags, seed = 0, _UNIQUE_ID, secrets.randbits(32)
+    if group is not None:
+        number, flags, seed = group.number, 0, group.seed
     for member in sockets:
-        member.setsockopt(SOL_PACKET, _FANOUT, struct.pack("=I", group | (_CBPF | flags) << 16))
+        member.setsockopt(SOL_PACKET, _FANOUT, struct.pack("=I", number | (_CBPF | flags) << 16))
         if flags:
-            group, flags = member.getsockopt(SOL_PACKET, _FANOUT) & 0xFFFF, 0
-    program = balance_program(gtp_ports, seed=secrets.randbits(32))
+            number, flags = member.getsockopt(SOL_PACKET, _FANOUT) & 0xFFFF, 0
+    # Who joins later sets the same program again.
+    program = balance_program(gtp_ports, seed=seed)
     attach(sockets[0], (SOL_PACKET, _FANOUT_DATA), program)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from veilwatch.capture.live.bpf import mute
-from veilwatch.capture.live.fanout import join_group
+from veilwatch.capture.live.bpf import accept, mute
+from veilwatch.capture.live.fanout import Group, join_group
 from veilwatch.capture.live.interface import hardware_type, interface_index, mtu
 from veilwatch.capture.live.link import UNKNOWN, link_type
 from veilwatch.capture.live.offload import advice, joining_offloads
@@ -73,6 +73,10 @@ class Tap:
     grouped: bool
     warnings: list[str]
 
+    def listen(self) -> None:
+        """Take packets from now on: they wait in the ring until somebody reads."""
+        accept(self.socket, self.settings.snaplen)
+
     def bind(self) -> None:
         """Bind to the interface of that name, which may be another one than before.
 
@@ -94,6 +98,7 @@ def open_taps(
     *,
     count: int = 1,
     gtp_ports: Sequence[int] = (),
+    group: Group | None = None,
 ) -> list[Tap]:
     """Open sockets on an interface that share its packets by the addresses inside GTP-U.
 
@@ -107,6 +112,8 @@ def open_taps(
         How many, at most `MAX_WORKERS`.
     gtp_ports
         UDP ports of GTP-U beside 2152.
+    group
+        What taps of other processes belong to as well.
 
     Raises
     ------
@@ -115,16 +122,17 @@ def open_taps(
         missing.
     """
     link = _check(interface)
+    grouped = count > 1 or group is not None
     with ExitStack() as stack:
         taps = []
         for _ in range(count):
             descriptor = stack.enter_context(_open(interface))
-            taps.append(_prepare(descriptor, interface, link, settings, grouped=count > 1))
+            taps.append(_prepare(descriptor, interface, link, settings, grouped=grouped))
         try:
             for tap in taps:
                 tap.bind()
-            if count > 1:
-                join_group([tap.socket for tap in taps], gtp_ports)
+            if grouped:
+                join_group([tap.socket for tap in taps], gtp_ports, group)
         except OSError as error:
             raise CaptureError(
                 f"cannot listen: {error.strerror}", where=interface, hint="is it still there?"
