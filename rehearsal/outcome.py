@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import polars as pl
 from rehearsal.esm import ROUTES, Esm
 from rehearsal.traffic import Infection, Traffic
 from veilwatch.schema.events import Event, EventKind
+from veilwatch.schema.flows import EndReason
 from veilwatch.sensor.config import EarlySection
 from veilwatch.store import Store
 
@@ -84,35 +86,6 @@ def first_packets(state: Path, hosts: Sequence[str]) -> int | None:
     ends = pl.col("src_ip").is_in(hosts) | pl.col("dst_ip").is_in(hosts)
     found = pl.scan_parquet(files).filter(ends).select(pl.col("first_ns").min()).collect().item()
     return None if found is None else int(found)
-
-
-def told_alive(state: Path, events: Sequence[Event]) -> set[int]:
-    """Return the flows whose event was made while they were alive.
-
-    An event does not say so; its flow had fewer packets than the record in the archive then, or
-    just as many as an early point asks for.
-    """
-    packets = {
-        event.alert.flow_id: int(event.flow["fwd_packets"]) + int(event.flow["bwd_packets"])
-        for event in events
-        if event.kind is EventKind.FLOW
-    }
-    files = [str(file) for file in sorted((state / "flows").glob("*.parquet"))]
-    if not files or not packets:
-        return set()
-    ended = dict(
-        pl.scan_parquet(files)
-        .filter(pl.col("flow_id").is_in(list(packets)))
-        .select("flow_id", pl.col("fwd_packets").cast(pl.Int64) + pl.col("bwd_packets"))
-        .collect()
-        .iter_rows()
-    )
-    points = EarlySection().packets
-    return {
-        flow
-        for flow, count in packets.items()
-        if count < ended.get(flow, 0) or (count == ended.get(flow) and count in points)
-    }
 
 
 def judge_infection(
@@ -193,19 +166,25 @@ def delay_figures(
     events: Sequence[Event],
     esm: Esm,
     *,
-    alive: set[int],
     outage_ns: tuple[int, int],
     end_ns: int,
 ) -> dict[str, dict[str, float]]:
     """Return quantiles of how long alerts took; arrivals of events made outside the outage."""
-    made: dict[bool, list[float]] = {True: [], False: []}
+    made: defaultdict[str, list[float]] = defaultdict(list)
+    silence_s = EarlySection().silence_s
     for event in events:
         if event.kind is EventKind.FLOW and event.made_ns <= end_ns:
             delay_s = (event.made_ns - event.alert.last_ns) / NS
-            made[event.alert.flow_id in alive].append(delay_s)
+            alive = event.flow.get("end_reason") == EndReason.EARLY
+            # That a flow is silent is known once it has been for so long.
+            silent = alive and delay_s >= silence_s
+            made["silent" if silent else "live" if alive else "ended"].append(
+                delay_s - silence_s * silent
+            )
     out = {
-        "event of a live flow after deciding packet": _quantiles(made[True]),
-        "event of an ended flow after its last packet": _quantiles(made[False]),
+        "event of a live flow after deciding packet": _quantiles(made["live"]),
+        f"event of a silent flow after {silence_s:g} s of silence": _quantiles(made["silent"]),
+        "event of an ended flow after its last packet": _quantiles(made["ended"]),
     }
     for route in ROUTES:
         arrived = [

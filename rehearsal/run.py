@@ -314,7 +314,6 @@ def _judge(
         figures.delay_figures(
             events,
             esm,
-            alive=figures.told_alive(sensor.state, events),
             outage_ns=run.outage_ns,
             end_ns=run.end_ns,
         ),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from veilwatch.alerting.attack import techniques
+from tests.alerting.samples import make_alert
+from veilwatch.alerting.attack import of_alert, techniques
 from veilwatch.alerting.names import protocol_name, tls_version_name
 
 PLAIN: dict[str, Any] = {
@@ -45,7 +46,10 @@ def test_techniques(change: dict[str, Any], expected: list[str]) -> None:
 
 
 def test_impact_is_only_context_of_a_known_family() -> None:
-    assert techniques(PLAIN, ransomware=True) == ["T1486"]
+    alert = make_alert(ransomware=True)
+    assert of_alert(alert, PLAIN | {"service": "tls"}) == ["T1573.002", "T1486"]
+    assert of_alert(alert, {}) == ["T1486"]
+    assert of_alert(make_alert(family="Conti"), PLAIN) == []
 
 
 def test_names() -> None:

@@ -87,6 +87,14 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
     return scores, CaptureReport([FileReport("a.pcap"), FileReport("b.pcap")])
 
 
+def test_families_known_as_ransomware_are_called_so() -> None:
+    scores, captures = small()
+    alerts = raise_alerts(scores, captures=captures, emulated=False, ransomware={"LockBit"})
+    assert {a.family for a in alerts if a.ransomware} == {"LockBit"}
+    assert any(a.kind == "flow" and a.ransomware for a in alerts)
+    assert not all(a.ransomware for a in alerts)
+
+
 def test_hosts_come_first_then_flows_each_by_score() -> None:
     scores, captures = small()
     alerts = raise_alerts(scores, captures=captures, emulated=False)

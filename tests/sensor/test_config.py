@@ -99,6 +99,7 @@ def _default() -> SensorConfig:
         (LEAST + "[metrics]\nlisten = ':9479'\n", "an address and a port"),
         (LEAST + "[metrics]\nlisten = '::1:9479'\n", "an address and a port"),
         (LEAST + "[metrics]\nlisten = '127.0.0.1:99999'\n", "an address and a port"),
+        (LEAST + "[metrics]\nlisten = '0.0.0.0:9479'\n", "set token_file"),
         (LEAST + "[sinks]\nurls = ['eve.json']\n", "write a URL"),
         (LEAST + "[sensor]\nname = 'a b'\n", ":6: sensor.name"),
         (LEAST + "[privacy]\nrotation = 'hourly'\n", "'none', 'daily', 'weekly' or 'monthly'"),

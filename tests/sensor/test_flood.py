@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sensor.field import drop, lines, make_field, running, status, until, write_config
+from tests.sensor.field import drop, lines, running, status, until, write_config
 from veilwatch.capture import PcapngWriter
 from veilwatch.store import Store
 
@@ -31,33 +31,23 @@ def scan(path: Path) -> None:
             writer.write(start + k * 100_000, ip + tcp)
 
 
-@pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("flood")
-    make_field(folder)
-    scan(folder / "scan.pcapng")
-    return folder
-
-
-def test_a_scan_costs_neither_memory_nor_silence(field: Path, tmp_path: Path) -> None:
-    (tmp_path / "model").symlink_to(field / "model")
-    for name in ("drop", "out"):
-        (tmp_path / name).mkdir()
+def test_a_scan_costs_neither_memory_nor_silence(place: Path) -> None:
+    scan(place / "scan.pcapng")
     config = write_config(
-        tmp_path,
-        source=f'folder = "{tmp_path / "drop"}"\nquiet_s = 1.0',
-        sinks=[f"jsonl+file://{tmp_path / 'out'}"],
+        place,
+        source=f'folder = "{place / "drop"}"\nquiet_s = 1.0',
+        sinks=[f"jsonl+file://{place / 'out'}"],
         flow=f"idle_timeout_s = 1.0\nmax_flows = {MAX_FLOWS}",
         alerts=f"burst = {BURST}\nper_hour = 1.0\nsummary_s = 5.0",
     )
 
     def child(name: str) -> dict:
-        return status(tmp_path)["children"][name]
+        return status(place)["children"][name]
 
     with running(config):
-        until(lambda: status(tmp_path).get("healthy"))
+        until(lambda: status(place).get("healthy"))
         before = child("judge")["rss"]
-        drop(field / "scan.pcapng", tmp_path / "drop", "one.pcapng")
+        drop(place / "scan.pcapng", place / "drop", "one.pcapng")
         until(lambda: child("ingest-0").get("packets") == FLOWS, 180)
         until(lambda: child("ingest-0").get("rows_ended") == FLOWS, 180)
         dropped = lambda: child("ingest-0")["dropped"].get("ended", 0)  # noqa: E731
@@ -66,13 +56,13 @@ def test_a_scan_costs_neither_memory_nor_silence(field: Path, tmp_path: Path) ->
         assert judge["rss"] < before + 500e6 and ingest["rss"] < 1e9
         assert ingest["live_flows"] == 0 and ingest["decoded"] == FLOWS
         # An infection among it is told of all the same.
-        drop(field / "corpus" / "malicious" / "5.pcapng", tmp_path / "drop", "two.pcapng")
-        until(lambda: any(e["alert"]["host"].startswith("10.0.5.") for e in events(tmp_path)), 120)
+        drop(place / "corpus" / "malicious" / "5.pcapng", place / "drop", "two.pcapng")
+        until(lambda: any(e["alert"]["host"].startswith("10.0.5.") for e in events(place)), 120)
     fates = child("judge")["fate"]
     assert sum(fates.values()) == sum(child("judge")["alerts"].values())
-    with Store(str(tmp_path / "state" / "veilwatch.db"), create=False) as store:
+    with Store(str(place / "state" / "veilwatch.db"), create=False) as store:
         kept = {item.event.event_id for item in store.events()}
-    assert {event["event_id"] for event in events(tmp_path)} == kept
+    assert {event["event_id"] for event in events(place)} == kept
 
 
 def events(place: Path) -> list[dict]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.netns import Wire
-from tests.sensor.field import lines, make_field, running, status, until, write_config
+from tests.sensor.field import lines, running, status, until, write_config
 from veilwatch.capture import PcapWriter, open_captures
 
 pytestmark = pytest.mark.slow
@@ -20,25 +20,11 @@ ETHERNET = bytes.fromhex("0200000000020200000000010800")
 BURST = 40
 
 
-@pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("interface")
-    make_field(folder)
-    return folder
-
-
-@pytest.fixture
-def place(field: Path, tmp_path: Path) -> Path:
-    (tmp_path / "model").symlink_to(field / "model")
-    (tmp_path / "out").mkdir()
-    return tmp_path
-
-
-def ethernet(field: Path, number: int, to: Path) -> int:
+def ethernet(place: Path, number: int, to: Path) -> int:
     """Write a malicious capture as Ethernet frames; return how many packets it has."""
     count = 0
     with (
-        open_captures([field / "corpus" / "malicious" / f"{number}.pcapng"]) as stream,
+        open_captures([place / "corpus" / "malicious" / f"{number}.pcapng"]) as stream,
         PcapWriter(to) as writer,
     ):
         for block in stream:
@@ -73,9 +59,9 @@ def told_of(place: Path, network: str) -> Callable[[], bool]:
     return lambda: any(e["alert"]["host"].startswith(network) for e in lines(place / "out"))
 
 
-def test_two_processes_share_an_interface(field: Path, place: Path, wire: Wire) -> None:
-    sent = ethernet(field, 5, place / "one.pcap")
-    again = ethernet(field, 1, place / "two.pcap")
+def test_two_processes_share_an_interface(place: Path, wire: Wire) -> None:
+    sent = ethernet(place, 5, place / "one.pcap")
+    again = ethernet(place, 1, place / "two.pcap")
     path = config(place, wire, "workers = 2\nring_mb = 16")
     with running(path, *wire.command()):
         until(lambda: status(place).get("ready"))
@@ -100,10 +86,10 @@ def test_two_processes_share_an_interface(field: Path, place: Path, wire: Wire) 
     assert wire.transmitted() == 0
 
 
-def test_an_interface_that_comes_back_and_a_burst(field: Path, place: Path, wire: Wire) -> None:
-    ethernet(field, 5, place / "one.pcap")
-    burst = ethernet(field, 7, place / "burst.pcap") * BURST * 100
-    after = ethernet(field, 1, place / "two.pcap")
+def test_an_interface_that_comes_back_and_a_burst(place: Path, wire: Wire) -> None:
+    ethernet(place, 5, place / "one.pcap")
+    burst = ethernet(place, 7, place / "burst.pcap") * BURST * 100
+    after = ethernet(place, 1, place / "two.pcap")
     path = config(place, wire, "ring_mb = 1")
     with running(path, *wire.command()):
         until(lambda: status(place).get("ready"))

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor import metrics
+from veilwatch.sensor.config import CaptureSection, MetricsSection, ModelSection, SensorConfig
 from veilwatch.sensor.metrics import StatusServer
+from veilwatch.sensor.settings import metrics_token
 
 STATUS: dict[str, Any] = {
     "healthy": True,
@@ -145,3 +148,42 @@ def test_who_sends_slowly_or_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPat
 def test_a_port_that_is_taken_is_one_line(server: StatusServer) -> None:
     with pytest.raises(VeilwatchError, match="cannot listen"):
         StatusServer(f"127.0.0.1:{server.port}", lambda: STATUS)
+
+
+def test_metrics_behind_a_token() -> None:
+    server = StatusServer("127.0.0.1:0", lambda: STATUS, token="0123456789abcdef")
+    try:
+
+        def code(path: str, header: str = "") -> bytes:
+            request = f"GET {path} HTTP/1.0\r\n{header}\r\n".encode("latin-1")
+            return ask(server, request).split()[1]
+
+        assert code("/metrics", "Authorization: Bearer 0123456789abcdef\r\n") == b"200"
+        for wrong in (
+            "",
+            "Authorization: Bearer 0123456789abcde\r\n",
+            "Authorization: Bearer\r\n",
+            "Authorization: 0123456789abcdef\r\n",
+            "Authorization: Bearer \xe9\xff\r\n",
+        ):
+            assert code("/metrics", wrong) == b"401"
+        assert (code("/healthz"), code("/readyz")) == (b"200", b"503")
+    finally:
+        server.close()
+
+
+def test_tokens_are_checked(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    config = SensorConfig(
+        capture=CaptureSection(interfaces=["e"]),
+        model=ModelSection(path=tmp_path),
+        metrics=MetricsSection(listen="0.0.0.0:9479", token_file=file),
+    )
+    with pytest.raises(VeilwatchError, match="cannot read the token"):
+        metrics_token(config)
+    for wrong in ("short\n", "0123456789abcde\u00e9f\n", "0123456789\n0123456789\n"):
+        file.write_text(wrong)
+        with pytest.raises(VeilwatchError, match="not a token"):
+            metrics_token(config)
+    file.write_text("0123456789abcdef\n")
+    assert metrics_token(config) == "0123456789abcdef"

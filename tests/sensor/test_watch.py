@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.sensor.field import drop, lines, make_field, running, status, until, write_config
+from tests.sensor.field import drop, lines, running, status, until, write_config
 from veilwatch.store import Store
 
 pytestmark = pytest.mark.slow
@@ -33,23 +33,6 @@ now, now_ns = time.time, time.time_ns
 time.time = lambda: now() + offset()
 time.time_ns = lambda: now_ns() + int(offset() * 1e9)
 """
-
-
-@pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("field")
-    make_field(folder)
-    return folder
-
-
-@pytest.fixture
-def place(field: Path, tmp_path: Path) -> Path:
-    """A folder for one sensor, with its model and a folder to watch."""
-    (tmp_path / "model").symlink_to(field / "model")
-    (tmp_path / "corpus").symlink_to(field / "corpus")
-    (tmp_path / "drop").mkdir()
-    (tmp_path / "out").mkdir()
-    return tmp_path
 
 
 def config(place: Path, **more: str) -> Path:

@@ -159,9 +159,11 @@ def test_a_host_alert_says_how_sure_its_family_is() -> None:
 
 def test_ransomware_context_only_for_named_families(tmp_path: Path) -> None:
     scene = factory.scene()
-    eve.write_alerts(
-        tmp_path / "e", scene.alerts, scene.scores.flows, ransomware_families=["Conti-like"]
-    )
+    alerts = [
+        dataclasses.replace(alert, ransomware=alert.family == "Conti-like")
+        for alert in scene.alerts
+    ]
+    eve.write_alerts(tmp_path / "e", alerts, scene.scores.flows)
     seen = set()
     for event in written(tmp_path / "e"):
         metadata = event["alert"]["metadata"]

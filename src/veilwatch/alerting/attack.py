@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from veilwatch.schema.alerts import Alert
+
 ASYMMETRIC_CHANNEL: Final = "T1573.002"
 """Encrypted Channel: Asymmetric Cryptography. Shown by a TLS or QUIC handshake."""
 
@@ -43,15 +45,27 @@ EXFILTRATION_RATIO: Final = 4
 """Least ratio of upload to download: a conversation stays below it, a bulk upload does not."""
 
 
-def techniques(flow: Mapping[str, Any], *, ransomware: bool = False) -> list[str]:
+def of_alert(alert: Alert, flow: Mapping[str, Any]) -> list[str]:
+    """Name the ATT&CK techniques of an alert and of the flow that it points at.
+
+    Parameters
+    ----------
+    alert
+        The alert; of a family known as ransomware T1486 is added as context.
+    flow
+        As for `techniques`; empty where the flow is not known.
+    """
+    shown = techniques(flow) if flow else []
+    return [*shown, DATA_ENCRYPTED] if alert.ransomware else shown
+
+
+def techniques(flow: Mapping[str, Any]) -> list[str]:
     """Name the ATT&CK techniques that an alerted flow shows.
 
     Parameters
     ----------
     flow
         One row of a flow table (`veilwatch.schema.flows.FLOW_COLUMNS`).
-    ransomware
-        Whether the most similar family is known ransomware: adds T1486 as context.
 
     Returns
     -------
@@ -74,6 +88,4 @@ def techniques(flow: Mapping[str, Any], *, ransomware: bool = False) -> list[str
     up, down = flow["fwd_payload_bytes"], flow["bwd_payload_bytes"]
     if up >= EXFILTRATION_BYTES and up >= EXFILTRATION_RATIO * down:
         found.append(EXFILTRATION)
-    if ransomware:
-        found.append(DATA_ENCRYPTED)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import polars as pl
@@ -53,7 +53,12 @@ class LiveAlerts:
         self.without_flow = 0
 
     def raise_alerts(
-        self, scores: LiveScores, *, flow_threshold: float, host_threshold: float
+        self,
+        scores: LiveScores,
+        *,
+        flow_threshold: float,
+        host_threshold: float,
+        ransomware: Collection[str] = (),
     ) -> list[Raised]:
         """Return the alerts of one table, those of hosts first.
 
@@ -63,6 +68,8 @@ class LiveAlerts:
             What the table brought.
         flow_threshold, host_threshold
             What the scorer alerts from.
+        ransomware
+            Families known as ransomware.
         """
         alerted = scores.hosts.filter("alert")
         if scores.flows.is_empty() and not self._best:
@@ -86,7 +93,11 @@ class LiveAlerts:
             flows, known, flow_threshold, host_threshold, scores.reasons, scores.host_reasons
         )
         alerts = raise_alerts(
-            frame, captures=self._captures, emulated=self._emulated, earlier=earlier
+            frame,
+            captures=self._captures,
+            emulated=self._emulated,
+            ransomware=ransomware,
+            earlier=earlier,
         )
         # An early report and its record may stand in one table; either tells the flow.
         wanted = pl.Series([alert.flow_id for alert in alerts], dtype=pl.Int64).unique()

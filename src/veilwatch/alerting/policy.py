@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import polars as pl
@@ -59,6 +60,7 @@ def raise_alerts(
     *,
     captures: CaptureReport,
     emulated: bool,
+    ransomware: Collection[str] = (),
     earlier: pl.DataFrame | None = None,
 ) -> list[Alert]:
     """Make one alert of every alerted flow and of every alerted host.
@@ -72,6 +74,8 @@ def raise_alerts(
         The inputs that `source` counts, for the name of the capture.
     emulated
         Whether the traffic comes from the lab.
+    ransomware
+        Families known as ransomware.
     earlier
         Flows of earlier tables, with their scores, that alerts of hosts may point at as well.
 
@@ -118,7 +122,8 @@ def raise_alerts(
         _flow_alert(row, scores, names, emulated, families.get(tuple(row[key] for key in keys), ""))
         for row in ranked.filter("alert").iter_rows(named=True)
     ]
-    return host_alerts + flow_alerts
+    alerts = host_alerts + flow_alerts
+    return [replace(a, ransomware=True) if a.family in ransomware else a for a in alerts]
 
 
 def _flow_alert(

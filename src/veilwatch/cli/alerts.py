@@ -14,16 +14,16 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from veilwatch.alerting.attack import techniques
-from veilwatch.alerting.events import EVENT_COLUMNS
+from veilwatch.alerting.attack import of_alert
 from veilwatch.cli import stored
 from veilwatch.cli.terminal import console
 from veilwatch.errors import OutputError
 from veilwatch.files import replacing
 from veilwatch.schema.convert import event_to_plain
-from veilwatch.schema.events import Event, EventKind
+from veilwatch.schema.events import EventKind
 from veilwatch.schema.verdicts import Verdict, VerdictKind
-from veilwatch.sinks.eve import line
+from veilwatch.sinks.clean import clean
+from veilwatch.sinks.eve import event_text
 from veilwatch.store import EventFilter, StoredEvent
 from veilwatch.store.query import NO_VERDICT
 
@@ -156,7 +156,7 @@ def show(
         ("application", alert.application),
         ("score", f"{alert.score:.4f}, threshold {alert.threshold:.4f}"),
         ("family", alert.family),
-        ("ATT&CK", ", ".join(techniques(_row(event)))),
+        ("ATT&CK", ", ".join(of_alert(alert, event.flow))),
         (
             "incident",
             f"{incident.incident_id[:12]}, {incident.alerts:,} alerts" if incident else "",
@@ -288,38 +288,11 @@ def _jsonl(items: Iterable[StoredEvent]) -> Iterator[bytes]:
 def _eve(items: Iterable[StoredEvent]) -> Iterator[bytes]:
     for item in items:
         try:
-            yield line(item.event.alert, _row(item.event))
+            yield event_text(clean(item.event)) + b"\n"
         except (KeyError, TypeError, ValueError) as error:
             raise OutputError(
                 "an alert cannot be written as EVE", where=f"event {item.event.event_id}"
             ) from error
-
-
-_DEFAULTS: Final[dict[str, Any]] = {
-    **dict.fromkeys(EVENT_COLUMNS, 0),
-    **dict.fromkeys(
-        (
-            *("service", "tls_sni", "tls_server_alpn", "ja3", "ja3s", "ja4"),
-            *("cert_subject", "cert_issuer", "dns_query"),
-        ),
-        "",
-    ),
-    "tls_alpn": [],
-}
-
-
-def _row(event: Event) -> dict[str, Any]:
-    """Return the event's flow with every column that the forms ask for."""
-    alert = event.alert
-    known = {name: value for name, value in event.flow.items() if value is not None}
-    alike = {
-        "flow_id": alert.flow_id,
-        "dst_port": alert.dst_port,
-        "first_ns": alert.first_ns,
-        "service": alert.service,
-        "ip_version": 6 if ":" in alert.src_ip else 4,
-    }
-    return {**_DEFAULTS, **alike, **known}
 
 
 _FORMS: Final[dict[ExportForm, Callable[[Iterable[StoredEvent]], Iterator[bytes]]]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import stat
@@ -95,9 +94,6 @@ def _cautions(file: Path, loaded: Loaded) -> Iterator[str]:
         yield f"model.path: no model at {config.model.path} on this machine"
     if not config.sinks.urls:
         yield "sinks.urls: alerts are stored and sent nowhere"
-    host = config.metrics.listen.rpartition(":")[0].strip("[]")
-    if not ipaddress.ip_address(host).is_loopback:
-        yield f"metrics.listen: everybody who reaches {config.metrics.listen} can read metrics"
     if config.privacy.subscriber_key_file is None:
         yield "privacy.subscriber_key_file: none, so pseudonyms change with every start"
     urls = [*config.sinks.urls, config.store.url or ""]

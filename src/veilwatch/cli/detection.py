@@ -80,7 +80,7 @@ def run_detection(
     scores = scorer.finish()
     report = reader.captures
     emulated = _is_emulated(report)
-    alerts = raise_alerts(scores, captures=report, emulated=emulated)
+    alerts = raise_alerts(scores, captures=report, emulated=emulated, ransomware=model.ransomware)
     progress.start("writing alerts and report")
     write_alerts(outputs["alerts"], alerts, scores.flows)
     document = build_document(

@@ -17,8 +17,8 @@ import numpy as np
 from veilwatch.capture import PcapngWriter, PcapWriter
 from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.capture.live.ring import load_kernel
-from veilwatch.flow import FlowMeter
-from veilwatch.flow.meter import FIRST_CAPACITY
+from veilwatch.flow import EarlyPoints, FlowMeter
+from veilwatch.flow.meter import FIRST_CAPACITY, LOOK_NS
 from veilwatch.jit import installation_hash, kernel_cache, leave_cache
 from veilwatch.pipeline.extract import FlowReader
 from veilwatch.progress import SILENT, Progress
@@ -70,11 +70,12 @@ def load_kernels() -> None:
             with FlowReader([path]) as reader:
                 reader.read_all()
     load_kernel()
-    meter = FlowMeter()
+    meter = FlowMeter(early=EarlyPoints())
     # As many packets as make the table grow; all of them are of one flow.
     packets = np.zeros(FIRST_CAPACITY + 1, PACKET_DTYPE)
     meter.add(PacketBatch(np.zeros(0, np.uint8), packets))
     meter.advance(0)
+    meter.report_silent(LOOK_NS)
 
 
 def settle(user: str | None) -> str:

@@ -11,7 +11,7 @@ from veilwatch.registry.manifest import (
     Thresholds,
     WindowCard,
 )
-from veilwatch.registry.store import Model, load_model, save_model
+from veilwatch.registry.store import Model, check_model, load_model, save_model
 
 __all__ = [
     "BenignRange",
@@ -24,6 +24,7 @@ __all__ = [
     "ModelManifest",
     "Thresholds",
     "WindowCard",
+    "check_model",
     "load_model",
     "save_model",
 ]

@@ -145,6 +145,8 @@ class FamilyCard(_Part):
     ----------
     names
         In the order of the trees' classes.
+    ransomware
+        Those of them whose captures the corpus calls ransomware.
     features
         Hash of the feature schema of the trees.
     threshold
@@ -163,6 +165,7 @@ class FamilyCard(_Part):
         list[Annotated[str, Field(min_length=1, max_length=MAX_FAMILY_NAME)]],
         Field(min_length=2, max_length=MAX_FAMILIES),
     ]
+    ransomware: list[str] = []
     features: str
     threshold: float
     target_rate: float

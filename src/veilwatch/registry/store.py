@@ -78,6 +78,12 @@ class Model:
         return card.windows.group if card.windows else card.thresholds.group
 
     @property
+    def ransomware(self) -> frozenset[str]:
+        """Families that the model can name and that are known as ransomware."""
+        card = self.manifest.families
+        return frozenset(card.ransomware) if card else frozenset()
+
+    @property
     def calibration(self) -> CalibrationCard:
         """What the score of a host, or a capture, means."""
         card = self.manifest
@@ -222,8 +228,8 @@ def _exchange(made: Path, folder: Path, older: Path) -> None:
         raise
 
 
-def load_model(folder: Path) -> Model:
-    """Read a model folder.
+def check_model(folder: Path) -> ModelManifest:
+    """Return the manifest of a model folder that can be served, without loading a detector.
 
     Raises
     ------
@@ -238,6 +244,22 @@ def load_model(folder: Path) -> Model:
         raise ModelError(
             f"cannot read: {error.strerror or error}", where=error.filename or path
         ) from error
+    for card in (manifest.features, *([manifest.windows.features] if manifest.windows else [])):
+        _card_schema(card, path)
+    if manifest.families:
+        _schema(FEATURE_SETS, False, manifest.families.features, path)
+    return manifest
+
+
+def load_model(folder: Path) -> Model:
+    """Read a model folder.
+
+    Raises
+    ------
+    ModelError
+        As `check_model`, or if a file of a detector cannot be read.
+    """
+    manifest, path = check_model(folder), folder / MANIFEST
     members = _load(folder, manifest.detector, manifest.features, manifest.members)
     windows: list[Detector] = []
     if manifest.windows:
@@ -251,8 +273,12 @@ def load_model(folder: Path) -> Model:
 
 
 def _load(folder: Path, detector: str, card: FeatureCard, names: Sequence[str]) -> list[Detector]:
-    schema = _schema(card.sets, card.shortcuts, card.hash, folder / MANIFEST)
+    schema = _card_schema(card, folder / MANIFEST)
     return [DETECTORS[detector].load(folder / name, schema) for name in names]
+
+
+def _card_schema(card: FeatureCard, path: Path) -> FeatureSchema:
+    return _schema(card.sets, card.shortcuts, card.hash, path)
 
 
 def _read_manifest(path: Path) -> ModelManifest:

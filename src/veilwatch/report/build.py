@@ -10,7 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from veilwatch import __version__
-from veilwatch.alerting.attack import techniques
+from veilwatch.alerting.attack import of_alert
 from veilwatch.alerting.names import protocol_name
 from veilwatch.report import document as doc
 from veilwatch.report.bins import score_histogram, time_grid, timeline
@@ -315,7 +315,7 @@ def _entry(alert: Alert, row: Mapping[str, Any]) -> doc.AlertEntry:
         severity=alert.severity,
         sent_bytes=row["fwd_bytes"],
         received_bytes=row["bwd_bytes"],
-        techniques=tuple(techniques(row)),
+        techniques=tuple(of_alert(alert, row)),
         reasons=tuple(
             doc.Contribution(
                 feature=visible(reason.feature),

@@ -46,6 +46,8 @@ class Alert:
     family
         Most similar known family of the host, `veilwatch.schema.scores.UNKNOWN_FAMILY` where it
         is like none, '' where the model names no families or the host as a whole is no alert.
+    ransomware
+        Whether that family is known as ransomware.
     family_probability
         For a host alert, the likeliest family's probability against the next likeliest, whether
         that was enough for a name or not; 0 where families are not named.
@@ -79,6 +81,7 @@ class Alert:
     severity: int
     subscriber: str = ""
     family: str = ""
+    ransomware: bool = False
     family_probability: float = 0.0
     application: str = ""
     service: str = ""

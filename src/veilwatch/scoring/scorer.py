@@ -30,7 +30,7 @@ KEPT_COLUMNS: Final = (
     *("fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes"),
     *("fwd_payload_bytes", "bwd_payload_bytes", "tls_sni", "tls_version", "tls_alpn"),
     *("tls_server_alpn", "ja3", "ja3s", "ja4", "cert_subject", "cert_issuer", "quic_version"),
-    *("dns_query", "subscriber", "score", "alert"),
+    *("dns_query", "subscriber", "end_reason", "score", "alert"),
 )
 """Columns that alerts and the report need; the rest of a table is given back to the caller and
 not kept, so that a long capture costs about 250 bytes a flow here."""

@@ -337,8 +337,19 @@ class MetricsSection(Section):
     """Metrics for Prometheus and health for a supervisor."""
 
     listen: Annotated[str, AfterValidator(_endpoint)] = "127.0.0.1:9479"
-    """Address and port, 0 for a free one; on another address than loopback everybody there can
-    read them."""
+    """Address and port, 0 for a free one."""
+
+    token_file: Place | None = None
+    """File with the token that a reader of metrics has to show, 16 characters at least
+    (`Authorization: Bearer …`). Needed on another address than loopback. Probes ask for none: they
+    say whether the sensor is well."""
+
+    @model_validator(mode="after")
+    def _guarded(self) -> MetricsSection:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if self.token_file is None and not ipaddress.ip_address(host).is_loopback:
+            raise ValueError(f"whoever reaches {self.listen} could read metrics: set token_file")
+        return self
 
 
 class LogLevel(StrEnum):

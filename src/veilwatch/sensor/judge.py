@@ -60,6 +60,9 @@ STORE_PAUSE_S: Final = 5.0
 """After a fault the store is left alone for so long: each try may wait for it, and scores do not.
 """
 
+REPEAT_S: Final = 60.0
+"""How often the same fault is said again while it lasts; each time is counted."""
+
 LOSES: Final = (
     "evidence of {hosts} hosts of the last hour, and the windows that {window_flows} flows make; "
     "{backlog} events that the disk had no room for; what the capture side holds is sent again"
@@ -172,6 +175,7 @@ class Bench:
         self._store_from_s = 0.0
         self._notes: deque[str] = deque(maxlen=NOTES)
         self._faults: Counter[str] = Counter()
+        self._said = "", 0.0
         self._now_ns = 0
         self._heard_s = self._ticked_s = self._saved_s = self._judged_s = time.monotonic()
         self._retained_s = self._state_every_s = 0.0
@@ -197,6 +201,7 @@ class Bench:
             scores,
             flow_threshold=self._model.manifest.thresholds.unit,
             host_threshold=self._model.host_threshold,
+            ransomware=self._model.ransomware,
         )
         events: list[Event] = []
         incidents: list[Incident] = []
@@ -402,7 +407,11 @@ class Bench:
 
     def _fault(self, error: VeilwatchError) -> None:
         self._faults["store"] += 1
-        self.note(str(error))
+        said, now_s = str(error), time.monotonic()
+        # Every second the same would fill a log that may lie on the disk that is full.
+        if said != self._said[0] or now_s - self._said[1] >= REPEAT_S:
+            self._said = said, now_s
+            self.note(said)
 
 
 def _parts(ruling: Ruling) -> tuple[list[Event], list[Incident]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import socket
 import threading
@@ -167,8 +168,8 @@ def _processes(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
 class StatusServer:
     """Answer `/metrics`, `/healthz` (all processes live) and `/readyz` (traffic is being read).
 
-    Nothing can be changed through it, and nothing of subscribers or hosts is told: there is no
-    token to ask for. Requests may hold anything; an answer takes `LONGEST_S` at most.
+    Nothing can be changed through it, and nothing of subscribers or hosts is told. Requests may
+    hold anything; an answer takes `LONGEST_S` at most.
 
     Parameters
     ----------
@@ -176,6 +177,8 @@ class StatusServer:
         Address and port.
     status
         Returns what is written to the status file; called by other threads.
+    token
+        What a reader of metrics has to show (RFC 6750 section 2.1), '' for nothing.
 
     Raises
     ------
@@ -183,7 +186,7 @@ class StatusServer:
         If the port cannot be had.
     """
 
-    def __init__(self, listen: str, status: Callable[[], Status]) -> None:
+    def __init__(self, listen: str, status: Callable[[], Status], *, token: str = "") -> None:
         host, _, port = listen.rpartition(":")
         registry = CollectorRegistry(auto_describe=False)
         registry.register(SensorCollector(status))
@@ -195,8 +198,14 @@ class StatusServer:
             sys_version = ""
 
             def do_GET(self) -> None:
-                code, kind, body = answer(self.path, status, registry)
+                shown = self.headers.get("Authorization", "")
+                if self.path == "/metrics" and not is_allowed(shown, token):
+                    code, kind, body = 401, "text/plain; charset=utf-8", b"a token is needed\n"
+                else:
+                    code, kind, body = answer(self.path, status, registry)
                 self.send_response(code)
+                if code == 401:
+                    self.send_header("WWW-Authenticate", "Bearer")
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -254,6 +263,14 @@ class StatusServer:
 def _hang_up(connection: socket.socket) -> None:
     with suppress(OSError):  # it is over already
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def is_allowed(shown: str, token: str) -> bool:
+    """Whether the value of an `Authorization` field holds the token; how long it takes says not."""
+    if not token:
+        return True
+    wanted = f"Bearer {token}".encode()
+    return hmac.compare_digest(shown.encode("utf-8", "replace"), wanted)
 
 
 def answer(

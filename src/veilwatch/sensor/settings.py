@@ -20,6 +20,9 @@ STORE_PATIENCE_S: Final = 1.0
 """How long a process of the sensor waits for the store. Who holds it longer makes a sensor that
 stores later, and not one that stops scoring or is taken to hang."""
 
+MIN_TOKEN: Final = 16
+"""Shortest token, characters: 64 bits where it is drawn in hexadecimal digits."""
+
 GIGABYTE = 10**9
 SECOND = 10**9
 
@@ -82,6 +85,27 @@ def early(config: SensorConfig) -> EarlyPoints | None:
 def live(config: SensorConfig) -> LiveSettings:
     """Return how packets are taken from an interface."""
     return LiveSettings(ring_mb=config.capture.ring_mb, snaplen=config.capture.snaplen)
+
+
+def metrics_token(config: SensorConfig) -> str:
+    """Return the token that a reader of metrics has to show, '' for none.
+
+    Raises
+    ------
+    VeilwatchError
+        If the file cannot be read or holds no token.
+    """
+    file = config.metrics.token_file
+    if file is None:
+        return ""
+    token = _text(file, "token of the metrics").strip()
+    if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable():
+        raise VeilwatchError(
+            f"not a token: fewer than {MIN_TOKEN} characters, or others than ASCII",
+            where=file,
+            hint=f"write one: openssl rand -hex 32 > {file}",
+        )
+    return token
 
 
 def store(config: SensorConfig) -> Store:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from veilwatch.alerting.site import SiteThresholds, apply_site
+from veilwatch.alerting.site import apply_site
 from veilwatch.errors import ModelError
-from veilwatch.registry import Model, load_model
+from veilwatch.registry import Model, ModelManifest, check_model, load_model
 from veilwatch.registry.store import MANIFEST
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
@@ -40,21 +40,28 @@ def load_site_model(config: SensorConfig) -> Model:
         If model or thresholds cannot be read, or do not belong together.
     """
     model = load_model(config.model.path)
-    site = settings.site(config)
-    return model if site is None else with_site(model, site, model_identity(config.model.path))
+    return replace(model, manifest=_of_site(model.manifest, config))
 
 
-def with_site(model: Model, site: SiteThresholds, identity: str) -> Model:
-    """Return a model with a site's thresholds in the place of its own.
+def check_site_model(config: SensorConfig) -> None:
+    """Refuse what `load_site_model` would refuse, without loading a detector.
 
     Raises
     ------
     VeilwatchError
-        If they were learned with another model.
+        If model or thresholds cannot be read, or do not belong together.
     """
-    manifest = model.manifest
+    _of_site(check_model(config.model.path), config)
+
+
+def _of_site(manifest: ModelManifest, config: SensorConfig) -> ModelManifest:
+    """Put the thresholds of the site in the place of the model's own."""
+    site = settings.site(config)
+    if site is None:
+        return manifest
+    identity = model_identity(config.model.path)
     changed: dict[str, Any] = {"thresholds": apply_site(manifest.thresholds, site, model=identity)}
     if manifest.windows and site.group:
         group = site.group.threshold
         changed["windows"] = manifest.windows.model_copy(update={"group": group})
-    return replace(model, manifest=manifest.model_copy(update=changed))
+    return manifest.model_copy(update=changed)

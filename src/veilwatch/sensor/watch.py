@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from veilwatch.capture.live import Group
 from veilwatch.errors import VeilwatchError
-from veilwatch.imports import hidden
 from veilwatch.sensor import ingest, settings
 from veilwatch.sensor.clock import clock_cautions
 from veilwatch.sensor.config import SensorConfig
@@ -98,7 +97,9 @@ class Sensor:
         self._looked_s = time.monotonic()
         self._status_fault = ""
         self._published = self.status()
-        self._server = StatusServer(config.metrics.listen, self._told)
+        self._server = StatusServer(
+            config.metrics.listen, self._told, token=settings.metrics_token(config)
+        )
 
     def run(self) -> None:
         """Watch until SIGTERM or Ctrl-C; SIGHUP reloads model, thresholds and policy.
@@ -320,15 +321,14 @@ def check_start(config: SensorConfig) -> None:
     VeilwatchError
         If the model, its thresholds, the allow-list, the store or a sink's address is at fault.
     """
-    with hidden("sklearn", "pandas"):  # two seconds of a restart
-        from veilwatch.detectors import lightgbm as _  # noqa: F401
-    from veilwatch.sensor.sitemodel import load_site_model
+    from veilwatch.sensor.sitemodel import check_site_model
     from veilwatch.sinks.base import open_sink
     from veilwatch.sinks.spool import Spool
     from veilwatch.store import Store
 
-    load_site_model(config)
+    check_site_model(config)
     settings.policy(config)
+    settings.metrics_token(config)
     seen = set()
     for url in config.sinks.urls:
         with open_sink(url) as sink:

@@ -55,7 +55,7 @@ def cef(event: Event) -> bytes:
         if incident
         else "",
         "cs3Label": "incident",
-        "cs4": " ".join(attack.techniques(flow)) if flow else "",
+        "cs4": " ".join(attack.of_alert(alert, flow)),
         "cs4Label": "ATT&CK",
         "cs5": "possible" if event.again else "",
         "cs5Label": "resend",

@@ -65,7 +65,7 @@ def document(event: Event) -> dict[str, Any]:
     """Return an event with ECS fields; what ECS has no name for is under `veilwatch`."""
     alert, flow = event.alert, event.flow
     number, signature = SIGNATURES[event.kind.value, alert.emulated]
-    techniques = attack.techniques(flow) if flow else []
+    techniques = attack.of_alert(alert, flow)
     up, down = flow.get("fwd_bytes"), flow.get("bwd_bytes")
     return {
         "@timestamp": _iso(event_time_ns(event)),

@@ -57,7 +57,7 @@ def document(event: Event) -> dict[str, Any]:
     time = _with_colon(timestamp(event_time_ns(event), TAIPEI))
     made = timestamp(event.made_ns).removesuffix("+0000") + "Z"
     number, signature = SIGNATURES[event.kind.value, alert.emulated]
-    techniques = attack.techniques(event.flow) if event.flow else []
+    techniques = attack.of_alert(alert, event.flow)
     test = event.kind.value == "test"
     return {
         "flow_id": str(alert.flow_id),

@@ -20,6 +20,7 @@ from veilwatch.errors import OutputError
 from veilwatch.files import replacing
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, EventKind
+from veilwatch.schema.flows import EndReason
 from veilwatch.sinks import eve_types as eve
 from veilwatch.sinks.clean import compact_json
 
@@ -96,8 +97,6 @@ def write_alerts(
     path: Path,
     alerts: Sequence[Alert],
     flows: pl.DataFrame,
-    *,
-    ransomware_families: Iterable[str] = (),
 ) -> None:
     """Write one line for each alert, all of them or, on a fault, none.
 
@@ -109,15 +108,12 @@ def write_alerts(
         In the order in which they are to be written.
     flows
         Flow table that holds every `flow_id` of the alerts.
-    ransomware_families
-        Family names for which T1486 is added as context.
 
     Raises
     ------
     OutputError
         If the file cannot be written or an alert's flow is not in `flows`.
     """
-    ransomware = frozenset(ransomware_families)
     wanted = pl.Series("flow_id", [alert.flow_id for alert in alerts], dtype=pl.Int64).unique()
     rows = {
         row["flow_id"]: row
@@ -131,7 +127,7 @@ def write_alerts(
         for alert in alerts:
             if alert.flow_id not in rows:
                 raise OutputError(f"flow {alert.flow_id} of an alert is unknown", where=path)
-            stream.write(line(alert, rows[alert.flow_id], alert.family in ransomware))
+            stream.write(line(alert, rows[alert.flow_id]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +141,14 @@ class _Form:
     zone: timezone = UTC
 
 
-def line(alert: Alert, flow: Mapping[str, Any], ransomware: bool = False) -> bytes:
+def line(alert: Alert, flow: Mapping[str, Any]) -> bytes:
     """Return the event as one ASCII line of at most `MAX_LINE_BYTES` bytes.
 
     Reasons are dropped from the weakest on until the line fits; `alert.metadata.shortened` then
     says so.
     """
     for form in _forms(min(len(alert.reasons), MAX_REASONS), 0, UTC):
-        text = compact_json(
-            _event(alert, alert.kind, flow, ransomware, form).model_dump(exclude_none=True)
-        )
+        text = compact_json(_event(alert, alert.kind, flow, form).model_dump(exclude_none=True))
         if len(text) < MAX_LINE_BYTES:
             return text + b"\n"
     raise AssertionError("the bounds on names keep an event without reasons below the limit")
@@ -182,7 +176,7 @@ def event_text(item: Event, *, zone: timezone = UTC, limit: int = MAX_LINE_BYTES
     """
     steps = len(item.incident.timeline) if item.incident else 0
     for form in _forms(min(len(item.alert.reasons), MAX_REASONS), min(steps, MAX_STEPS), zone):
-        document = _event(item.alert, item.kind.value, item.flow, False, form, item)
+        document = _event(item.alert, item.kind.value, item.flow, form, item)
         text = compact_json(document.model_dump(exclude_none=True))
         if len(text) < limit:
             return text
@@ -197,9 +191,7 @@ def _forms(reasons: int, steps: int, zone: timezone) -> Iterable[_Form]:
     yield _Form(0, 0, 16, 16, zone)
 
 
-def event(
-    alert: Alert, flow: Mapping[str, Any], ransomware: bool = False, max_reasons: int = MAX_REASONS
-) -> eve.Event:
+def event(alert: Alert, flow: Mapping[str, Any], max_reasons: int = MAX_REASONS) -> eve.Event:
     """Return the event of one alert.
 
     Parameters
@@ -208,24 +200,21 @@ def event(
         The alert.
     flow
         Row of the flow table for `alert.flow_id`.
-    ransomware
-        Whether the alert's family is known ransomware.
     max_reasons
         Reasons to keep.
     """
-    return _event(alert, alert.kind, flow, ransomware, _Form(max_reasons))
+    return _event(alert, alert.kind, flow, _Form(max_reasons))
 
 
 def _event(
     alert: Alert,
     kind: str,
     flow: Mapping[str, Any],
-    ransomware: bool,
     form: _Form,
     item: Event | None = None,
 ) -> eve.Event:
     portless = alert.protocol in _PORTLESS
-    techniques = attack.techniques(flow, ransomware=ransomware) if flow else []
+    techniques = attack.of_alert(alert, flow)
     metadata = _metadata(alert, kind, techniques, form) | (_told(item, form) if item else {})
     service = flow.get("service", "")
     return eve.Event(
@@ -295,10 +284,11 @@ def _metadata(alert: Alert, kind: str, techniques: list[str], form: _Form) -> di
 
 def _told(item: Event, form: _Form) -> dict[str, list[str]]:
     """Metadata that an event has and an alert alone has not."""
-    incident = item.incident
+    incident, ended = item.incident, item.flow.get("end_reason")
     told = {
         "event_id": [item.event_id[:MAX_PLACE]],
         "resend": ["possible"] if item.again else [],
+        "flow_end": [EndReason(ended).name.lower()] if ended in tuple(EndReason) else [],
     }
     if incident is not None:
         told |= {

@@ -124,7 +124,7 @@ def bundle(event: Event, incident: Incident) -> dict[str, Any]:
             target_ref=observed["id"],
         )
     )
-    for technique in attack.techniques(event.flow) if event.flow else []:
+    for technique in attack.of_alert(event.alert, event.flow):
         pattern = _object(
             "attack-pattern",
             technique,

@@ -13,9 +13,8 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.schema.alerts import Alert, Tunnel
-from veilwatch.schema.events import Event, EventKind, Incident, Step
-from veilwatch.schema.scores import Reason
+from veilwatch.schema.convert import event_from_plain
+from veilwatch.schema.events import Event
 from veilwatch.sinks.clean import compact_json
 
 VERSION: Final = 1
@@ -57,16 +56,9 @@ def from_bytes(data: bytes) -> Event:
     """
     try:
         document = json.loads(data.decode("utf-8", "surrogatepass"))
-        if document.pop("version") != VERSION:
+        if document["version"] != VERSION:
             raise ValueError("another version")
-        return Event(
-            **document
-            | {
-                "kind": EventKind(document["kind"]),
-                "alert": _alert(document["alert"]),
-                "incident": _incident(document["incident"]),
-            }
-        )
+        return event_from_plain(document)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise VeilwatchError(f"not a stored event: {error}") from error
 
@@ -102,17 +94,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     raise TypeError(f"a flow's column cannot be {type(value).__name__}")
-
-
-def _alert(document: dict[str, Any]) -> Alert:
-    tunnel = document["tunnel"]
-    reasons = tuple(Reason(**reason) for reason in document["reasons"])
-    return Alert(
-        **document | {"reasons": reasons, "tunnel": None if tunnel is None else Tunnel(**tunnel)}
-    )
-
-
-def _incident(document: dict[str, Any] | None) -> Incident | None:
-    if document is None:
-        return None
-    return Incident(**document | {"timeline": tuple(Step(**step) for step in document["timeline"])})

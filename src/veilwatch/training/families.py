@@ -205,6 +205,7 @@ def train_families(
     model = _fit(lessons, deal.family, deal.names, settings)
     return model, FamilyCard(
         names=deal.names,
+        ransomware=[name for name in deal.names if _is_ransomware(corpus.entries, name)],
         features=lessons.features.schema.hash,
         threshold=conformal_threshold(unknown.certainty[unknown.asked], UNKNOWN_NAMED),
         target_rate=UNKNOWN_NAMED,
@@ -213,6 +214,11 @@ def train_families(
         flows=len(lessons.capture),
         held_out=figures(known, unknown, deal, [entry.family for entry in corpus.entries]),
     )
+
+
+def _is_ransomware(entries: Sequence[CaptureEntry], family: str) -> bool:
+    said = [entry.is_ransomware for entry in entries if entry.family == family]
+    return 2 * sum(said) > len(said)
 
 
 def _flows(
