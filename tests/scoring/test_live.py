@@ -177,7 +177,8 @@ def test_another_model_takes_over_without_losing_flows(model: Model, table: Flow
 
 
 def test_a_model_of_captures_is_refused(model: Model) -> None:
-    manifest = model.manifest.model_copy(update={"detector": "header_words"})
+    features = model.manifest.features.model_copy(update={"sets": ["header_words"]})
+    manifest = model.manifest.model_copy(update={"features": features})
     with pytest.raises(ModelError, match="captures"):
         LiveScorer(replace(model, manifest=manifest))
 

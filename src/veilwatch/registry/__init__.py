@@ -11,7 +11,7 @@ from veilwatch.registry.manifest import (
     Thresholds,
     WindowCard,
 )
-from veilwatch.registry.store import Model, check_model, load_model, save_model
+from veilwatch.registry.store import Model, check_model, load_model, save_model, unit_of
 
 __all__ = [
     "BenignRange",
@@ -27,4 +27,5 @@ __all__ = [
     "check_model",
     "load_model",
     "save_model",
+    "unit_of",
 ]

@@ -69,7 +69,7 @@ class Model:
     @property
     def unit(self) -> Unit:
         """What the model judges."""
-        return DETECTORS[self.manifest.detector].unit
+        return unit_of(self.manifest)
 
     @property
     def host_threshold(self) -> float:
@@ -228,6 +228,12 @@ def _exchange(made: Path, folder: Path, older: Path) -> None:
         raise
 
 
+def unit_of(manifest: ModelManifest) -> Unit:
+    """Return what a model judges, by its features: "flow", "host_window" or "capture"."""
+    card = manifest.features
+    return feature_schema(card.sets, shortcuts=card.shortcuts).unit
+
+
 def check_model(folder: Path) -> ModelManifest:
     """Return the manifest of a model folder that can be served, without loading a detector.
 
@@ -244,8 +250,14 @@ def check_model(folder: Path) -> ModelManifest:
         raise ModelError(
             f"cannot read: {error.strerror or error}", where=error.filename or path
         ) from error
-    for card in (manifest.features, *([manifest.windows.features] if manifest.windows else [])):
-        _card_schema(card, path)
+    # By its features: asking the detector would load its library.
+    unit = _card_schema(manifest.features, path).unit
+    if manifest.windows:
+        if unit != "flow":
+            raise ModelError(
+                f"{manifest.detector} does not judge flows, and has windows", where=path
+            )
+        _card_schema(manifest.windows.features, path)
     if manifest.families:
         _schema(FEATURE_SETS, False, manifest.families.features, path)
     return manifest
@@ -311,8 +323,6 @@ def _read_manifest(path: Path) -> ModelManifest:
             where=path,
             hint=f"this version has: {', '.join(DETECTORS)}",
         )
-    if manifest.windows and DETECTORS[manifest.detector].unit != "flow":
-        raise ModelError(f"{manifest.detector} does not judge flows, and has windows", where=path)
     for names in (manifest.members, *([manifest.windows.members] if manifest.windows else [])):
         if not 0 < len(names) <= MAX_MEMBERS:
             raise ModelError(f"{len(names)} members, a model has 1 to {MAX_MEMBERS}", where=path)

@@ -22,7 +22,7 @@ from veilwatch.errors import ModelError
 from veilwatch.evaluation.posterior import Platt
 from veilwatch.features import compute_features
 from veilwatch.features.windows import HOST, WINDOW_NS
-from veilwatch.registry import Model
+from veilwatch.registry import Model, ModelManifest, unit_of
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
 from veilwatch.schema.scores import UNKNOWN_FAMILY, Reason
@@ -102,7 +102,7 @@ class LiveScorer:
         evidence: HostEvidence | None = None,
         windows: WindowBuffer | None = None,
     ) -> None:
-        _check(model)
+        check_unit(model.manifest)
         self._model = model
         self._evidence = evidence or HostEvidence()
         self._buffer = windows or WindowBuffer()
@@ -146,7 +146,7 @@ class LiveScorer:
         ModelError
             If the model judges something other than flows; the old one goes on.
         """
-        _check(model)
+        check_unit(model.manifest)
         old, new = (np.array([item.manifest.thresholds.group]) for item in (self._model, model))
         self._evidence.shift(float((log_odds(new) - log_odds(old))[0]))
         self._model = model
@@ -285,10 +285,18 @@ class LiveScorer:
         return dict(zip(chosen.keys["flow_id"].to_list(), said, strict=True))
 
 
-def _check(model: Model) -> None:
-    if model.unit != "flow":
+def check_unit(manifest: ModelManifest) -> None:
+    """Refuse a model that judges something other than flows.
+
+    Raises
+    ------
+    ModelError
+        If it does.
+    """
+    unit = unit_of(manifest)
+    if unit != "flow":
         raise ModelError(
-            f"{model.manifest.detector} judges {model.unit.replace('_', ' ')}s, not flows",
+            f"{manifest.detector} judges {unit.replace('_', ' ')}s, not flows",
             hint="a sensor takes a model of flows; host windows may be part of it",
         )
 

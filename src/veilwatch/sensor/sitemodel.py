@@ -11,6 +11,7 @@ from veilwatch.alerting.site import apply_site
 from veilwatch.errors import ModelError
 from veilwatch.registry import Model, ModelManifest, check_model, load_model
 from veilwatch.registry.store import MANIFEST
+from veilwatch.scoring.live import check_unit
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
 
@@ -49,9 +50,11 @@ def check_site_model(config: SensorConfig) -> None:
     Raises
     ------
     VeilwatchError
-        If model or thresholds cannot be read, or do not belong together.
+        If model or thresholds cannot be read, do not belong together, or are not of flows.
     """
-    _of_site(check_model(config.model.path), config)
+    manifest = check_model(config.model.path)
+    check_unit(manifest)
+    _of_site(manifest, config)
 
 
 def _of_site(manifest: ModelManifest, config: SensorConfig) -> ModelManifest:
