@@ -8,8 +8,8 @@ A namespace of its own holds two virtual interfaces; tcpreplay sends on one, the
     python benchmarks/sensor.py model --rates 20000 50000 100000 --seconds 20 --json sensor.json
 
 A delay is from the time at which the kernel stamped the packet that decides to the moment at which
-the scored table is handed over. The scores go nowhere. What is sent is the same capture again and
-again: its flows begin anew each time.
+the scored table is handed over; of a flow that fell silent, from the end of that silence. The scores
+go nowhere. What is sent is the same capture again and again: its flows begin anew each time.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import numpy as np
 from generate import Traffic, write_capture
 from live import FAR, Wire, send
 from veilwatch.capture.live import LiveSettings
+from veilwatch.flow import EarlyPoints
 from veilwatch.registry import load_model
 from veilwatch.scoring.live import LiveScorer
 from veilwatch.sensor.ingest import IngestJob, InterfaceSource, ingest
@@ -41,6 +42,8 @@ from veilwatch.sensor.supervise import Child, Heart, Supervisor
 
 SETTLE_S: Final = 3.0
 """After the last packet, until what is under way has been scored."""
+
+SILENCE_S: Final = EarlyPoints().silence_s or 1e9
 
 TICK: Final = os.sysconf("SC_CLK_TCK")
 
@@ -90,7 +93,7 @@ def watch(model: Path, place: Path, ring_mb: int) -> None:
         said = time.monotonic()
         status = supervisor.status
         for child in status.values():
-            with suppress(OSError, TypeError):
+            with suppress(OSError, TypeError, IndexError):  # it is ending
                 child["cpu_s"] = used_s(child["pid"])
                 child["rss_mb"] = round(resident_mb(child["pid"]))
         print(json.dumps(status), flush=True)
@@ -135,6 +138,7 @@ def measure(
     took, after = seconds + SETTLE_S, sensor.status
     lines = (place / "delays").read_text().splitlines()
     delays = np.concatenate([json.loads(line) for line in lines]) if lines else np.zeros(1)
+    silent = delays >= SILENCE_S
 
     def grown(child: str, name: str) -> Any:
         return after[child].get(name, 0) - before[child].get(name, 0)
@@ -147,10 +151,18 @@ def measure(
         "early_rows": grown("scorer", "early_rows"),
         "ended_rows": grown("scorer", "ended_rows"),
         "dropped_rows": after["ingest"]["dropped"],
-        "delay_s": [round(float(x), 2) for x in np.quantile(delays, [0.5, 0.99, 1.0])],
+        "delay_s": quantiles(delays[~silent]),
+        "silent_delay_s": quantiles(delays[silent] - SILENCE_S),
         "cpu": [round(grown(child, "cpu_s") / took, 2) for child in ("ingest", "scorer")],
         "rss_mb": [after[child].get("rss_mb") for child in ("ingest", "scorer")],
     }
+
+
+def quantiles(delays: Any) -> list[float]:
+    """Return median, 99th percentile and worst; nothing where there are none."""
+    return (
+        [round(float(x), 2) for x in np.quantile(delays, [0.5, 0.99, 1.0])] if len(delays) else []
+    )
 
 
 def main() -> None:
@@ -160,7 +172,7 @@ def main() -> None:
     parser.add_argument("--rates", type=int, nargs="+", default=[20_000, 50_000, 100_000, 0])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--packets", type=int, default=200_000, help="of the capture")
-    parser.add_argument("--ring-mb", type=int, default=64)
+    parser.add_argument("--ring-mb", type=int, default=256)
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
