@@ -8,8 +8,8 @@ A namespace of its own holds two virtual interfaces; tcpreplay sends on one, the
     python benchmarks/sensor.py model --rates 20000 50000 100000 --seconds 20 --json sensor.json
 
 A delay is from the time at which the kernel stamped the packet that decides to the moment at which
-the scored table is handed over; of a flow that fell silent, from the end of that silence. The scores
-go nowhere. What is sent is the same capture again and again: its flows begin anew each time.
+the scored table is handed over; of a flow that fell silent, from the end of that silence. The
+scores go nowhere. What is sent is the same capture again and again: its flows begin anew each time.
 """
 
 from __future__ import annotations
