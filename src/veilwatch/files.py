@@ -1,8 +1,10 @@
-"""Writing files so that a full disk, Ctrl-C or a crash leaves no half file behind."""
+"""Writing files so that a full disk, Ctrl-C or a crash leaves no half file behind, and what was
+deleted none of its bytes."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -138,6 +140,25 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with replacing(path) as stream:
         stream.write(text.encode())
+
+
+def scrub(database: sqlite3.Connection) -> bool:
+    """Write an SQLite file anew, so that nothing of deleted rows stands in it or in its log.
+
+    Parameters
+    ----------
+    database
+        In WAL mode and in no transaction.
+
+    Returns
+    -------
+    bool
+        Whether the log is empty: whoever still reads an older state keeps it from that.
+    """
+    # Deleting with zeros is not enough: of rows that were changed or had moved there are remains.
+    database.execute("VACUUM")
+    busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
 
 
 def make_folder(path: Path) -> Path:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.alerting.samples import SECOND, START_NS, make_alert, make_row
 from veilwatch.alerting.allow import parse_allow
-from veilwatch.alerting.desk import Desk, Fate, Policy, Ruling
+from veilwatch.alerting.desk import Desk, Fate, Forgotten, Policy, Ruling
+from veilwatch.alerting.person import Person
 from veilwatch.alerting.suppress import Limits, MaintenanceWindow
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
@@ -174,3 +175,108 @@ def test_a_restart_makes_the_same_events_and_fates_add_up(
     assert [event_from_plain(json.loads(json.dumps(event_to_plain(e)))) for e in straight] == (
         straight
     )
+
+
+# ── one person is forgotten ───────────────────────────────────────────────────────────────────
+
+SUBSCRIBERS = ("s-" + "1" * 16, "s-" + "2" * 16)
+
+
+def of_each(desk: Desk) -> dict[str, Any]:
+    """Return the state by the hosts that it is of: without what is of all together.
+
+    These are the tokens of all, and ids of evidence: hashes that name nobody.
+    """
+    state = json.loads(json.dumps(desk.state()))
+    del state["limits"]["all"], state["limits"]["new"]
+    assert all(len(name) == 32 for name, _ in state["book"].pop("seen"))
+    return dict(state)
+
+
+def restarted(desk: Desk) -> Desk:
+    after = Desk("s1", Policy())
+    after.restore(json.loads(json.dumps(desk.state())))
+    return after
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["10.0.0.1", "10.0.0.10", "110.0.0.1", "10.0.0.11"]),
+            st.integers(1, 3),
+            st.integers(1, 9),
+            st.booleans(),
+        ),
+        max_size=40,
+    )
+)
+def test_a_desk_that_forgot_a_host_is_as_if_it_had_never_seen_it(
+    stream: list[tuple[str, int, int, bool]],
+) -> None:
+    """Host limits are tight, so that there are summaries; those of all are not shared."""
+    limits = Limits(host_burst=2, host_per_hour=0.001, per_hour=10**6, burst=10**6)
+    whole, without = Desk("s1", Policy(limits=limits)), Desk("s1", Policy(limits=limits))
+    theirs = 0
+    for n, (host, severity, port, of_host) in enumerate(stream):
+        kind = "host" if of_host else "flow"
+        alert = make_alert(n, host=host, severity=severity, dst_port=port, kind=kind)
+        take(whole, alert)
+        if host == "10.0.0.1":
+            theirs += 1
+        else:
+            take(without, alert)
+    desk = restarted(whole)
+    forgotten = desk.forget_person(Person(host="10.0.0.1"))
+    assert of_each(desk) == of_each(without)
+    assert (forgotten == Forgotten()) == (theirs == 0)
+    assert '"10.0.0.1"' not in json.dumps(desk.state())
+    assert desk.forget_person(Person(host="10.0.0.1")) == Forgotten()
+
+
+def test_a_subscriber_is_forgotten_and_nobody_else() -> None:
+    policy = Policy(limits=Limits(host_burst=1, host_per_hour=0.001))
+    whole, without = Desk("s1", policy), Desk("s1", policy)
+    for n, subscriber in enumerate((*SUBSCRIBERS, "", *SUBSCRIBERS, "")):
+        alert = make_alert(n, subscriber=subscriber, dst_port=n, host="10.0.0.1")
+        take(whole, alert)
+        if subscriber != SUBSCRIBERS[0]:
+            take(without, alert)
+    forgotten = whole.forget_person(Person(subscriber=SUBSCRIBERS[0]))
+    assert (len(forgotten.incidents), forgotten.repeats, forgotten.limits) == (1, 1, 2)
+    assert of_each(whole) == of_each(without)
+    assert SUBSCRIBERS[0] not in json.dumps(whole.state())
+
+
+def test_an_incident_of_a_subscriber_goes_with_any_address_that_it_names() -> None:
+    desk = Desk("s1", Policy())
+    take(desk, make_alert(0, host="10.0.0.1", subscriber=SUBSCRIBERS[0], severity=3))
+    take(desk, make_alert(1, host="10.0.0.2", subscriber=SUBSCRIBERS[0], severity=1))
+    for address in ("10.0.0.1", "10.0.0.2"):
+        after = restarted(desk)
+        (incident,) = after.book.open_incidents()
+        assert after.forget_person(Person(host=address)).incidents == (incident.incident_id,)
+        assert f'"{address}"' not in json.dumps(after.state())
+
+
+def test_a_summary_of_all_loses_the_host_or_goes_with_its_strongest_alert() -> None:
+    desk = Desk("s1", Policy(limits=Limits(burst=1, per_hour=0.001, host_burst=9)))
+    for n, host in enumerate(("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")):
+        take(desk, make_alert(n, host=host, score=0.9 - n / 100))
+    assert desk.fates[Fate.LIMITED] == 2  # of 3 and 4, that of 3 is stronger
+    weaker, stronger = restarted(desk), restarted(desk)
+    assert weaker.forget_person(Person(host="10.0.0.4")).limits == 1  # its tokens
+    (held,) = weaker.state()["limits"]["held"]
+    assert (held["hosts"], held["count"]) == (["10.0.0.3"], 2)
+    assert stronger.forget_person(Person(host="10.0.0.3")).limits == 2
+    assert stronger.state()["limits"]["held"] == []
+    # What was held back of others is in their incidents.
+    assert {i.host: i.alerts for i in stronger.book.open_incidents()}["10.0.0.4"] == 1
+
+
+def test_what_another_host_s_evidence_names_stays() -> None:
+    desk = Desk("s1", Policy())
+    take(desk, make_alert(0, host="10.0.0.2", dst_ip="10.0.0.1"))
+    before = desk.state()
+    assert desk.forget_person(Person(host="10.0.0.1")) == Forgotten()
+    assert desk.state() == before

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from tests.sinks.events import HOSTILE, make, many
+from veilwatch.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.base import Receipt, Trouble
@@ -217,6 +218,113 @@ def test_what_is_older_than_it_may_be_goes_delivered_or_not(spool: Spool) -> Non
     assert spool.counts("a").dropped == 0
     assert (spool.counts("b").dropped, spool.counts("b").pending) == (1100, 100)
     assert ids(spool.take("b", 200, NOW)) == ids(events[1100:])
+
+
+HOST = "10.45.0.7"
+SUBSCRIBER = "s-" + "a" * 16
+
+
+def of(number: int, host: str, subscriber: str = "", *, incident_of: str = "") -> Event:
+    """Return event `number` of a host, its incident of another one where it is named."""
+    event = make(number)
+    assert event.incident is not None
+    return replace(
+        event,
+        alert=replace(event.alert, host=host, src_ip=host, subscriber=subscriber),
+        incident=replace(event.incident, host=incident_of or host, subscriber=subscriber),
+        flow={**event.flow, "src_ip": host, "subscriber": subscriber},
+    )
+
+
+def rows(path: Path) -> dict[str, Any]:
+    """Return all that a spool holds, by table."""
+    with sqlite3.connect(path) as db:
+        return {
+            name: db.execute(f"SELECT * FROM {name}").fetchall()
+            for name in ("events", "deliveries", "waits", "totals", "counters")
+        }
+
+
+def test_one_host_s_events_go_whatever_became_of_them(spool: Spool) -> None:
+    """Pending, being sent, delivered and set aside, and what others wait for stays as it is."""
+    events = [of(n, HOST if n % 2 else "10.45.0.70") for n in range(10)]
+    spool.append(events, ["a", "b"])
+    spool.take("a", 8, NOW)
+    spool.settle("a", Receipt(tuple(ids(events[:4])), refused=(Trouble(ids(events)[5], "x"),)), NOW)
+    before = rows(spool.path)
+    person = Person(host=HOST)
+    assert spool.forget_person(person, dry_run=True) == 5
+    assert rows(spool.path) == before
+    assert spool.forget_person(person) == 5
+    after, stay = rows(spool.path), {seq for seq, *_ in before["events"] if seq % 2}
+    for table in ("events", "waits"):
+        assert after[table] == [row for row in before[table] if row[0] in stay]
+    assert after["deliveries"] == [row for row in before["deliveries"] if row[0] in stay]
+    assert after["totals"] == [(5, sum(row[3] for row in after["events"]))]
+    # As when they are too old: what a sink had not taken is counted.
+    assert (spool.counts("a").dropped, spool.counts("b").dropped) == (2, 5)
+    assert spool.forget_person(person) == 0 and rows(spool.path) == after
+    assert {e.alert.host for e in spool.take("b", 99, NOW)} == {"10.45.0.70"}
+    assert spool.append([make(99)], ["a"]) == 1
+
+
+def test_whose_an_event_is_hangs_on_no_text_that_a_stranger_chose(spool: Spool) -> None:
+    quote = f'x","host":"{HOST}'
+    events = [
+        of(0, "110.45.0.7"),
+        of(1, "10.45.0.1", incident_of=HOST),
+        replace(of(2, "10.45.0.1"), sensor=quote, interface=f'"host":"{HOST}"'),
+        of(3, "10.45.0.1", subscriber=SUBSCRIBER),
+        of(4, "fd00::7"),
+    ]
+    spool.append(events, ["a"])
+    assert spool.forget_person(Person(host=HOST)) == 1
+    assert spool.forget_person(Person(subscriber=SUBSCRIBER)) == 1
+    assert spool.forget_person(Person(host="fd00:0::7")) == 1
+    assert ids(spool.take("a", 9, NOW)) == [events[0].event_id, events[2].event_id]
+
+
+def test_a_damaged_event_goes_as_well(spool: Spool) -> None:
+    spool.append([of(0, HOST), of(1, "10.45.0.1")], ["a"])
+    with sqlite3.connect(spool.path) as db:
+        db.execute("UPDATE events SET body = substr(body, 1, length(body) - 9)")
+    assert spool.forget_person(Person(host=HOST)) == 1 and spool.size()[0] == 1
+
+
+def test_no_byte_of_it_is_left_in_file_or_log(tmp_path: Path) -> None:
+    def left() -> list[str]:
+        return [p.name for p in tmp_path.iterdir() if HOST.encode() in p.read_bytes()]
+
+    with Spool(tmp_path / "spool.db") as spool:
+        # As most builds of SQLite are: what was deleted stays where it stood.
+        spool._db.execute("PRAGMA secure_delete = OFF")
+        for start in range(0, 200, 20):
+            events = [of(n, HOST if n % 3 else "10.99.0.1") for n in range(start, start + 20)]
+            spool.append(events, ["a"])
+            theirs = [event for event in events if event.alert.host == HOST]
+            refused = tuple(Trouble(name, f"{HOST}: no") for name in ids(theirs[:2]))
+            spool.take("a", 20, NOW)
+            spool.settle("a", Receipt(refused=refused), NOW)
+        spool.forget(make(7).made_ns + 1)  # some pages are free already
+        assert left()
+        spool.forget_person(Person(host=HOST))
+        assert left() == []
+    assert left() == []
+
+
+def test_who_reads_the_spool_meanwhile_keeps_the_bytes_and_that_is_told(
+    spool: Spool,
+) -> None:
+    spool._db.execute("PRAGMA busy_timeout = 50")
+    spool.append([of(0, HOST)], ["a"])
+    reader = sqlite3.connect(spool.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM events").fetchall()
+    with pytest.raises(OutputError, match=r"reads the spool.*run this again"):
+        spool.forget_person(Person(host=HOST))
+    reader.close()
+    assert spool.forget_person(Person(host=HOST)) == 0
+    assert all(HOST.encode() not in p.read_bytes() for p in spool.path.parent.iterdir())
 
 
 def test_the_file_is_the_owner_s_alone(spool: Spool) -> None:

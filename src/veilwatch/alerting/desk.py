@@ -22,6 +22,7 @@ from veilwatch.alerting.events import (
     summary_event,
 )
 from veilwatch.alerting.incidents import NOT_ANNOUNCED, Change, ChangeKind, IncidentBook
+from veilwatch.alerting.person import Person
 from veilwatch.alerting.suppress import (
     SECOND,
     Deduplicator,
@@ -93,6 +94,25 @@ class Ruling:
     incidents: tuple[Incident, ...] = ()
     fate: Fate | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a desk forgot of one person.
+
+    Attributes
+    ----------
+    incidents
+        Ids of open incidents.
+    repeats
+        Services of which was remembered that they were told.
+    limits
+        Rate limits, and summaries of what they held back.
+    """
+
+    incidents: tuple[str, ...] = ()
+    repeats: int = 0
+    limits: int = 0
 
 
 class Desk:
@@ -213,6 +233,14 @@ class Desk:
         self._limiter = RateLimiter(policy.limits)
         self._limiter.restore(limits)
         self.book.set_quiet(_ns(policy.quiet_close_s))
+
+    def forget_person(self, person: Person) -> Forgotten:
+        """Forget one person, untold; what is known of others stays as it is."""
+        return Forgotten(
+            incidents=self.book.forget_person(person),
+            repeats=self._repeats.forget_person(person),
+            limits=self._limiter.forget_person(person),
+        )
 
     def state(self) -> dict[str, Any]:
         """Return what a restart must not forget, as plain values for JSON."""

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from veilwatch.alerting.events import identity, plain_row
+from veilwatch.alerting.person import Person
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.convert import alert_from_plain, alert_to_plain
@@ -270,6 +271,22 @@ class IncidentBook:
         """Close an incident because somebody asked for it; empty if it is not open."""
         found = [entry for entry in self._entries() if entry.incident_id == incident_id]
         return [self._close(entry, reason) for entry in found]
+
+    def forget_person(self, person: Person) -> tuple[str, ...]:
+        """Forget a person's open incidents, untold; return their ids.
+
+        Ids of evidence stay: they are hashes, and of whom is not known.
+        """
+        theirs = [
+            entry
+            for entry in self._entries()
+            if person.has(entry.host, entry.subscriber)
+            # A subscriber's address may have changed since the incident began.
+            or person.has(entry.strongest.host, entry.strongest.subscriber)
+        ]
+        for entry in theirs:
+            self._take_out(entry)
+        return tuple(entry.incident_id for entry in theirs)
 
     def set_quiet(self, quiet_ns: int) -> None:
         """Close incidents after another quiet time from now on."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from veilwatch.alerting.events import plain_row
+from veilwatch.alerting.person import Person
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.convert import alert_from_plain, alert_to_plain
 
@@ -99,6 +100,13 @@ class Deduplicator:
     def forget(self, alert: Alert) -> None:
         """Take back that the alert was told, because it was held back after all."""
         self._told.pop(service_key(alert), None)
+
+    def forget_person(self, person: Person) -> int:
+        """Forget that services of a person were told; return how many."""
+        theirs = [key for key in self._told if person.has(key[1], key[2])]
+        for key in theirs:
+            del self._told[key]
+        return len(theirs)
 
     def state(self) -> list[list[Any]]:
         """Return what is remembered, as plain values."""
@@ -242,6 +250,11 @@ class HeldBack:
         if len(self.hosts) < MAX_HOSTS:
             self.hosts.add(alert.host)
 
+    def forget_person(self, person: Person) -> bool:
+        """Forget that a person is among the hosts; tell whether their alert stands for all."""
+        self.hosts.discard(person.host)
+        return person.has(self.strongest.host, self.strongest.subscriber)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -344,6 +357,17 @@ class RateLimiter:
             if all_of_them or abs(now_ns - held.since_ns) >= wait_ns
         ]
         return [self._held.pop(name) for name in ready]
+
+    def forget_person(self, person: Person) -> int:
+        """Forget a person's tokens and held-back alerts; return how many entries went.
+
+        A summary whose strongest alert is theirs goes whole, that of all hosts together as well:
+        no other alert is kept that could stand for the rest. The incidents of the rest have them.
+        """
+        theirs = [name for name, held in self._held.items() if held.forget_person(person)]
+        for name in theirs:
+            del self._held[name]
+        return len(theirs) + (self._hosts.pop(person.name, None) is not None)
 
     def state(self) -> dict[str, Any]:
         """Return tokens and what is held back, as plain values.

@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 VERBS: Final = (
     *("demo", "inspect", "flows", "record", "split", "train", "evaluate", "compare", "detect"),
-    *("watch", "site", "alerts", "incidents", "report", "config", "esm", "sinks"),
+    *("watch", "site", "alerts", "incidents", "report", "forget", "config", "esm", "sinks"),
     *("doctor", "corpus", "reproduce"),
 )
 """Modules of this room with a `command`, or an `app` of several."""

@@ -28,7 +28,7 @@ from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.link import Inbox
 from veilwatch.sensor.load import load_config
 from veilwatch.sensor.memory import Level, Memory
-from veilwatch.sensor.places import Places
+from veilwatch.sensor.places import DESK, Places
 from veilwatch.sensor.scorebook import ScoreBook
 from veilwatch.sensor.serve import Scored, serve
 from veilwatch.sensor.sitemodel import load_site_model
@@ -72,9 +72,6 @@ LOSES: Final = (
 NOTES: Final = 3
 MAX_NOTE: Final = 200
 """Latest notes, and characters kept of each: they go with every heartbeat."""
-
-DESK: Final = "desk"
-"""Name of the desk's state in the store."""
 
 RELOADED: Final = ("alerts", "model", "windows")
 """Sections of the configuration that SIGHUP reads anew; others are what processes are built of."""

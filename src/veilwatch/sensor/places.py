@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from veilwatch.sensor.config import SensorConfig
+
+DESK: Final = "desk"
+"""Name of the desk's state in the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ socket or a file there speaks for the sensor, and only a group of the owner's ch
 
 WAIT_S: Final = 0.2
 
+END_IT: Final = "end it, or name another folder under sensor.state"
+"""What a second sensor can do."""
+
 
 def private_folder(path: Path) -> bool:
     """Make the state folder with mode 0700, or take from one that exists what others may do.
@@ -52,10 +55,15 @@ def private_folder(path: Path) -> bool:
 
 
 @contextmanager
-def hold_state(folder: Path) -> Iterator[None]:
+def hold_state(folder: Path, *, hint: str = END_IT) -> Iterator[None]:
     """Be the only sensor that works on a state folder, until the block ends or the process does.
 
     A folder that is not there is made with mode 0700.
+
+    Parameters
+    ----------
+    hint
+        What to do where another one works on it.
 
     Raises
     ------
@@ -75,7 +83,7 @@ def hold_state(folder: Path) -> Iterator[None]:
             raise VeilwatchError(
                 f"another sensor works on it (process {number})",
                 where=folder,
-                hint="end it, or name another folder under sensor.state",
+                hint=hint,
             ) from error
         # Only for the message above: the lock itself ends with the process that holds it.
         try:
@@ -116,6 +124,31 @@ def hold_place(folder: Path, name: str, waiting: Callable[[], bool]) -> Iterator
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def hold_still(folder: Path) -> Iterator[None]:
+    """Keep every sensor off a state folder that is there, until the block ends.
+
+    Raises
+    ------
+    VeilwatchError
+        If a sensor works on it, or what is left of one that was killed, or there is no folder.
+    """
+    if not folder.is_dir():
+        raise VeilwatchError(
+            "no state folder here", where=folder, hint="the sensor's configuration names it"
+        )
+
+    def refuse() -> bool:
+        raise VeilwatchError(
+            "a process of a sensor that was killed still works on it",
+            where=folder,
+            hint="wait a minute",
+        )
+
+    with hold_state(folder, hint="stop the sensor first"), hold_place(folder, "judge", refuse):
+        yield
 
 
 def _open(path: Path) -> int:

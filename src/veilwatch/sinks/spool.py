@@ -18,7 +18,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+from veilwatch.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
+from veilwatch.files import scrub
 from veilwatch.schema.events import Event
 from veilwatch.sinks.base import Receipt, Trouble
 from veilwatch.sinks.wire import from_bytes, to_bytes
@@ -424,6 +426,48 @@ class Spool:
             gone += len(old)
             if len(old) < _STEP:
                 return gone
+
+    def forget_person(self, person: Person, *, dry_run: bool = False) -> int:
+        """Remove a person's events, delivered or not, and every trace of them in the file.
+
+        An event that a sink still waits for counts as dropped for it.
+
+        Parameters
+        ----------
+        person
+            Who.
+        dry_run
+            Whether events are only counted.
+
+        Returns
+        -------
+        int
+            How many events.
+
+        Raises
+        ------
+        OutputError
+            Also if another process reads the file meanwhile: the events are removed, but not
+            their bytes.
+        """
+        with self._transaction() as db:
+            # Also bodies that cannot be read say whose they are.
+            found = db.execute(
+                "SELECT seq FROM events WHERE instr(body, ?)", (person.member.encode(),)
+            ).fetchall()
+            if dry_run:
+                return len(found)
+            db.execute("PRAGMA secure_delete = ON")
+            for (seq,) in found:
+                self._drop(db, seq)
+        with self._lock, self._errors():
+            if not scrub(self._db):
+                raise OutputError(
+                    "another process reads the spool: its log still holds what was removed",
+                    where=self.path,
+                    hint="run this again",
+                )
+        return len(found)
 
     def size(self) -> tuple[int, int]:
         """Return how many events are kept and how many bytes they take."""

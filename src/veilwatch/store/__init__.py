@@ -3,7 +3,7 @@
 See docs/architecture.md for what this room is for.
 """
 
-from veilwatch.store.archive import ArchiveLimits, FlowArchive
+from veilwatch.store.archive import ArchiveLimits, FlowArchive, ForgottenFlows, forget_flows
 from veilwatch.store.database import set_aside
 from veilwatch.store.query import EventFilter, StoredEvent
 from veilwatch.store.retention import Retention, RetentionReport
@@ -13,10 +13,12 @@ __all__ = [
     "ArchiveLimits",
     "EventFilter",
     "FlowArchive",
+    "ForgottenFlows",
     "Retention",
     "RetentionReport",
     "Store",
     "StoredEvent",
     "StoredIncident",
+    "forget_flows",
     "set_aside",
 ]

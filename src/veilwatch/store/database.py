@@ -33,6 +33,7 @@ WAL_BYTES: Final = 16 << 20
 CONNECT_S: Final = 2
 """Shortest time that libpq waits for a server."""
 
+_DAMAGED: Final = ".damaged-"
 _WRITES: Final = "veilwatch_writes"
 _PG_FULL: Final = "53100"
 _PG_LOCKED: Final = "55P03"
@@ -181,7 +182,7 @@ def set_aside(url: str, *, now_ns: int) -> Path:
         raise StoreError("only a file can be set aside", where=masked(parsed))
     path = Path(parsed.database or "")
     stamp = datetime.fromtimestamp(now_ns // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    aside = path.with_name(f"{path.name}{_DAMAGED}{stamp}")
     try:
         # The log first: a new database beside the log of another one would be damaged as well.
         for end in ("-wal", "-shm", ""):
@@ -193,6 +194,17 @@ def set_aside(url: str, *, now_ns: int) -> Path:
             f"cannot set the store aside: {error.strerror or error}", where=path
         ) from error
     return aside
+
+
+def damaged_copies(url: str) -> list[Path]:
+    """Return the files that `set_aside` has left of a store, the oldest first."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return []
+    path = Path(parsed.database or "")
+    return sorted(
+        found for found in path.parent.iterdir() if found.name.startswith(f"{path.name}{_DAMAGED}")
+    )
 
 
 def masked(url: URL) -> str:
@@ -207,7 +219,9 @@ def _prepare_file(path: Path, create: bool) -> None:
             return
         if not create:
             raise StoreError(
-                "no such store", where=path, hint="name another with --store, or start the sensor"
+                "no such store",
+                where=path,
+                hint="name another with --store or under store.url, or start the sensor",
             )
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from sqlalchemy import Connection, Row, Table, and_, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from veilwatch.alerting.person import Person
 from veilwatch.errors import StoreError
 from veilwatch.schema.convert import (
     event_from_plain,
@@ -22,7 +23,7 @@ from veilwatch.schema.convert import (
 from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.events import Event, EventKind, Incident
 from veilwatch.schema.verdicts import Verdict, VerdictKind
-from veilwatch.store import counts, retention
+from veilwatch.store import counts, erasure, retention
 from veilwatch.store.database import PATIENCE_S, Database
 from veilwatch.store.query import PAGE, EventFilter, StoredEvent, clean
 from veilwatch.store.tables import counters, events, incidents, state, verdicts
@@ -375,6 +376,48 @@ class Store:
         """Delete what is too old or too much, in the order of `veilwatch.store.retention`."""
         now_ns = time.time_ns() if now_ns is None else now_ns
         return retention.retain(self._database, policy, now_ns)
+
+    def forget_person(
+        self,
+        person: Person,
+        incident_ids: tuple[str, ...] = (),
+        *,
+        state: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+    ) -> erasure.Found:
+        """Delete a person's events, verdicts on them and incidents, and every trace in the files.
+
+        Parameters
+        ----------
+        person
+            Who.
+        incident_ids
+            Incidents that the sensor holds to be theirs, whatever the store says of them.
+        state
+            The sensor's state without them, as for `record`: all of it goes, or nothing.
+        dry_run
+            Whether it is only counted.
+
+        Returns
+        -------
+        Found
+            What was there.
+
+        Raises
+        ------
+        StoreError
+            Also if another process keeps the files from being written anew: rows are deleted
+            then, but not their bytes.
+        """
+        opened = self._database.reading() if dry_run else self._database.writing()
+        with opened as connection:
+            found = erasure.find(connection, person, incident_ids)
+            if dry_run:
+                return found
+            erasure.erase(connection, found)
+            self._put_state(connection, state or {})
+        erasure.rewrite(self._database)
+        return found
 
     def bytes_used(self) -> int:
         """Return what the contents take, without space that is free within the database."""
