@@ -16,7 +16,7 @@ from rich.text import Text
 
 from veilwatch.alerting.attack import of_alert
 from veilwatch.cli import stored
-from veilwatch.cli.terminal import console
+from veilwatch.cli.terminal import console, print_table
 from veilwatch.errors import OutputError
 from veilwatch.files import replacing
 from veilwatch.schema.convert import event_to_plain
@@ -122,7 +122,7 @@ def list_alerts(
             stored.cell(alert.family),
             Text(str(item.verdict.kind) if item.verdict else ""),
         )
-    console.print(table)
+    print_table(table)
     console.print(stored.tally(len(found), "alert", limit))
 
 
@@ -170,7 +170,7 @@ def show(
     for name, value in facts:
         if value:
             table.add_row(Text(name, style="dim"), stored.sentence(value))
-    console.print(table)
+    print_table(table)
     for reason in alert.reasons:
         console.print(Text.assemble("· ", stored.sentence(reason.text)))
     for said in item.verdicts:

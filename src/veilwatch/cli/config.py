@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from veilwatch.cli import stored
-from veilwatch.cli.terminal import console
+from veilwatch.cli.terminal import console, print_table
 from veilwatch.errors import OutputError
 from veilwatch.files import replacing
 from veilwatch.sensor import settings
@@ -121,7 +121,7 @@ def show(file: File, overrides: Overrides = None, as_json: stored.AsJson = False
     for name, value, source in rows:
         shown = "" if value is None else toml(value)
         table.add_row(Text(name), stored.sentence(shown), stored.sentence(source, "dim"))
-    console.print(table)
+    print_table(table)
 
 
 def _masked(value: Any) -> Any:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.terminal import Quiet, console, errors, working
+from veilwatch.cli.terminal import Quiet, console, errors, print_table, working
 from veilwatch.corpus.catalogue import load_corpus
 from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate, parse_networks
 from veilwatch.corpus.manifest import read_manifest
@@ -69,7 +69,7 @@ def show(
             *(item["label"], Text(item["family"]), f"{item['captures']:,}"),
             *(f"{item['groups']:,}", f"{item['sources']:,}", "yes" if item["ransomware"] else ""),
         )
-    console.print(table)
+    print_table(table)
     console.print(f"{len(entries):,} captures")
 
 

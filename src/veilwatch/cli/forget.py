@@ -13,7 +13,7 @@ from rich.text import Text
 
 from veilwatch.alerting.person import Person
 from veilwatch.cli import stored
-from veilwatch.cli.terminal import console
+from veilwatch.cli.terminal import console, print_table
 from veilwatch.sensor.forget import forget
 from veilwatch.sensor.load import load_config
 
@@ -65,7 +65,7 @@ def command(
     table = stored.plain_table("what", "would be deleted" if dry_run else "deleted")
     for name, count in counts.items():
         table.add_row(Text(WORDS[name]), Text(f"{count:,}"))
-    console.print(table)
+    print_table(table)
     if not any(counts.values()):
         console.print(stored.sentence(f"there is nothing of {person.name} to delete"))
     console.print("not reached:")

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from veilwatch.cli import stored
-from veilwatch.cli.terminal import console
+from veilwatch.cli.terminal import console, print_table
 from veilwatch.schema.convert import incident_to_plain
 from veilwatch.store import StoredIncident
 
@@ -75,7 +75,7 @@ def list_incidents(
             Text(f"{incident.score:.3f}"),
             stored.cell(incident.family),
         )
-    console.print(table)
+    print_table(table)
     console.print(stored.tally(len(found), "incident", limit))
 
 
@@ -120,7 +120,7 @@ def show(
             stored.sentence(step.text),
             Text(step.event_id[:12]),
         )
-    console.print(table)
+    print_table(table)
 
 
 @app.command()

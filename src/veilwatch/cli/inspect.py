@@ -22,7 +22,7 @@ from veilwatch.cli.options import (
     SubscriberRotation,
     key_ring,
 )
-from veilwatch.cli.terminal import Quiet, console, working
+from veilwatch.cli.terminal import Quiet, console, print_table, working
 from veilwatch.report.names import visible
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import Status
@@ -127,7 +127,7 @@ def _print(result: dict[str, Any], files: list[FileReport]) -> None:
             *(Text(visible(report.name)), report.format, f"{report.packets:,}", _when(first)),
             *(span, Text(visible(report.fault), style="yellow")),
         )
-    console.print(table)
+    print_table(table)
     if len(files) > SHOWN_FILES:
         console.print(f"… and {len(files) - SHOWN_FILES} more files")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.terminal import console
+from veilwatch.cli.terminal import console, print_table
 from veilwatch.report.names import visible
 from veilwatch.schema.sessions import Session, SubscriberReport, TunnelEnd
 
@@ -74,7 +74,7 @@ def _print_table(sessions: list[Session]) -> None:
             f"{session.handovers:,}",
             f"{session.flows:,}",
         )
-    console.print(table)
+    print_table(table)
     if len(sessions) > SHOWN_SESSIONS:
         console.print(f"… and {len(sessions) - SHOWN_SESSIONS:,} more sessions")
 

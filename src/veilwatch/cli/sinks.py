@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.terminal import console
+from veilwatch.cli.terminal import console, print_table
 from veilwatch.errors import VeilwatchError
 from veilwatch.sinks.base import SCHEMES, open_sink, sink_class
 from veilwatch.sinks.delivery import Delivery
@@ -70,7 +70,7 @@ def status(file: SpoolFile) -> None:
             )
             reasons += [(name, trouble) for trouble in spool.set_aside(name, 10)]
     console.print(f"{events:,} events, {size / 1e6:,.1f} MB")
-    console.print(table)
+    print_table(table)
     for name, trouble in reasons:
         console.print(Text(f"{name}: {trouble.event_id}: {trouble.reason}"), soft_wrap=True)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from veilwatch.capture import Rotation
 from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
-from veilwatch.cli.terminal import Quiet, console, errors, working
+from veilwatch.cli.terminal import Quiet, console, errors, print_table, working
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import Format, GroupBy, Selection, SplitConfig, SplitResult, split
@@ -141,7 +141,7 @@ def _print(result: SplitResult, output: Path) -> None:
     for file in result.files[:SHOWN_FILES]:
         table.add_row(file.path.name, Text(file.label), f"{file.packets:,}")
     if result.files:
-        console.print(table)
+        print_table(table)
     if len(result.files) > SHOWN_FILES:
         console.print(f"… and {len(result.files) - SHOWN_FILES:,} more, see {INDEX}")
     for report in result.captures.faults:

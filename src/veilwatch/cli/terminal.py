@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Final
 
 import pyarrow
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from veilwatch.imports import hidden
 from veilwatch.jit import load_numba
@@ -25,6 +27,16 @@ console = Console()
 
 errors = Console(stderr=True)
 """Standard error: progress and notes."""
+
+
+WIDE: Final = 180
+"""Columns of a table that goes into a file or a pipe: what is searched there is not broken."""
+
+
+def print_table(table: Table) -> None:
+    """Print a table, as wide as the terminal is, or as it needs where there is none."""
+    fits = console.is_terminal or "COLUMNS" in os.environ
+    (console if fits else Console(width=WIDE)).print(table)
 
 
 class _Bars:
