@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.sensor.patience import PatientStore
 from veilwatch.store import Store
 from veilwatch.store.store import MINUTE_NS
 
@@ -31,6 +32,7 @@ GROWING: Final = {
         *("flows_attributed", "service", "alerts", "fate", "delay_sum_s", "delay_count"),
         *("archive_lost", "archive_dropped", "faults"),
     ),
+    "deliver": ("store_faults",),
 }
 """What the processes of each kind count; of a table of counts every entry."""
 
@@ -59,7 +61,7 @@ class Bookkeeper:
         Name of the sensor, and what tells its starts apart.
     """
 
-    def __init__(self, store: Store, status: Path, sensor: str, run: str) -> None:
+    def __init__(self, store: Store | PatientStore, status: Path, sensor: str, run: str) -> None:
         self._store, self._path = store, status
         self._sensor, self._run = sensor, run
         self._minute = time.time_ns() // MINUTE_NS
@@ -69,7 +71,7 @@ class Bookkeeper:
         self._pids: dict[str, int] = {}
         self._looked_s = 0.0
 
-    def tick(self, faults: int = 0, *, final: bool = False) -> None:
+    def tick(self, *, final: bool = False) -> None:
         """Look at the status once a second; store when a minute is over, or at the end."""
         now_s = time.monotonic()
         if now_s - self._looked_s < 1.0 and not final:

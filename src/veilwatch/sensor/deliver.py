@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from veilwatch.capture.live.privileges import drop_privileges
@@ -15,6 +16,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.sensor import settings
 from veilwatch.sensor.bookkeeping import Bookkeeper
 from veilwatch.sensor.config import SensorConfig
+from veilwatch.sensor.patience import PatientStore
 from veilwatch.sensor.places import Places
 from veilwatch.sensor.supervise import Heart
 from veilwatch.sinks.base import open_sink
@@ -24,6 +26,9 @@ from veilwatch.store.retention import DAY_NS
 
 LOOK_S: Final = 0.25
 """How often the process says that it is alive."""
+
+RETAIN_S: Final = 600.0
+"""How often what is too old is deleted from the store."""
 
 FORGET_S: Final = 600.0
 """How often events are removed that are older than the store may keep them."""
@@ -54,7 +59,7 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
     stop = threading.Event()
     heart.on_stop(stop.set)
     troubles: dict[str, str] = {}
-    with Spool(places.spool) as spool, settings.store(config) as store:
+    with Spool(places.spool) as spool, PatientStore(partial(settings.store, config)) as store:
         bookkeeper = Bookkeeper(store, places.status, config.sensor.name, run)
         sinks = [open_sink(url) for url in config.sinks.urls]
         names = [sink.address.shown for sink in sinks]
@@ -71,11 +76,14 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
             )
             thread.start()
             threads.append(thread)
-        status = _Status(spool, names, troubles)
-        forgot_s = -FORGET_S
+        status = _Status(spool, store, names, troubles)
+        forgot_s, retained_s = -FORGET_S, -RETAIN_S
         while not stop.is_set():
             heart.beat(status.now)
-            bookkeeper.tick(status.faults)
+            bookkeeper.tick()
+            if time.monotonic() - retained_s >= RETAIN_S:
+                retained_s = time.monotonic()
+                store.in_passing(lambda opened: opened.retain(settings.retention(config)))
             if time.monotonic() - forgot_s >= FORGET_S:
                 forgot_s = time.monotonic()
                 with suppress(VeilwatchError):  # a full disk: at the next time
@@ -83,7 +91,7 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
             stop.wait(LOOK_S)
         for thread in threads:
             thread.join(LAST_S)
-        bookkeeper.tick(status.faults, final=True)
+        bookkeeper.tick(final=True)
         for sink in sinks:
             sink.close()
         heart.say(status.now())
@@ -97,11 +105,14 @@ sent again, marked."""
 class _Status:
     """How far the sinks are, asked for from time to time."""
 
-    def __init__(self, spool: Spool, names: list[str], troubles: dict[str, str]) -> None:
-        self._spool, self._names, self._troubles = spool, names, troubles
+    def __init__(
+        self, spool: Spool, store: PatientStore, names: list[str], troubles: dict[str, str]
+    ) -> None:
+        self._spool, self._store = spool, store
+        self._names, self._troubles = names, troubles
         self._asked_s = -COUNTS_S
         self._said: dict[str, Any] = {}
-        self.faults = 0
+        self._faults = 0
 
     def now(self) -> dict[str, Any]:
         """Return what the parent is told."""
@@ -111,11 +122,12 @@ class _Status:
         try:
             counts = [self._spool.counts(name) for name in self._names]
         except VeilwatchError:
-            self.faults += 1
+            self._faults += 1
             return self._said
         now_ns = time.time_ns()
         self._said = {
             "pending_events": sum(count.pending for count in counts),
+            "store_faults": self._store.faults + self._faults,
             "sinks": [
                 {
                     "name": name[:MAX_REASON],

@@ -28,6 +28,7 @@ from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.link import Inbox
 from veilwatch.sensor.load import load_config
 from veilwatch.sensor.memory import Level, Memory
+from veilwatch.sensor.patience import PatientStore
 from veilwatch.sensor.places import DESK, Places
 from veilwatch.sensor.scorebook import ScoreBook
 from veilwatch.sensor.serve import Scored, serve
@@ -37,7 +38,7 @@ from veilwatch.sensor.supervise import Heart
 from veilwatch.sensor.tally import FlowTally
 from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.spool import Spool
-from veilwatch.store import FlowArchive, Store
+from veilwatch.store import FlowArchive
 
 TICK_S: Final = 1.0
 """How often time passes for incidents, rate limits and the archive."""
@@ -48,9 +49,6 @@ SAVE_S: Final = 30.0
 STATE_SHARE: Final = 20.0
 """State is saved with events at most so rarely that it takes a twentieth of the time: in a flood of
 a hundred thousand hosts it has megabytes. What is told again after a crash has the same ids."""
-
-RETAIN_S: Final = 600.0
-"""How often what is too old is deleted."""
 
 MAX_BACKLOG: Final = 10_000
 """Most events that wait in memory for the spool, and for the store, some 50 MB each; beyond it the
@@ -114,7 +112,7 @@ def judge(heart: Heart, job: JudgeJob) -> None:
 
     with (
         hold_place(job.config.sensor.state, "judge", waiting),
-        settings.store(job.config) as store,
+        PatientStore(partial(settings.store, job.config)) as store,
         Spool(places.spool) as spool,
         Inbox(places.socket) as inbox,
     ):
@@ -145,7 +143,7 @@ class Bench:
         Where events go.
     """
 
-    def __init__(self, heart: Heart, job: JudgeJob, store: Store, spool: Spool) -> None:
+    def __init__(self, heart: Heart, job: JudgeJob, store: PatientStore, spool: Spool) -> None:
         self._heart, self._job, self._config = heart, job, job.config
         self._store, self._spool = store, spool
         self._sinks = [open_sink(url).address.shown for url in self._config.sinks.urls]
@@ -175,7 +173,7 @@ class Bench:
         self._said = "", 0.0
         self._now_ns = 0
         self._heard_s = self._ticked_s = self._saved_s = self._judged_s = time.monotonic()
-        self._retained_s = self._state_every_s = 0.0
+        self._state_every_s = 0.0
 
     def hand_over(self, scored: Scored) -> None:
         """Take a scored table: a `HandOver`."""
@@ -280,9 +278,6 @@ class Bench:
             self._saved_s = now_s
             self._try(self._heed_people)
             self._try(self._save_desk)
-        if now_s - self._retained_s >= RETAIN_S:
-            self._retained_s = now_s
-            self._try(lambda: self._store.retain(settings.retention(self._config)))
 
     @property
     def _backlog(self) -> int:

@@ -15,6 +15,7 @@ import polars as pl
 
 from veilwatch.alerting.site import QuietPeriod, TopScores
 from veilwatch.errors import VeilwatchError
+from veilwatch.sensor.patience import PatientStore
 from veilwatch.sensor.tally import BINS, score_tenths
 from veilwatch.store import Store
 
@@ -51,7 +52,7 @@ class ScoreBook:
         0 at first. Above 0.25 the inputs are commonly held to have moved.
     """
 
-    def __init__(self, store: Store, sensor: str) -> None:
+    def __init__(self, store: Store | PatientStore, sensor: str) -> None:
         self._store, self._sensor = store, sensor
         self._hour = 0
         self._units = TopScores(KEPT)
