@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,20 @@ def test_a_killed_process_loses_nothing_that_was_stored(place: Path, child: str)
         drop(place / "corpus" / "malicious" / "5.pcapng", place / "drop", "two.pcapng")
         until(lambda: told_of(place, "10.0.5."))
     assert sorted(set(received(place))) == stored(place)
+
+
+def test_processes_that_a_stranger_tells_to_end_are_started_again(place: Path) -> None:
+    with running(config(place)):
+        until(lambda: status(place).get("ready"))
+        pids = [said["pid"] for said in status(place)["children"].values()]
+        for _ in range(300):  # amid whatever they do
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+        until(lambda: all(one["restarts"] for one in status(place)["children"].values()), 30)
+        until(lambda: status(place).get("ready"))
+        drop(place / "corpus" / "malicious" / "5.pcapng", place / "drop", "one.pcapng")
+        until(lambda: told_of(place, "10.0.5."))
 
 
 def test_all_processes_killed_at_once(place: Path) -> None:

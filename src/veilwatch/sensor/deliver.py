@@ -57,7 +57,6 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
     heart.settled()
     places = Places(config)
     stop = threading.Event()
-    heart.on_stop(stop.set)
     troubles: dict[str, str] = {}
     with Spool(places.spool) as spool, PatientStore(partial(settings.store, config)) as store:
         bookkeeper = Bookkeeper(store, places.status, config.sensor.name, run)
@@ -78,7 +77,7 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
             threads.append(thread)
         status = _Status(spool, store, names, troubles)
         forgot_s, retained_s = -FORGET_S, -RETAIN_S
-        while not stop.is_set():
+        while not heart.stopping:
             heart.beat(status.now)
             bookkeeper.tick()
             if time.monotonic() - retained_s >= RETAIN_S:
@@ -88,7 +87,8 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
                 forgot_s = time.monotonic()
                 with suppress(VeilwatchError):  # a full disk: at the next time
                     spool.forget(time.time_ns() - int(config.store.retention_days * DAY_NS))
-            stop.wait(LOOK_S)
+            time.sleep(LOOK_S)
+        stop.set()
         for thread in threads:
             thread.join(LAST_S)
         bookkeeper.tick(final=True)

@@ -112,7 +112,11 @@ class Heart:
         end_with_parent(signal.SIGTERM)
 
     def on_stop(self, action: Callable[[], None]) -> None:
-        """Have something done at once when the child is told to end."""
+        """Have something done at once when the child is told to end.
+
+        It is done by the signal's handler, amid whatever the child does: it may set a flag and must
+        not take a lock, which that may be holding (`threading.Event` has one).
+        """
         self._on_stop.append(action)
 
     def take_reload(self) -> bool:
@@ -171,6 +175,9 @@ class Child:
         Without a heartbeat for so long it is taken to hang, and killed.
     start_s
         How long its first heartbeat may take: kernels and models are loaded.
+    endless
+        Whether its work is never done: one that ended because a stranger told it to, such as who
+        makes room in memory, is started again.
     """
 
     name: str
@@ -180,6 +187,7 @@ class Child:
     flush_s: float = 10.0
     hang_s: float = 10.0
     start_s: float = 120.0
+    endless: bool = False
 
 
 def _run(target: Target, pipe: Connection, arguments: tuple[Any, ...]) -> None:
@@ -364,7 +372,7 @@ class Supervisor:
                 continue
             kept.listen()
             if not kept.process.is_alive():
-                done = kept.process.exitcode == 0
+                done = kept.process.exitcode == 0 and not kept.child.endless
                 self._gone(kept, What.ENDED if done else What.DIED)
             elif kept.is_hung(now):
                 kept.process.kill()

@@ -190,6 +190,7 @@ class Sensor:
                 loses=ingest.LOSES,
                 flush_s=FLUSH_S["ingest"],
                 start_s=COMPILING_S,
+                endless=True,
             )
             for number, source in enumerate(sources)
         ]
@@ -201,6 +202,7 @@ class Sensor:
                 (JudgeJob(config, self.run_name, self._file, self._overrides),),
                 JUDGE_LOSES,
                 FLUSH_S["judge"],
+                endless=True,
             ),
             Child(
                 "deliver",
@@ -208,6 +210,7 @@ class Sensor:
                 (config, self.run_name),
                 DELIVER_LOSES,
                 FLUSH_S["deliver"],
+                endless=True,
             ),
         ]
 
