@@ -144,7 +144,7 @@ QUICK_BY_DETECTOR["ensemble"] = DetectorSettings(
     seed=3,
     threads=1,
     parameters={
-        "members": ["lightgbm", "lstm"],  # a tree and a network stand for four
+        "members": ["lightgbm", "lstm"],  # a tree and a network stand for all
         **{name: QUICK_BY_DETECTOR[name].parameters for name in ("lightgbm", "lstm")},
     },
 )
