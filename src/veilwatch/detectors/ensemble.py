@@ -43,8 +43,8 @@ MIN_DISTANCE: Final = 1e-3
 nothing apart must not have its noise blown up."""
 
 MEMBERS: Final = ("lightgbm", "catboost", "lstm")
-"""Who is heard. Not `mobilenet`: alone it finds far less than any of these under every split, and with
-equal weights that costs the others more than it adds (docs/evaluation.md)."""
+"""Who is heard. Not `mobilenet`: alone it finds far less than any of these under every split, and
+with equal weights that costs the others more than it adds (docs/evaluation.md)."""
 
 
 class Scale(BaseModel):
