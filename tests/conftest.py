@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from scapy.config import conf
 from scapy.layers import l2
 
@@ -17,6 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # Tests send nothing: every destination has this locally administered address.
 assert isinstance(conf.neighbor, l2.Neighbor)
 conf.neighbor.resolve = lambda frame, packet: "02:00:00:00:00:02"
+
+
+# How fast a machine draws examples says nothing about what is tested.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def find_corpus() -> Path | None:

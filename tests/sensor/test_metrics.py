@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
@@ -57,8 +58,10 @@ def ask(server: StatusServer, request: bytes, *, close: bool = True) -> bytes:
             while more := connection.recv(65_536):
                 answer += more
                 assert len(answer) <= MOST_BYTES
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+        except OSError as error:
+            # Hung up on amid our bytes, and noticed by whichever call came next.
+            if error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
+                raise
     return answer
 
 
