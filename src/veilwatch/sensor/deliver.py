@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -28,10 +28,7 @@ LOOK_S: Final = 0.25
 """How often the process says that it is alive."""
 
 RETAIN_S: Final = 600.0
-"""How often what is too old is deleted from the store."""
-
-FORGET_S: Final = 600.0
-"""How often events are removed that are older than the store may keep them."""
+"""How often what is too old is deleted, from the store and from the spool alike."""
 
 COUNTS_S: Final = 2.0
 """How often the spool is asked how far each sink is."""
@@ -58,7 +55,10 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
     places = Places(config)
     stop = threading.Event()
     troubles: dict[str, str] = {}
-    with Spool(places.spool) as spool, PatientStore(partial(settings.store, config)) as store:
+    with (
+        Spool(places.spool) as spool,
+        closing(PatientStore(partial(settings.store, config))) as store,
+    ):
         bookkeeper = Bookkeeper(store, places.status, config.sensor.name, run)
         sinks = [open_sink(url) for url in config.sinks.urls]
         names = [sink.address.shown for sink in sinks]
@@ -76,15 +76,13 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
             thread.start()
             threads.append(thread)
         status = _Status(spool, store, names, troubles)
-        forgot_s, retained_s = -FORGET_S, -RETAIN_S
+        retained_s = -RETAIN_S
         while not heart.stopping:
             heart.beat(status.now)
             bookkeeper.tick()
             if time.monotonic() - retained_s >= RETAIN_S:
                 retained_s = time.monotonic()
                 store.in_passing(lambda opened: opened.retain(settings.retention(config)))
-            if time.monotonic() - forgot_s >= FORGET_S:
-                forgot_s = time.monotonic()
                 with suppress(VeilwatchError):  # a full disk: at the next time
                     spool.forget(time.time_ns() - int(config.store.retention_days * DAY_NS))
             time.sleep(LOOK_S)

@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,7 +113,7 @@ def judge(heart: Heart, job: JudgeJob) -> None:
 
     with (
         hold_place(job.config.sensor.state, "judge", waiting),
-        PatientStore(partial(settings.store, job.config)) as store,
+        closing(PatientStore(partial(settings.store, job.config))) as store,
         Spool(places.spool) as spool,
         Inbox(places.socket) as inbox,
     ):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from veilwatch.errors import StoreError, VeilwatchError
 from veilwatch.schema.events import Event, Incident
@@ -71,17 +70,6 @@ class PatientStore:
         self.faults = 0
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the store once it has done what it was asked, if that does not take long."""

@@ -76,10 +76,10 @@ def meter(config: SensorConfig) -> MeterConfig:
 
 def early(config: SensorConfig) -> EarlyPoints | None:
     """Return when flows are scored before they end, None for never."""
-    early = config.early
-    if not early.packets and not early.age_s and not early.silence_s:
+    chosen = config.early
+    if not chosen.packets and not chosen.age_s and not chosen.silence_s:
         return None
-    return EarlyPoints(tuple(early.packets), early.age_s or None, early.silence_s or None)
+    return EarlyPoints(tuple(chosen.packets), chosen.age_s or None, chosen.silence_s or None)
 
 
 def live(config: SensorConfig) -> LiveSettings:
