@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from pathlib import Path
 
@@ -30,9 +31,53 @@ def test_the_hash_covers_every_file_of_the_rooms(
 def test_another_installation_of_the_same_sources_compiles_for_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "hashing.py").write_text("same")
+    (tmp_path / "hashing.py").write_text("from veilwatch.jit import kernel")
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
     before = jit.installation_hash()
     assert jit.installation_hash() == before
     os.utime(tmp_path / "hashing.py", ns=(1, 1))
     assert jit.installation_hash() != before
+
+
+def test_what_compiles_nothing_leaves_the_compiled_kernels_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = "from veilwatch.jit import kernel\n"
+    for name, text in (
+        ("flow/kernel.py", kernel),
+        ("capture/rotate.py", "# files"),
+        ("schema/flows.py", "# dtypes"),
+        ("hashing.py", kernel),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    before = jit.kernel_hash()
+    (tmp_path / "capture/rotate.py").write_text("# other words")
+    assert jit.kernel_hash() == before
+    for name in ("flow/kernel.py", "schema/flows.py", "hashing.py"):
+        (tmp_path / name).write_text(kernel + "# after")
+        assert jit.kernel_hash() != before
+        before = jit.kernel_hash()
+
+
+def test_kernels_take_nothing_from_files_outside_their_hash() -> None:
+    root = Path(jit.__file__).parent
+    covered = set(jit.kernel_sources()) | {root / "errors.py", root / "jit.py"}
+    # The readers around the kernels, which compiled code never sees.
+    python_only = {"veilwatch.capture.account", "veilwatch.capture.window"}
+    outside = []
+    for path in jit.kernel_sources():
+        if root / jit.DTYPE_ROOM in path.parents or not _has_kernels(path):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = str(node.module) if isinstance(node, ast.ImportFrom) else ""
+            file = root.joinpath(*module.split(".")[1:]).with_suffix(".py")
+            if file.is_file() and file not in covered and module not in python_only:
+                outside.append(f"{path.relative_to(root)} takes {module}")
+    assert not outside
+
+
+def _has_kernels(path: Path) -> bool:
+    return "@kernel" in path.read_text() or "@inline_kernel" in path.read_text()

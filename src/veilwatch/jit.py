@@ -22,8 +22,19 @@ from veilwatch.imports import hidden
 
 SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "subscriber", "pipeline")
 SOURCE_FILES = ("hashing.py",)
-"""Rooms and files whose sources take part in the hash: every kernel, every dtype and all that
-shapes a flow table lives in one."""
+"""Packages and files whose sources take part in the hash of what is read from a capture: every
+kernel, every dtype and all that shapes a flow table lives in one."""
+
+DTYPE_ROOM = "schema"
+"""The package whose dtypes and constants are compiled into kernels."""
+
+CONSTANT_FILES = (
+    "capture/fault.py",
+    "capture/live/options.py",
+    "decode/counters.py",
+    "flow/state.py",
+)
+"""Files without a kernel whose constants and types kernels compile in."""
 
 
 def _sources() -> list[Path]:
@@ -34,12 +45,39 @@ def _sources() -> list[Path]:
     return paths
 
 
-def source_hash() -> str:
+def kernel_sources() -> list[Path]:
+    """Return the files that machine code is made from: kernels, and the types that they compile in.
+
+    A kernel is known by its decorator's import. A test holds that kernels take no constant from any
+    other file.
+    """
+    root = Path(__file__).parent
+    schema, constants = root / DTYPE_ROOM, {root / name for name in CONSTANT_FILES}
+    return [
+        path
+        for path in _sources()
+        if schema in path.parents
+        or path in constants
+        or b"from veilwatch.jit import" in path.read_bytes()
+    ]
+
+
+def _hash_of(paths: list[Path]) -> str:
     digest = hashlib.sha256(platform.python_version().encode())
-    for path in _sources():
+    for path in paths:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def source_hash() -> str:
+    """Return a hash of every source that shapes a flow table, for what is kept of captures."""
+    return _hash_of(_sources())
+
+
+def kernel_hash() -> str:
+    """Return a hash of the sources of the kernels alone, for the cache of compiled ones."""
+    return _hash_of(kernel_sources())
 
 
 def installation_hash() -> str:
@@ -49,7 +87,7 @@ def installation_hash() -> str:
     elsewhere, or once more, compiles anew.
     """
     digest = hashlib.sha256()
-    for path in _sources():
+    for path in kernel_sources():
         digest.update(f"{path}\0{path.stat().st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
 
@@ -65,7 +103,7 @@ def cache_home() -> Path:
 
 def kernel_cache() -> Path:
     """Return the folder of compiled kernels that belongs to these very sources."""
-    return cache_home() / f"kernels-{source_hash()}"
+    return cache_home() / f"kernels-{kernel_hash()}"
 
 
 def _prepare_cache() -> bool:
