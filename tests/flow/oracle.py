@@ -42,6 +42,7 @@ NEAR, NEARER = 2**20, 2**16
 DNS_PORTS = {53, 5353, 5355}
 START_WITHIN = 16
 READY_AFTER = 32
+UDP_START_WITHIN, UDP_READY_AFTER = 128, 64
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,17 @@ class Head:
 class Datagrams:
     """Datagrams in the order in which they came, as far as there is room."""
 
+    begun: int  # after how many payload packets of the flow
     kept: list[bytes] = field(default_factory=list)
 
+    @property
+    def full(self) -> bool:
+        return len(self.stream()) + 2 >= HEAD_BYTES or len(self.kept) >= MAX_DATAGRAMS
+
     def put(self, payload: bytes) -> None:
-        room = HEAD_BYTES - len(self.stream()) - 2
-        if room > 0 and len(self.kept) < MAX_DATAGRAMS:
-            self.kept.append(payload[:room])
+        wanted = payload[: HEAD_BYTES - len(self.stream()) - 2]
+        if not self.full and wanted and wanted not in self.kept:
+            self.kept.append(wanted)
 
     def extend(self, position: int, payload: bytes) -> None:
         if self.kept and position == len(self.kept[-1]):
@@ -608,14 +614,15 @@ class Oracle:
         payloads = [sum(p.payload_length > 0 for p in flow.sent(d)) for d in (0, 1)]
         sequence = packet.tcp_seq + bool(packet.tcp_flags & SYN)
         head = connection.heads[direction]
-        if head is None and payloads[direction] <= START_WITHIN and begins(packet, connection):
+        early = packet.protocol == UDP or payloads[direction] <= START_WITHIN
+        if head is None and early and begins(packet, connection):
             if len(self.collecting) == self.config.max_heads:
                 owner = self.collecting[0][0]
                 self._hand_on(owner)
                 self.heads_cut += 1
                 if owner is flow:
                     return
-            head = Head(sequence % 2**32) if packet.protocol == TCP else Datagrams()
+            head = Head(sequence % 2**32) if packet.protocol == TCP else Datagrams(sum(payloads))
             connection.heads[direction] = head
             self.collecting.append((flow, direction))
             taken = True
@@ -624,8 +631,8 @@ class Oracle:
         if isinstance(head, Head):
             head.put(sequence, packet.payload)
         elif head is not None and taken:
-            head.put(packet.payload)
-        if is_answered(packet, direction, connection) or sum(payloads) >= READY_AFTER:
+            head.put(part_kept(packet, fresh=not head.kept))
+        if is_answered(packet, direction, connection) or is_late(packet, connection, sum(payloads)):
             self._hand_on(flow)
 
     def _hand_on(self, flow: Flow) -> None:
@@ -689,26 +696,122 @@ def begins(packet: Packet, connection: Connection) -> bool:
     if is_dns(packet):
         return len(seen) >= 12
     if connection.heads != [None, None]:
-        return is_long(packet)
+        return continues(packet, fresh=True)
+    if is_dtls(packet):
+        return seen[13] in (1, 2, 3)
     if len(seen) < 20 or packet.payload_length < 200:
         return False
-    return seen[0] >= 0xC0 or (bool(seen[0] & 8) and seen[9:10] == b"Q")
+    if seen[0] < 0xC0:
+        return seen[0] & 0xC8 == 8 and seen[9:10] == b"Q"
+    return any(kind in ("initial", "opaque") for kind, _ in long_packets(seen))
 
 
 def is_dns(packet: Packet) -> bool:
     return bool({packet.src_port, packet.dst_port} & DNS_PORTS)
 
 
-def is_long(packet: Packet) -> bool:
-    """Whether a datagram begins with a QUIC long header."""
-    return len(packet.payload) >= 7 and packet.payload[0] >= 0x80
+def is_dtls(packet: Packet) -> bool:
+    """Whether a datagram begins with a part of a handshake message of DTLS in clear."""
+    seen = packet.payload
+    if len(seen) < 25 or seen[0] != 22 or seen[3:5] != bytes(2):
+        return False
+    if seen[1:3] not in (b"\xfe\xfc", b"\xfe\xfd", b"\xfe\xfe", b"\xfe\xff", b"\x01\x00"):
+        return seen[1] == 0xFF
+    record, whole = int.from_bytes(seen[11:13]), int.from_bytes(seen[14:17])
+    place, size = int.from_bytes(seen[19:22]), int.from_bytes(seen[22:25])
+    return place + size <= whole and size + 12 <= record
 
 
-def continues(packet: Packet) -> bool:
-    """Whether a later datagram of a direction is kept: no small ones, but for Retry."""
-    if packet.payload_length >= 90:
-        return is_long(packet)
-    return is_long(packet) and packet.payload[0] & 0x30 == 0x30
+def long_packets(seen: bytes) -> list[tuple[str, bytes]]:
+    """The packets with a long header that a datagram begins with, by kind, at most 16."""
+    found: list[tuple[str, bytes]] = []
+    while len(found) < 16:
+        kind, content = long_packet(seen)
+        if not kind:
+            break
+        found.append((kind, content))
+        seen = seen[len(content) :]
+    return found
+
+
+def long_packet(seen: bytes) -> tuple[str, bytes]:
+    """The kind of a packet, '' if it is none, and its bytes as far as they are there."""
+    if len(seen) < 7 or seen[0] < 0x80:
+        return "", b""
+    version = seen[1:5]
+    if version == bytes(4):
+        return "negotiation", seen
+    kinds = ["initial", "0rtt", "handshake", "retry"]
+    if version.hex() in ("6b3343cf", "709a50c4"):
+        kinds = ["retry", "initial", "0rtt", "handshake"]
+    kind = kinds[seen[0] >> 4 & 3]
+    google = version[:2] in (b"Q0", b"T0") and version not in (b"Q050", b"T050", b"T051")
+    if google or "ff000000" < version.hex() < "ff000016":
+        return ("opaque", seen) if kind == "initial" else ("", b"")
+    rest = seen[5:]
+    for _ in range(2):
+        if not rest:
+            return kind, seen
+        if rest[0] > 20:
+            return "", b""
+        rest = rest[1 + rest[0] :]
+    if kind == "retry":
+        return kind, seen
+    if kind == "initial":
+        token, rest = variable(rest)
+        if token > 65_535:
+            return "", b""
+        rest = rest[token:]
+    if not rest:
+        return kind, seen
+    size, rest = variable(rest)
+    if size < 0:
+        return kind, seen
+    if not 20 <= size <= 65_535:
+        return "", b""
+    return kind, seen[: len(seen) - len(rest) + size]
+
+
+def variable(data: bytes) -> tuple[int, bytes]:
+    """A variable-length integer and what follows; -1 and nothing where it is cut."""
+    width = 1 << (data[0] >> 6) if data else 1
+    if len(data) < width:
+        return -1, b""
+    return int.from_bytes(data[:width]) % (1 << 8 * width - 2), data[width:]
+
+
+def part_kept(packet: Packet, *, fresh: bool) -> bytes:
+    """What a head keeps of a datagram; `fresh` if it holds none before."""
+    seen = packet.payload
+    if seen[0] < 0x80 or is_dns(packet):
+        return seen
+    kept = b""
+    packets = long_packets(seen)
+    for kind, content in packets:
+        alone = fresh and not kept
+        if kind in ("initial", "retry", "negotiation") or (kind == "opaque" and alone):
+            kept += content
+    if not kept and fresh:
+        place = 0
+        for kind, content in packets:
+            if kind == "handshake":
+                return seen[place:][:64]
+            place += len(content)
+    return kept
+
+
+def continues(packet: Packet, *, fresh: bool = False) -> bool:
+    """Whether a later datagram of a handshake is kept; `fresh` if it is its direction's first."""
+    if is_dtls(packet):
+        return True
+    if len(packet.payload) < 7 or packet.payload[0] < 0x80:
+        return False
+    kinds = [kind for kind, _ in long_packets(packet.payload)]
+    wanted = ["initial", "retry", "negotiation", *(["opaque"] if fresh else [])]
+    first = next((kind for kind in kinds if kind in wanted), "")
+    if not first:
+        return fresh and "handshake" in kinds
+    return first != "initial" or fresh or packet.payload_length >= 90
 
 
 def is_answered(packet: Packet, direction: int, connection: Connection) -> bool:
@@ -718,12 +821,30 @@ def is_answered(packet: Packet, direction: int, connection: Connection) -> bool:
     first, second = connection.heads
     if is_dns(packet):
         return first is not None and second is not None
-    if connection.heads[direction] is None:
+    head = connection.heads[direction]
+    if not isinstance(head, Datagrams):
         return False
-    if packet.payload and packet.payload[0] < 0x80:
+    seen = packet.payload
+    if seen and head.kept[0][0] == 22:
+        if seen[0] in (21, 22):
+            over = len(seen) >= 5 and seen[3:5] != bytes(2)
+        else:
+            over = seen[0] == 20 or 23 <= seen[0] < 64 or seen[0] >= 128
+        if over:
+            return True
+    elif seen and (head.kept[0][0] < 0x80 or seen[0] & 0xC0 == 0x40):
         return True
-    full = [isinstance(h, Datagrams) and len(h.kept) == MAX_DATAGRAMS for h in (first, second)]
-    return all(full)
+    return all(isinstance(head, Datagrams) and head.full for head in (first, second))
+
+
+def is_late(packet: Packet, connection: Connection, payloads: int) -> bool:
+    """Whether no more of a handshake is waited for after so many payload packets of the flow."""
+    if packet.protocol != UDP:
+        return payloads >= READY_AFTER
+    begun = [head.begun for head in connection.heads if isinstance(head, Datagrams)]
+    if not begun:
+        return payloads >= UDP_START_WITHIN
+    return payloads - min(begun) >= UDP_READY_AFTER
 
 
 def bin_counts(values: Iterable[int], edges: tuple[int, ...]) -> list[int]:

@@ -25,6 +25,13 @@ def hello(length: int, kind: int = 1) -> bytes:
     return start + bytes((7 * i + i // 251) % 256 for i in range(length - 6))
 
 
+def initial(k: int, size: int = 1200) -> bytes:
+    """A QUIC Initial of version 1 as the meter sees it, number k of a kind."""
+    header = b"\xc3\x00\x00\x00\x01\x08" + bytes(range(8)) + b"\x00\x00"
+    rest = size - len(header) - 2
+    return header + (0x4000 | rest).to_bytes(2, "big") + bytes((k + i) % 256 for i in range(rest))
+
+
 @dataclass(frozen=True)
 class Segment:
     start: int
@@ -194,8 +201,9 @@ def test_a_connection_hands_its_head_on_once() -> None:
     [
         (b"\1\2" + bytes(10), (5000, 53), True),
         (b"\1\2" + bytes(9), (5000, 53), False),  # shorter than a DNS header
-        (b"\xc0" + bytes(1199), (5000, 443), True),
-        (b"\xc0" + bytes(100), (5000, 443), False),  # too short for a client's Initial
+        (initial(0), (5000, 443), True),
+        (initial(0, size=199), (5000, 443), False),  # too short for a client's Initial
+        (b"\xc0" + bytes(1199), (5000, 443), False),  # version 0 is no client's
         (b"\x80" + bytes(1199), (5000, 443), False),  # RTP begins like this
         (b"\x0d" + bytes(8) + b"Q039" + bytes(1000), (5000, 443), True),
         (b"\x16\x03\x01\x01\x00\x01" + bytes(300), (5000, 443), False),  # DTLS is not TLS
@@ -209,7 +217,7 @@ def test_which_datagrams_are_kept(payload: bytes, ports: tuple[int, int], kept: 
     assert [streams for *_, streams in heads] == ([(framed(payload), b"")] if kept else [])
 
 
-LONG = [bytes([0xC0 + k]) + bytes((k + i) % 256 for i in range(1199)) for k in range(12)]
+LONG = [initial(k) for k in range(12)]
 SHORT = b"\x41" + bytes(60)
 PORTS = {"src_port": 5000, "dst_port": 443, "protocol": 17, "tcp_flags": 0}
 
@@ -264,33 +272,37 @@ def test_a_short_header_from_a_side_that_said_nothing_yet_does_not() -> None:
 
 
 def test_no_more_datagrams_than_the_bound_are_kept() -> None:
-    turns = [("c", datagram) for datagram in LONG[:6]] + [("s", datagram) for datagram in LONG[6:]]
-    assert kept(quic(*turns)) == (LONG[:MAX_DATAGRAMS], LONG[6 : 6 + MAX_DATAGRAMS])
-    assert waiting(quic(*turns[: 6 + MAX_DATAGRAMS - 1])) == 0
-    assert waiting(quic(*turns[: 6 + MAX_DATAGRAMS])) == 1
+    many = [initial(k, 300) for k in range(MAX_DATAGRAMS + 2)]
+    turns = [("c", datagram) for datagram in many] + [("s", datagram) for datagram in many]
+    assert kept(quic(*turns)) == (many[:MAX_DATAGRAMS], many[:MAX_DATAGRAMS])
+    assert waiting(quic(*turns[: 2 * MAX_DATAGRAMS + 1])) == 0
+    assert waiting(quic(*turns[: 2 * MAX_DATAGRAMS + 2])) == 1
 
 
 def test_small_answers_to_a_client_are_kept() -> None:
     """Version Negotiation, its other bits at random, and Retry are far below 200 bytes."""
     negotiation, retry = b"\x8a" + bytes(30), b"\xf0\0\0\0\1" + bytes(60)
+    second = b"\xc0\x6b\x33\x43\xcf" + bytes(60)  # a Retry of version 2
     turns = [("c", LONG[0]), ("s", negotiation), ("c", LONG[1]), ("s", retry), ("s", b"\xc0" * 6)]
-    assert kept(quic(*turns)) == ([LONG[0], LONG[1]], [negotiation, retry])
+    turns += [("s", second)]
+    assert kept(quic(*turns)) == ([LONG[0], LONG[1]], [negotiation, retry, second])
 
 
 def test_later_acknowledgements_take_no_place() -> None:
-    acknowledgement = b"\xc1" + bytes(50)
+    acknowledgement = initial(9, 60)
     turns = [("c", LONG[0]), ("s", acknowledgement), ("s", acknowledgement), ("c", acknowledgement)]
     turns += [("s", datagram) for datagram in LONG[4:8]]
-    assert kept(quic(*turns)) == ([LONG[0]], [acknowledgement, *LONG[4:7]])
+    assert kept(quic(*turns)) == ([LONG[0]], [acknowledgement, *LONG[4:8]])
 
 
 def test_a_head_without_room_cuts_the_last_datagram() -> None:
-    large = [bytes([0xC0]) * 5000 for _ in range(3)]
+    large = [initial(k, 5000) for k in range(3)]
     assert kept(quic(*[("c", datagram) for datagram in large])) == (
         [large[0], large[1][: HEAD_BYTES - 5004]],
         [],
     )
-    assert kept(quic(("c", b"\xc0" * 9000))) == ([b"\xc0" * (HEAD_BYTES - 2)], [])
+    jumbo = initial(0, 9000)
+    assert kept(quic(("c", jumbo))) == ([jumbo[: HEAD_BYTES - 2]], [])
 
 
 def test_a_capture_of_headers_only_keeps_no_datagram() -> None:

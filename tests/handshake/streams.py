@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,13 +21,11 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import CookedLinux, Dot1Q, Ether
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
-from veilwatch.handshake.dns import DNS_PORTS
-from veilwatch.handshake.quic import initial_version
+from tests.flow import oracle
 from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     HEAD_BYTES,
     HEAD_DTYPE,
-    MAX_DATAGRAMS,
     PREFIX_BYTES,
     HeadBatch,
 )
@@ -59,6 +58,7 @@ class PlainFlow:
     base: list[int | None] = field(default_factory=lambda: [None, None])
     pieces: list[list[tuple[int, bytes]]] = field(default_factory=lambda: [[], []])
     datagrams: list[list[bytes]] = field(default_factory=lambda: [[], []])
+    answered: bool = False
 
     def add(self, packet: Packet) -> None:
         if not packet.length:
@@ -70,8 +70,7 @@ class PlainFlow:
         if len(self.prefix[side]) < PREFIX_BYTES:
             self.prefix[side] = (self.prefix[side] + packet.payload)[:PREFIX_BYTES]
         if self.protocol == 17:
-            if self._wants_datagram(side, packet.payload):
-                self.datagrams[side].append(packet.payload)
+            self._add_datagram(side, packet)
             return
         if self.base[side] is None:
             if self.data_packets[side] > SEARCHED_PACKETS or not _greets(packet.payload):
@@ -79,12 +78,20 @@ class PlainFlow:
             self.base[side] = packet.seq
         self.pieces[side].append((packet.seq, packet.payload))
 
-    def _wants_datagram(self, side: int, payload: bytes) -> bool:
-        if self.source[1] in DNS_PORTS or self.destination[1] in DNS_PORTS:
-            return self.data_packets[side] == 1
-        if self.datagrams == [[], []]:
-            return self.data_packets[side] == 1 and initial_version(payload) != 0
-        return payload[:1] >= b"\x80" and len(self.datagrams[side]) < MAX_DATAGRAMS
+    def _add_datagram(self, side: int, packet: Packet) -> None:
+        """Keep what the meter keeps of a datagram, by the oracle's rules."""
+        row = {"protocol": 17, "payload_length": packet.length}
+        row |= {"src_port": packet.source[1], "dst_port": packet.destination[1]}
+        datagram = oracle.Packet(row, packet.payload)
+        heads = [oracle.Datagrams(0, kept) if kept else None for kept in self.datagrams]
+        flow: Any = SimpleNamespace(heads=heads)
+        if self.answered or not packet.payload:
+            return
+        fresh = heads[side] is None
+        if oracle.begins(datagram, flow) if fresh else _continues(datagram):
+            head = heads[side] = heads[side] or oracle.Datagrams(0, self.datagrams[side])
+            head.put(oracle.part_kept(datagram, fresh=fresh))
+        self.answered = oracle.is_answered(datagram, side, flow)
 
     def stream(self, side: int) -> bytes:
         """Contiguous bytes from the head's start; what came first stays."""
@@ -173,6 +180,10 @@ def _packet(number: int, frame: Any) -> Packet | None:
         return Packet(number, 17, *ends, 0, False, payload, length)
     syn = transport.flags.S and not transport.flags.A
     return Packet(number, 6, *ends, transport.seq, bool(syn), payload, length)
+
+
+def _continues(datagram: oracle.Packet) -> bool:
+    return not oracle.is_dns(datagram) and oracle.continues(datagram)
 
 
 def _greets(payload: bytes) -> bool:

@@ -15,6 +15,7 @@ from veilwatch.flow.datagrams import (
     UDP,
     extend_datagram,
     is_answered,
+    is_late,
     keep_datagram,
     wants_datagram,
 )
@@ -33,11 +34,11 @@ from veilwatch.jit import inline_kernel
 from veilwatch.schema.flows import HEAD_BYTES
 
 START_WITHIN_PACKETS: Final = 16
-"""A handshake must begin within this many payload packets of its direction."""
+"""A handshake of TLS must begin within this many payload packets of its direction."""
 
 READY_AFTER_PACKETS: Final = 32
-"""A head is handed on after this many payload packets of the flow: a handshake is over by then,
-and its buffer is wanted elsewhere."""
+"""A head of TLS is handed on after this many payload packets of the flow: a handshake is over by
+then, and its buffer is wanted elsewhere."""
 
 
 @inline_kernel
@@ -80,10 +81,10 @@ def place(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> 
 @inline_kernel
 def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a payload packet continues a head or begins one."""
-    if row.head[direction] == NIL and flow.payload_packets[direction] > START_WITHIN_PACKETS:
-        return False
     if packet.protocol == UDP:
         return wants_datagram(row, direction, buffer, packet)
+    if row.head[direction] == NIL and flow.payload_packets[direction] > START_WITHIN_PACKETS:
+        return False
     if packet.protocol != TCP:
         return False
     if row.head[direction] != NIL:
@@ -92,8 +93,16 @@ def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any
 
 
 @inline_kernel
+def payload_packets(flow: Any) -> Any:
+    """Return how many packets of a flow had payload."""
+    return np.int64(flow.payload_packets[0]) + np.int64(flow.payload_packets[1])
+
+
+@inline_kernel
 def begin(state: State, slot: Any, direction: Any, sequence: Any) -> Any:
     """Give a direction a buffer of the pool, whose first byte has the number `sequence`.
+
+    For datagrams that is how many the flow has had.
 
     When all are in use, the flow that has had one for longest hands its head on as it is: a new
     handshake is worth more than the end of an old one. False if that was this very flow.
@@ -125,12 +134,14 @@ def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any) -
     row = state.slots[slot]
     # A SYN takes the sequence number before its payload (RFC 9293 cl. 3.4, RFC 7413).
     sequence = np.int64(packet.tcp_seq) + (1 if packet.tcp_flags & SYN else 0)
+    if packet.protocol == UDP:
+        sequence = payload_packets(state.flows[slot])
     if row.head[direction] == NIL and not begin(state, slot, direction, sequence):
         return
     head = state.pool[row.head[direction]]
     captured = np.int64(packet.payload_captured)
     if packet.protocol == UDP:
-        keep_datagram(head, buffer, packet.payload_offset, captured)
+        keep_datagram(head, buffer, packet)
     else:
         position = seq_distance(sequence, head.base)
         place(head, buffer, packet.payload_offset, captured, position)
@@ -164,9 +175,10 @@ def place_rest(
 @inline_kernel
 def is_ready(pool: Any, row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether nothing more is expected of a flow's heads after `packet`."""
-    if packet.protocol == UDP and is_answered(pool, row, direction, buffer, packet):
-        return True
-    return flow.payload_packets[0] + flow.payload_packets[1] >= READY_AFTER_PACKETS
+    count = payload_packets(flow)
+    if packet.protocol == UDP:
+        return is_answered(pool, row, direction, buffer, packet) or is_late(pool, row, count)
+    return count >= READY_AFTER_PACKETS
 
 
 @inline_kernel

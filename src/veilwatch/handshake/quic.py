@@ -14,6 +14,8 @@ V2_DRAFT: Final = 0x709A50C4
 T050: Final = 0x54303530
 T051: Final = 0x54303531
 _Q050: Final = 0x51303530
+MVFST: Final = range(0xFACEB000, 0xFACEB100)
+"""Versions that Facebook's mvfst gives itself: aliases of IETF versions, for experiments."""
 _NEGOTIATION_VERSION: Final = 0
 _FIRST_DRAFT_OF_THIS_LAYOUT: Final = 0xFF000016  # draft 22
 _MAX_DRAFT: Final = 0xFF000022  # draft 34, the last before RFC 9000
@@ -29,9 +31,9 @@ VERSION_NEGOTIATION: Final = 4
 MAX_CONNECTION_ID: Final = 20
 """Longest connection id of the versions known here (RFC 9000, section 17.2)."""
 
-MAX_COALESCED: Final = 6
-"""Packets looked at in one datagram: one of each kind is the rule (RFC 9000, section 12.2), some
-stacks split their Initial in two."""
+MAX_COALESCED: Final = 16
+"""Packets looked at in one datagram: one of each kind is the rule (RFC 9000, section 12.2), a
+client that scatters its hello may write several Initial packets."""
 
 MAX_OFFERED_VERSIONS: Final = 32
 """Versions kept of a Version Negotiation; servers offer fewer than ten."""
@@ -84,7 +86,7 @@ def is_known(version: Any) -> Any:
         | (version == V2_DRAFT)
         | ((version > 0xFF000000) & (version <= _MAX_DRAFT))
         | is_google(version)
-        | ((version & 0xFFFFFFF0) == 0xFACEB000)  # mvfst
+        | ((version & 0xFFFFFF00) == MVFST.start)
         | is_reserved(version)
     )
 

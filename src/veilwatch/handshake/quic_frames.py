@@ -15,9 +15,10 @@ from veilwatch.schema.flows import HEAD_BYTES
 MAX_CRYPTO: Final = HEAD_BYTES
 """Most stream bytes put together: no more than this was kept of the packets themselves."""
 
-MAX_FRAMES: Final = 128
+MAX_FRAMES: Final = 512
 """Frames read of one packet, a run of PADDING and PING counting as one: clients that scatter their
-ClientHello on purpose write about 30."""
+ClientHello on purpose write about 30, and one Ethernet frame has room for fewer than 400 of CRYPTO
+with a byte each."""
 
 _FILLING: Final = b"\x00\x01"
 """PADDING and PING, which are a type and nothing else."""

@@ -24,8 +24,9 @@ from veilwatch.handshake.tls import (
     is_retry_request,
 )
 
-MAX_INITIALS: Final = 8
-"""Initial packets of one side that keys are tried on: two in each datagram that is kept."""
+MAX_INITIALS: Final = 32
+"""Initial packets of one side that keys are tried on: one in each datagram that is kept, and some
+that are coalesced. Reading ends with the hello, so that only what is no hello takes so many."""
 
 MAX_KEYS: Final = 4
 """Pairs of version and connection id that keys of one side are derived from: of the client's first

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from veilwatch.handshake.quic import (
     MIN_PROTECTED,
+    MVFST,
     T050,
     T051,
     V1,
@@ -32,6 +33,7 @@ _SALT_V2: Final = bytes.fromhex("0dede3def700a6db819381be6e269dcbf9bd2ed9")  # R
 _SALT_V2_DRAFT: Final = bytes.fromhex("a707c203a59b47184a1d62ca570406ea7ae3e5d3")
 _SALT_DRAFT_29: Final = bytes.fromhex("afbfec289993d24c9e9786f19c6111e04390a899")  # to draft 32
 _SALT_DRAFT_23: Final = bytes.fromhex("c3eef712c72ebb5a11a7d2432bb46365bef9f502")  # to draft 28
+_SALT_DRAFT_22: Final = bytes.fromhex("7fbcdb0e7c66bbe9193a96cd21519ebd7a02644a")
 _SALT_T050: Final = bytes.fromhex("7ff579e5acd072915580304c43a2367c60488310")
 _SALT_T051: Final = bytes.fromhex("7a4edef4e7ccee5fa4506c19124fc8ccda6e033d")
 
@@ -42,6 +44,7 @@ SALTS: Final[dict[int, bytes]] = {
     **dict.fromkeys(range(0xFF000021, 0xFF000023), _SALT_V1),
     **dict.fromkeys(range(0xFF00001D, 0xFF000021), _SALT_DRAFT_29),
     **dict.fromkeys(range(0xFF000017, 0xFF00001D), _SALT_DRAFT_23),
+    0xFF000016: _SALT_DRAFT_22,
     T050: _SALT_T050,
     T051: _SALT_T051,
 }
@@ -51,11 +54,24 @@ RESERVED_SALTS: Final = (_SALT_V1, _SALT_DRAFT_29)
 """What clients take for a version that only forces negotiation, and so has no salt."""
 
 
+MVFST_SALTS: Final[dict[int, tuple[bytes, ...]]] = {
+    0xFACEB001: (_SALT_DRAFT_22, _SALT_DRAFT_23),  # followed the drafts, 22 to 24
+    0xFACEB002: (_SALT_DRAFT_23,),
+    0xFACEB003: (_SALT_V1,),  # an alias of version 1
+}
+"""Salts of mvfst's versions, by its public sources (quic/QuicConstants.h, FizzCryptoFactory.cpp)."""
+
+OTHER_MVFST_SALTS: Final = (_SALT_DRAFT_23, _SALT_V1, _SALT_DRAFT_29)
+"""What mvfst's further aliases may stand for: it falls back to draft 23, later ones follow RFC 9001."""
+
+
 def salts(version: int) -> tuple[bytes, ...]:
     """Return the salts that packets of `version` may have been protected with."""
     salt = SALTS.get(version)
     if salt is not None:
         return (salt,)
+    if version in MVFST:
+        return MVFST_SALTS.get(version, OTHER_MVFST_SALTS)
     return RESERVED_SALTS if is_reserved(version) else ()
 
 

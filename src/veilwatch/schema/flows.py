@@ -34,9 +34,9 @@ HEAD_BYTES: Final = 8192
 """Most stream bytes of a handshake kept per direction: a ClientHello with a post-quantum key
 share takes 1.8 KB, a TLS 1.2 server's flight with three certificates 4–6 KB."""
 
-MAX_DATAGRAMS: Final = 4
-"""Most datagrams of a QUIC handshake kept per direction: a ClientHello with a post-quantum key
-share takes two, and after a Retry or Version Negotiation the client sends it again."""
+MAX_DATAGRAMS: Final = 24
+"""Most datagrams of a QUIC or DTLS handshake kept per direction. Six full ones fill `HEAD_BYTES`,
+so this bounds small ones: a server's Initial packets without their padding, fragments of DTLS."""
 
 
 FILE_MESSAGES: Final = (
@@ -199,9 +199,10 @@ class HeadBatch:
         uint8 array that `rows["start"]` points into.
     rows
         Array of `HEAD_DTYPE`. For TCP the bytes are reassembled by sequence number and begin
-        at the first TLS handshake record. For UDP they are whole datagrams, the first of DNS or
-        the first `MAX_DATAGRAMS` with a long header of QUIC, each behind its length in two bytes,
-        big-endian; the last one is shorter than on the wire where the head was full.
+        at the first TLS handshake record. For UDP they are datagrams, at most `MAX_DATAGRAMS`, each
+        behind its length in two bytes, big-endian: the first of DNS, those of DTLS that are in
+        clear, and of QUIC what `flow/datagrams.py` keeps of them (Initial packets without what is
+        coalesced with them). The last one is shorter than on the wire where the head was full.
     """
 
     data: npt.NDArray[np.uint8]
