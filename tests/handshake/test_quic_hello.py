@@ -33,7 +33,8 @@ from tests.handshake.quic_peer import (
 )
 from tests.handshake.streams import datagram_head, head
 from veilwatch.handshake import EMPTY, read_heads
-from veilwatch.handshake.quic_frames import MAX_CRYPTO, MAX_FRAMES, CryptoStream, crypto_frames
+from veilwatch.handshake.byte_stream import MAX_STREAM
+from veilwatch.handshake.quic_frames import MAX_FRAMES, CryptoStream, crypto_frames
 from veilwatch.handshake.quic_hello import read_quic
 from veilwatch.handshake.tls import MAX_BARE_MESSAGES, bare_messages
 from veilwatch.schema.flows import MAX_DATAGRAMS
@@ -343,7 +344,7 @@ def test_frames_that_end_the_reading(frames: bytes) -> None:
 def test_a_frame_far_away_takes_no_memory() -> None:
     far = b"\x06" + integer(2**62 - 1) + integer(1) + b"x"
     stream = CryptoStream()
-    stream.add(crypto(0, b"before") + far + crypto(MAX_CRYPTO - 1, b"xyz") + crypto(6, b"behind"))
+    stream.add(crypto(0, b"before") + far + crypto(MAX_STREAM - 1, b"xyz") + crypto(6, b"behind"))
     assert stream.whole() == b"beforebehind"
     assert list(crypto_frames(far)) == [(2**62 - 1, b"x")]
 

@@ -6,7 +6,10 @@ import csv
 import gzip
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from veilwatch.sinks import zeek
 from veilwatch.sinks.parquet import FlowWriter, write_flows
 from veilwatch.sinks.zeek import conn_log
 from veilwatch.sinks.zeek_state import conn_state, histories
+from veilwatch.sinks.zeek_text import json_text, tab_text
 
 STANDARD = [
     *("ts", "uid", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "service"),
@@ -318,7 +322,7 @@ def test_a_log_without_flows_is_still_one(flows: pl.DataFrame, tmp_path: Path, f
     ]  # fmt: skip
 
 
-def test_pandas_and_polars_load_it_as_documented(flows: pl.DataFrame, tmp_path: Path) -> None:
+def test_polars_and_csv_load_it(flows: pl.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "conn.log"
     write_flows(path, flows)
     names = next(
@@ -333,6 +337,63 @@ def test_pandas_and_polars_load_it_as_documented(flows: pl.DataFrame, tmp_path: 
     with path.open(newline="") as stream:
         lines = list(csv.reader((x for x in stream if x[0] != "#"), delimiter="\t", quoting=3))
     assert [len(line) for line in lines] == [len(names)] * flows.height
+
+
+NAMES = ["#home", "a#b", "NA", "null", '"quoted', "caf\\195\\169.example", "\\...", "-", "a b"]
+
+
+def named(flows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """A flow a name; all else as in the first."""
+    return pl.concat([flows.head(1)] * len(names)).with_columns(tls_sni=pl.Series(names))
+
+
+@pytest.mark.skipif(find_spec("pandas") is None, reason="pandas is not installed")
+def test_the_page_s_loader_keeps_every_column(flows: pl.DataFrame, tmp_path: Path) -> None:
+    """The snippet as it is printed, on names that look like comments, quotes or missing values."""
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import io\nimport pandas\n.*?)```", page, re.DOTALL)
+    write_flows(tmp_path / "conn.log", named(flows, NAMES))
+    code += "print(frame[['server_name', 'flow_id', 'orig_bytes', 'subscriber']].to_json())"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    columns = {name: list(values.values()) for name, values in json.loads(run.stdout).items()}
+    assert columns["server_name"] == [
+        "#home", "a#b", "NA", "null", '"quoted', "café.example", "\\x5c...", "\\x2d", "a b",
+    ]  # fmt: skip
+    assert columns["flow_id"] == [flows["flow_id"][0]] * len(NAMES)
+    assert columns["orig_bytes"] == columns["subscriber"] == [None] * len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("stored", "tabs", "document"),
+    [
+        ("caf\\195\\169", "café", "café"),  # once escaped by us, and not again
+        ("\\228\\184\\173\\230\\150\\135", "中文", "中文"),
+        ("\\195\\177\\192\\129", "\\xc3\\xb1\\xc0\\x81", "\\xc3\\xb1\\xc0\\x81"),
+        ("\\255x", "\\xffx", "\\xffx"),  # Latin-1
+        ("a\\092\\195\\169", "a\\x5cé", "a\\é"),
+        ("a\\009b\\001", "a\\x09b\\x01", "a\\x09b\\x01"),
+        ("a\\009b", "a\\x09b", "a\tb"),
+        ("\\194\\133", "\\xc2\\x85", "\\xc2\\x85"),  # U+0085, a control character
+        ("\\238\\128\\128", "\\xee\\x80\\x80", "\\xee\\x80\\x80"),  # private use
+        ("\\239\\191\\189", "\\xef\\xbf\\xbd", "\\xef\\xbf\\xbd"),  # U+FFFD
+        ("\\226\\128\\168", "\\xe2\\x80\\xa8", "\u2028"),
+        ("\\999", "\\x5c999", "\\999"),  # no escape of ours
+        ("\\127", "\\x7f", "\\x7f"),
+    ],
+)
+def test_text_is_escaped_once_and_as_zeek_does(stored: str, tabs: str, document: str) -> None:
+    assert tab_text(stored) == tabs
+    assert json_text(stored) == document
+
+
+def test_non_ascii_names_in_both_forms(flows: pl.DataFrame, tmp_path: Path) -> None:
+    table = named(flows, ["caf\\195\\169.example"])
+    write_flows(tmp_path / "conn.log", table)
+    write_flows(tmp_path / "conn.log.json", table)
+    assert [line["server_name"] for line in read_log(tmp_path / "conn.log")] == ["café.example"]
+    assert json.loads((tmp_path / "conn.log.json").read_text())["server_name"] == "café.example"
 
 
 def test_every_field_has_a_type_and_is_documented(flows: pl.DataFrame) -> None:

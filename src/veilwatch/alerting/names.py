@@ -25,8 +25,11 @@ TLS_VERSIONS: Final = {
     0x0302: "TLS 1.1",
     0x0303: "TLS 1.2",
     0x0304: "TLS 1.3",
+    0xFEFF: "DTLS 1.0",
+    0xFEFD: "DTLS 1.2",
+    0xFEFC: "DTLS 1.3",
 }
-"""TLS wire versions, spelt as in EVE JSON."""
+"""TLS and DTLS wire versions, spelt as in EVE JSON."""
 
 
 def protocol_name(number: int) -> str:

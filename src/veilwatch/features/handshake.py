@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from veilwatch.features.base import Feature, feature, ratio
+from veilwatch.features.tls_columns import HAS_LEAF, tls_number
 from veilwatch.features.tls_numbers import CIPHERS, EPHEMERAL, EXTENSIONS, GREASE
 from veilwatch.handshake import SERVICES
 
@@ -29,7 +30,7 @@ def _is_server(value: pl.Expr) -> pl.Expr:
 
 def _has_leaf(value: pl.Expr) -> pl.Expr:
     """Null where no certificate could be read: of a chain that was cut the leaf still counts."""
-    return pl.when(pl.col("cert_not_before_s").is_not_null()).then(value)
+    return pl.when(HAS_LEAF).then(value)
 
 
 def _name_features(name: str, column: str, words: str) -> list[Feature]:
@@ -85,17 +86,17 @@ HANDSHAKE_FEATURES: Final[tuple[Feature, ...]] = (
         if name
     ],
     feature("service_unknown", pl.col("service") == "", "", "First bytes look like nothing known"),
-    feature("tls_version", _is_server(pl.col("tls_version")), "", "TLS version chosen"),
+    feature("tls_version", _is_server(tls_number("tls_version")), "", "TLS version chosen"),
     feature(
         "tls_client_version",
-        _is_client(pl.col("tls_client_version")),
+        _is_client(tls_number("tls_client_version")),
         "",
         "Highest TLS version offered",
     ),
     feature(
         "tls_record_version",
         # QUIC carries TLS without records.
-        _is_client(pl.when(pl.col("tls_record_version") > 0).then(pl.col("tls_record_version"))),
+        _is_client(tls_number("tls_record_version").replace(0, None)),
         "",
         "Version in the client's first record",
     ),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+DTLS_VERSIONS: Final = {0x0100: 0x0302, 0xFEFF: 0x0302, 0xFEFD: 0x0303, 0xFEFC: 0x0304}
+"""Versions of DTLS and those of TLS that they are made of (RFC 4347, 6347, 9147)."""
+
 CIPHERS: Final = {
     0x1301: "TLS_AES_128_GCM_SHA256",
     0x1303: "TLS_CHACHA20_POLY1305_SHA256",

@@ -8,6 +8,7 @@ from typing import Final
 import polars as pl
 
 from veilwatch.features.base import Feature, feature
+from veilwatch.features.tls_columns import HAS_LEAF, tls_number
 from veilwatch.features.tls_numbers import EPHEMERAL, WEAK
 from veilwatch.features.windows import WINDOW
 
@@ -17,7 +18,6 @@ TUNNEL_TYPES: Final = (10, 16)
 
 HAS_HELLO: Final = pl.col("tls_client_hello_bytes") > 0
 IS_ANSWERED: Final = pl.col("tls_server_hello_bytes") > 0
-HAS_LEAF: Final = pl.col("cert_not_before_s").is_not_null()
 ASKS: Final = pl.col("dns_query") != ""
 
 TLS: Final[tuple[Feature, ...]] = (
@@ -51,7 +51,7 @@ TLS: Final[tuple[Feature, ...]] = (
     ),
     feature(
         "tls_old_share",
-        (pl.col("tls_version") < 0x0303).filter(IS_ANSWERED).mean(),
+        (tls_number("tls_version") < 0x0303).filter(IS_ANSWERED).mean(),
         "",
         "Share of handshakes that chose a version below TLS 1.2",
     ),

@@ -3,7 +3,15 @@
 Bytes in, columns out: nothing here reads a file or a socket.
 """
 
-from veilwatch.handshake.facts import EMPTY, FACT_COLUMNS, fill_facts, read_heads
+from veilwatch.handshake.facts import EMPTY, FACT_COLUMNS, fill_facts, name_dtls, read_heads
 from veilwatch.handshake.services import SERVICES, recognise_services
 
-__all__ = ["EMPTY", "FACT_COLUMNS", "SERVICES", "fill_facts", "read_heads", "recognise_services"]
+__all__ = [
+    "EMPTY",
+    "FACT_COLUMNS",
+    "SERVICES",
+    "fill_facts",
+    "name_dtls",
+    "read_heads",
+    "recognise_services",
+]

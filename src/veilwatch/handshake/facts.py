@@ -9,13 +9,15 @@ import pyarrow as pa
 
 from veilwatch.handshake.certificate import read_certificate
 from veilwatch.handshake.dns import DNS_PORTS, DnsMessage, read_dns
+from veilwatch.handshake.dtls import client_hello, read_flight
 from veilwatch.handshake.ja3 import ja3, ja3s
-from veilwatch.handshake.ja4 import QUIC, TCP, ja4
+from veilwatch.handshake.ja4 import DTLS, QUIC, TCP, ja4
 from veilwatch.handshake.quic_hello import read_quic
-from veilwatch.handshake.text import escape
+from veilwatch.handshake.text import MAX_ALPN_NAME, escape, escape_protocols
 from veilwatch.handshake.tls import (
     CERTIFICATE,
     CLIENT_HELLO,
+    HANDSHAKE,
     SERVER_HELLO,
     SERVER_HELLO_DONE,
     Message,
@@ -26,8 +28,13 @@ from veilwatch.handshake.tls import (
 )
 from veilwatch.schema.flows import HANDSHAKE_COLUMNS, Column, HeadBatch
 
+MAX_NUMBERS: Final = 512
+"""Items kept of a list of numbers of a hello: IANA has assigned fewer than 400 cipher suites, and
+far fewer of anything else. Fingerprints are made of all of them."""
+
 _TCP: Final = 6
 _UDP: Final = 17
+_DTLS_OPENING: Final = bytes((HANDSHAKE,))
 
 _NULLABLE: Final = {
     *("cert_self_signed", "cert_not_before_s", "cert_not_after_s", "cert_matches_sni"),
@@ -95,6 +102,8 @@ def facts_of(heads: HeadBatch, row: int) -> Facts:
     sides = heads.datagrams(row, 0), heads.datagrams(row, 1)
     if int(flow["src_port"]) in DNS_PORTS or int(flow["dst_port"]) in DNS_PORTS:
         return _dns_facts(*sides)
+    if any(side and side[0][:1] == _DTLS_OPENING for side in sides):
+        return _dtls_facts(*sides)
     return _quic_facts(*sides)
 
 
@@ -108,6 +117,22 @@ def fill_facts(frame: pl.DataFrame) -> pl.DataFrame:
         for column in FACT_COLUMNS
         if EMPTY[column.name] is not None
     )
+
+
+def name_dtls(frame: pl.DataFrame) -> pl.DataFrame:
+    """Set the service of flows that read as DTLS, whatever came before it.
+
+    WebRTC begins with STUN on the same ports, by which the first bytes name the flow.
+
+    Parameters
+    ----------
+    frame
+        A flow table with its facts.
+    """
+    hello = (pl.col("tls_client_hello_bytes") > 0) | (pl.col("tls_version") > 0)
+    dtls = (pl.col("protocol") == _UDP) & pl.col("quic_retry").is_null() & hello
+    service = pl.when(dtls).then(pl.lit("dtls")).otherwise(pl.col("service"))
+    return frame.with_columns(service.alias("service"))
 
 
 def _series(column: Column, values: list[Any]) -> pl.Series:
@@ -152,20 +177,35 @@ def _quic_facts(first: list[bytes], second: list[bytes]) -> Facts:
     return facts | _server_facts(quic.server, facts.get("tls_sni", ""))
 
 
+def _dtls_facts(*sides: list[bytes]) -> Facts:
+    facts: Facts = {}
+    flights = [read_flight(side) for side in sides]
+    for flight in flights:
+        hello = client_hello(flight)
+        if hello is not None:
+            facts = _client_facts(hello, DTLS) | {"tls_record_version": flight.version}
+            break
+    for flight in flights:
+        if any(message.kind == SERVER_HELLO for message in flight.messages):
+            facts |= _server_facts(flight.messages, facts.get("tls_sni", ""))
+            break
+    return facts
+
+
 def _client_facts(message: Message, transport: str) -> Facts:
-    hello = read_client_hello(message)
+    hello = read_client_hello(message, cookie=transport == DTLS)
     return {
         "tls_client_version": hello.version,
         "tls_client_hello_bytes": min(hello.length, 0xFFFF),
         "tls_session_id_bytes": hello.session_id_bytes,
         "tls_sni": escape(hello.server_name),
-        "tls_alpn": [escape(name) for name in hello.alpn],
-        "tls_ciphers": hello.ciphers,
-        "tls_extensions": hello.extensions,
-        "tls_groups": hello.groups,
-        "tls_point_formats": hello.point_formats,
-        "tls_signature_algorithms": hello.signature_algorithms,
-        "tls_supported_versions": hello.supported_versions,
+        "tls_alpn": escape_protocols(hello.alpn),
+        "tls_ciphers": hello.ciphers[:MAX_NUMBERS],
+        "tls_extensions": hello.extensions[:MAX_NUMBERS],
+        "tls_groups": hello.groups[:MAX_NUMBERS],
+        "tls_point_formats": hello.point_formats[:MAX_NUMBERS],
+        "tls_signature_algorithms": hello.signature_algorithms[:MAX_NUMBERS],
+        "tls_supported_versions": hello.supported_versions[:MAX_NUMBERS],
         "ja3": ja3(hello),
         "ja4": ja4(hello, transport),
     }
@@ -187,8 +227,8 @@ def _server_facts(flight: list[Message], server_name: str) -> Facts:
             facts["tls_cipher"] = hello.cipher
             if not hello.retry:
                 facts["tls_server_hello_bytes"] = min(hello.length, 0xFFFF)
-                facts["tls_server_extensions"] = hello.extensions
-                facts["tls_server_alpn"] = escape(hello.alpn)
+                facts["tls_server_extensions"] = hello.extensions[:MAX_NUMBERS]
+                facts["tls_server_alpn"] = escape(hello.alpn, MAX_ALPN_NAME)
                 facts["ja3s"] = ja3s(hello)
         elif message.kind == CERTIFICATE:
             facts |= _certificate_facts(message, server_name)

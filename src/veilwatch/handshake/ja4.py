@@ -15,6 +15,7 @@ from veilwatch.handshake.tls import ALPN, SERVER_NAME, ClientHello, without_grea
 
 TCP: Final = "t"
 QUIC: Final = "q"
+DTLS: Final = "d"
 
 _VERSIONS: Final = {
     0x0304: "13",
@@ -23,6 +24,9 @@ _VERSIONS: Final = {
     0x0301: "10",
     0x0300: "s3",
     0x0002: "s2",
+    0xFEFF: "d1",
+    0xFEFD: "d2",
+    0xFEFC: "d3",
 }
 _NOTHING: Final = "000000000000"
 
@@ -33,7 +37,7 @@ def ja4(hello: ClientHello, transport: str = TCP) -> str:
     Parameters
     ----------
     transport
-        `TCP` or `QUIC`.
+        `TCP`, `QUIC` or `DTLS`.
     """
     if not hello.whole:
         return ""

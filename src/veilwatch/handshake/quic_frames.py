@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from veilwatch.handshake.byte_stream import ByteStream
 from veilwatch.handshake.quic import varint
-from veilwatch.schema.flows import HEAD_BYTES
-
-MAX_CRYPTO: Final = HEAD_BYTES
-"""Most stream bytes put together: no more than this was kept of the packets themselves."""
 
 MAX_FRAMES: Final = 512
 """Frames read of one packet, a run of PADDING and PING counting as one: clients that scatter their
@@ -29,47 +26,13 @@ _CRYPTO: Final = (0x06, 0x08)
 """CRYPTO, and what it was in T050 and T051; no other Initial may hold the latter (STREAM)."""
 
 
-class CryptoStream:
+class CryptoStream(ByteStream):
     """The bytes of CRYPTO frames, by offset."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._holes = False
-        self._known = bytearray()
 
     def add(self, frames: bytes) -> None:
         """Take over the CRYPTO frames of one packet."""
         for offset, content in crypto_frames(frames):
-            self._put(offset, content)
-
-    def whole(self) -> bytes:
-        """Return the bytes up to the first hole."""
-        if not self._holes:
-            return bytes(self._bytes)
-        hole = self._known.find(0)
-        return bytes(self._bytes if hole < 0 else self._bytes[:hole])
-
-    def _put(self, offset: int, content: bytes) -> None:
-        end = min(offset + len(content), MAX_CRYPTO)
-        size = len(self._bytes)
-        if offset >= end:
-            return
-        if not self._holes:
-            if offset == size:  # as honest clients send it
-                self._bytes += content[: end - offset]
-                return
-            self._holes = True
-            self._known = bytearray(b"\x01" * size)
-        if end > size:
-            self._bytes.extend(bytes(end - size))
-            self._known.extend(bytes(end - size))
-        if self._known.find(1, offset, end) < 0:
-            self._bytes[offset:end] = content[: end - offset]
-        else:
-            for at in range(offset, end):
-                if not self._known[at]:
-                    self._bytes[at] = content[at - offset]
-        self._known[offset:end] = b"\x01" * (end - offset)
+            self.put(offset, content)
 
 
 def crypto_frames(frames: bytes) -> Iterator[tuple[int, bytes]]:

@@ -59,10 +59,11 @@ MVFST_SALTS: Final[dict[int, tuple[bytes, ...]]] = {
     0xFACEB002: (_SALT_DRAFT_23,),
     0xFACEB003: (_SALT_V1,),  # an alias of version 1
 }
-"""Salts of mvfst's versions, by its public sources (quic/QuicConstants.h, FizzCryptoFactory.cpp)."""
+"""Salts of mvfst's versions, by its sources (quic/QuicConstants.h, FizzCryptoFactory.cpp)."""
 
 OTHER_MVFST_SALTS: Final = (_SALT_DRAFT_23, _SALT_V1, _SALT_DRAFT_29)
-"""What mvfst's further aliases may stand for: it falls back to draft 23, later ones follow RFC 9001."""
+"""What mvfst's further aliases may stand for: it falls back to the salt of draft 23, and newer
+aliases follow newer versions."""
 
 
 def salts(version: int) -> tuple[bytes, ...]:

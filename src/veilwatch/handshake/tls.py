@@ -2,7 +2,8 @@
 
 SSL 3.0 to TLS 1.3 (RFC 6101, 2246, 4346, 5246, 8446) over the contiguous bytes of one
 direction, which may end anywhere. The hello in SSL 2.0 framing, by which very old clients (and
-some malware of 2017) open a newer version, is not read, nor is DTLS.
+some malware of 2017) open a newer version, is not read. DTLS has records of its own (`dtls.py`),
+and the same messages but for a cookie in its ClientHello.
 
 Input is bounded by the caller (`schema.flows.HEAD_BYTES`), and each step consumes at least one
 byte of it, so no further bound is needed here.
@@ -45,6 +46,9 @@ HELLO_RETRY_RANDOM: Final = bytes.fromhex(
     "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c"
 )
 """Random of a ServerHello that is a HelloRetryRequest (RFC 8446, section 4.1.3)."""
+
+LEAST_DTLS: Final = 0xFE00
+"""Versions from here on are of DTLS: 1 minus that of TLS, in both bytes."""
 
 _DRAFTS_WITHOUT_SESSION_ID: Final = range(0x7F00, 0x7F16)
 """TLS 1.3 drafts up to 21: their ServerHello has no session id and no compression."""
@@ -97,7 +101,10 @@ class ClientHello:
     def version(self) -> int:
         """Highest version offered, 0 where the message was cut before that was certain."""
         if self.supported_versions:
-            return max(without_grease(self.supported_versions), default=self.legacy_version)
+            offered = without_grease(self.supported_versions)
+            if self.legacy_version >= LEAST_DTLS:  # whose numbers count down
+                return min((v for v in offered if v >= LEAST_DTLS), default=self.legacy_version)
+            return max(offered, default=self.legacy_version)
         return self.legacy_version if self.whole else 0
 
 
@@ -178,8 +185,14 @@ def is_retry_request(message: Message) -> bool:
     return message.body[2:34] == HELLO_RETRY_RANDOM
 
 
-def read_client_hello(message: Message) -> ClientHello:
-    """Read a ClientHello (RFC 8446, section 4.1.2) as far as it is whole and well formed."""
+def read_client_hello(message: Message, *, cookie: bool = False) -> ClientHello:
+    """Read a ClientHello (RFC 8446, section 4.1.2) as far as it is whole and well formed.
+
+    Parameters
+    ----------
+    cookie
+        Whether a cookie stands before the cipher suites, as in DTLS (RFC 6347, section 4.2.1).
+    """
     body = message.body
     hello = ClientHello(message.length)
     end = len(body)
@@ -187,6 +200,8 @@ def read_client_hello(message: Message) -> ClientHello:
         return hello
     session = body[34]
     offset = 35 + session
+    if cookie and offset < end:
+        offset += 1 + body[offset]
     if session > 32 or offset + 2 > end:
         return hello
     hello.legacy_version = _U16.unpack_from(body)[0]

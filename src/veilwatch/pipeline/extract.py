@@ -15,7 +15,7 @@ from veilwatch.capture import BlockStream, open_captures
 from veilwatch.decode import Decoder
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import EarlyPoints, FlowMeter, MeterConfig, measure_table
-from veilwatch.handshake import fill_facts, read_heads, recognise_services
+from veilwatch.handshake import fill_facts, name_dtls, read_heads, recognise_services
 from veilwatch.pipeline.ahead import ReadAhead
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
@@ -259,7 +259,7 @@ class FlowReader:
             .join(facts, on="row", how="left", maintain_order="left")
             .drop("row")
         )
-        return FlowTable(self._directory.annotate(fill_facts(frame), early=True)).check()
+        return FlowTable(self._directory.annotate(name_dtls(fill_facts(frame)), early=True)).check()
 
     def packets(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
         """Yield every block with its packets, each with the `flow_id` of its flow; no tables.
@@ -330,4 +330,4 @@ class FlowReader:
         # The facts of a connection that the active timeout cut are wanted again by its next record.
         over = frame.filter(pl.col("end_reason") != int(EndReason.ACTIVE))
         self._facts = [facts.join(over, left_on="flow_id", right_on="parent_id", how="anti")]
-        return FlowTable(self._directory.annotate(fill_facts(frame))).check()
+        return FlowTable(self._directory.annotate(name_dtls(fill_facts(frame)))).check()

@@ -130,7 +130,7 @@ def _end(ip: str, port: int, size: Any, packets: Any) -> dict[str, Any]:
 
 
 def _tls(flow: Mapping[str, Any]) -> dict[str, Any] | None:
-    if flow.get("service") not in ("tls", "quic"):
+    if flow.get("service") not in ("tls", "quic", "dtls"):
         return None
     return {
         "client": {

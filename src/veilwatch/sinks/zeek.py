@@ -10,12 +10,13 @@ import ipaddress
 import json
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import polars as pl
 
 from veilwatch.sinks.encoder import Encoder
 from veilwatch.sinks.zeek_state import ICMP, TCP, UDP, conn_state, histories
+from veilwatch.sinks.zeek_text import EMPTY, UNSET, json_text, tab_text
 
 FIELDS: Final = {
     "ts": "time",
@@ -92,8 +93,6 @@ _ICMP_ANSWERS: Final = {
 
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _UID_BYTES: Final = 12  # 96 bits, as in Zeek
-_UNSET: Final = "-"
-_EMPTY: Final = "(empty)"
 _US: Final = 1000  # ns
 
 
@@ -177,7 +176,7 @@ class ConnLog(Encoder):
             pl.col("tunnel_parents").list.join(","),
             _escaped(lines["server_name"]).alias("server_name"),
         )
-        rows = lines.with_columns(texts).select(pl.all().cast(pl.String).fill_null(_UNSET))
+        rows = lines.with_columns(texts).select(pl.all().cast(pl.String).fill_null(UNSET))
         self._stream.write(
             rows.write_csv(include_header=False, separator="\t", quote_style="never").encode()
         )
@@ -193,8 +192,8 @@ class ConnLog(Encoder):
         header = (
             "#separator \\x09",
             "#set_separator\t,",
-            f"#empty_field\t{_EMPTY}",
-            f"#unset_field\t{_UNSET}",
+            f"#empty_field\t{EMPTY}",
+            f"#unset_field\t{UNSET}",
             "#path\tconn",
             f"#open\t{_now()}",
             "\t".join(("#fields", *FIELDS)),
@@ -210,6 +209,8 @@ class ConnJson(Encoder):
         for row in conn_log(frame).iter_rows(named=True):
             known = {name: value for name, value in row.items() if value is not None}
             known |= {name: known[name] / 1e6 for name in ("ts", "duration") if name in known}
+            if "server_name" in known:
+                known["server_name"] = json_text(known["server_name"])
             self._stream.write((json.dumps(known, separators=(",", ":")) + "\n").encode())
 
 
@@ -274,20 +275,7 @@ def _local(address: str) -> bool:
 
 def _escaped(texts: pl.Series) -> pl.Series:
     """Return texts without what a reader of the lines would take for structure."""
-    return pl.Series([_escape(text) for text in texts], dtype=pl.String)
-
-
-def _escape(text: Any) -> str | None:
-    if text is None or text in ("",):
-        return None
-    if text in (_UNSET, _EMPTY):
-        return f"\\x{ord(text[0]):02x}{text[1:]}"
-    return "".join(
-        char
-        if " " <= char <= "~" and char != "\\"
-        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
-        for char in text
-    )
+    return pl.Series([tab_text(text) for text in texts], dtype=pl.String)
 
 
 def _now() -> str:
