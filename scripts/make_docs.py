@@ -114,11 +114,12 @@ def flows_page() -> str:
         "Null and NaN mean that a value does not apply. CSV holds the items of a list separated by",
         "spaces.",
         "",
-        "Text that a stranger wrote is ASCII: space, backslash and all other bytes are `\\DDD`, in",
-        "decimal. It is bounded where it is parsed. What was cut ends with `\\...`, which nothing that is",
-        "whole ends with: server names beyond 255 bytes (longer than any host name), names of protocols",
-        "beyond 64, common names beyond 256 characters. Of more than 16 protocols the last item is",
-        "`\\...`; lists of numbers end after 512. Fingerprints are made of everything.",
+        "Names of servers and protocols are ASCII: space, backslash and all other bytes are",
+        "`\\DDD`, in decimal. What strangers write is bounded where it is parsed, and what was",
+        "cut ends with `\\...`, as nothing does that is whole: server names beyond 255 bytes (no",
+        "host name is longer), names of protocols beyond 64, common names beyond 256 characters.",
+        "Of more than 16 protocols the last item is `\\...`; lists of numbers end after 512.",
+        "Fingerprints are made of everything.",
     ]
     for title, columns in (
         ("Identity", IDENTITY_COLUMNS),
