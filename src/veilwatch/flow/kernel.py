@@ -440,11 +440,7 @@ def meter_block(
         later = packet.status == _LATER_FRAGMENT
         if packet.status != _OK and not later:
             continue
-        if (
-            used[REPORTS] == most_early
-            or counters[OUT] == most_flows
-            or counters[HEADS_OUT] > most_heads
-        ):
+        if used[REPORTS] == most_early:
             return i
         if counters[JUDGED]:
             counters[JUDGED] = 0
@@ -456,11 +452,9 @@ def meter_block(
             follow(state, early, buffer, packet)
             continue
         now = packet.ts_ns
-        if (
-            kind != DOUBTED
-            and is_due(flows, ends, now, timeouts)
-            and not expire(state, now, timeouts)
-        ):
+        due = kind != DOUBTED and is_due(flows, ends, now, timeouts)
+        full = due and not expire(state, now, timeouts)
+        if full or counters[OUT] == most_flows or counters[HEADS_OUT] > most_heads:
             counters[JUDGED] = 1
             counters[KIND] = kind
             return i

@@ -499,6 +499,11 @@ class FlowTable:
     def __len__(self) -> int:
         return self.frame.height
 
+    @classmethod
+    def empty(cls) -> FlowTable:
+        """Return a table without flows."""
+        return cls(pl.DataFrame(schema={column.name: column.dtype for column in FLOW_COLUMNS}))
+
     def check(self) -> FlowTable:
         """Return the table itself if it has every column of the contract with its type.
 

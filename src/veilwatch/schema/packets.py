@@ -31,7 +31,7 @@ RECORD_DTYPE: Final = np.dtype(
         ("length", np.uint32),  # bytes on the wire
         ("source", np.uint32),  # index into CaptureReport.files
         ("link", np.uint16),  # LINKTYPE_ value of the interface
-        ("interface", np.uint16),  # pcapng interface id, live the kernel's index; 0 for pcap
+        ("interface", np.uint16),  # pcapng interface id, live the system's index; 0 for pcap
     ],
     align=True,
 )
