@@ -213,11 +213,9 @@ def test_failing_device_is_a_fault(monkeypatch: pytest.MonkeyPatch, compress: ob
 def windowed(data: bytes, window_log: int) -> bytes:
     """A zstd frame that asks for a window of 2^`window_log` bytes."""
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        1, window_log=window_log, enable_ldm=False
+        1, window_log=window_log, enable_ldm=False, write_content_size=False
     )
-    compressor = zstandard.ZstdCompressor(
-        compression_params=parameters, write_content_size=False
-    ).compressobj()
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     return compressor.compress(data) + compressor.flush()
 
 

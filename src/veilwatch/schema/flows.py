@@ -360,7 +360,12 @@ MEASURE_COLUMNS: Final = [
     *_pair("out_of_order", pl.UInt32, "packets", "Payload packets past a hole, or filling it"),
     *_pair("stream_bytes", pl.UInt64, "bytes", "Payload without what TCP sent before"),
     *_pair("keep_alives", pl.UInt32, "packets", "TCP keep-alive probes"),
-    *_pair("duplicates", pl.UInt32, "packets", "Copies seen in two places; counted nowhere else"),
+    *_pair(
+        "duplicates",
+        pl.UInt32,
+        "packets",
+        "Copies of packets, from other places or a mirror of both ways; counted nowhere else",
+    ),
     *_pair("fragments", pl.UInt32, "packets", "IP fragments after the first"),
     *_pair("bursts", pl.UInt32, "", "Runs of payload packets without a turn or a pause of 1 s"),
     *_pair("burst_max_bytes", pl.UInt64, "bytes", "Payload of the largest such run"),
