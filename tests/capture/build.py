@@ -6,6 +6,7 @@ import io
 import struct
 
 from veilwatch.capture import window as window_module
+from veilwatch.capture.fault import ODD_ORDER, WHAT_IS_ODD
 from veilwatch.capture.pcap import read_pcap
 from veilwatch.capture.pcapng import read_pcapng
 from veilwatch.capture.reference import Reading, Record
@@ -131,4 +132,5 @@ def read_bytes(data: bytes, window_bytes: int) -> tuple[Reading, FileReport]:
             fault = end.value
             break
     assert report.packets == len(records)
-    return Reading(records, report.interfaces, report.skipped_blocks, fault), report
+    odd = {what: count for what, count in report.odd.items() if what != WHAT_IS_ODD[ODD_ORDER]}
+    return Reading(records, report.interfaces, report.skipped_blocks, odd, fault), report

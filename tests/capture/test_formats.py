@@ -10,7 +10,7 @@ import pytest
 from tests.capture import build
 from veilwatch.capture import open_captures
 from veilwatch.capture.clock import MAX_TIME_NS
-from veilwatch.capture.pcapng import MAX_BLOCK
+from veilwatch.capture.pcapng import MAX_BLOCK, MAX_PLAUSIBLE
 from veilwatch.schema.captures import MAX_COMMENT_CHARS, MAX_COMMENTS, FileReport
 from veilwatch.schema.packets import BLOCK_RECORDS, MAX_CAPTURED
 
@@ -42,6 +42,9 @@ def test_dialects_of_pcap(tmp_path: Path, order: str, magic: int, unit: int) -> 
         first_ns=NS,
         last_ns=build.T0 * NS + 25 * unit,
         interfaces=[1],
+        time_back=1,
+        time_back_most_ns=(build.T0 - 1) * NS + 25 * unit,
+        time_back_first=2,
     )
 
 
@@ -100,8 +103,8 @@ def test_blocks_without_packets_are_counted_however_long(tmp_path: Path) -> None
 
 def test_long_block_is_checked_at_its_end_too(tmp_path: Path) -> None:
     head = build.section() + build.interface()
-    data = bytearray(head + build.block("<", 0xBAD, bytes(MAX_BLOCK)))
-    data[-1] ^= 1
+    data = bytearray(head + build.block("<", 0xBAD, bytes(MAX_BLOCK)) + b"no block follows")
+    data[-17] ^= 1
     _, report = read(tmp_path / "a", bytes(data))
     assert (
         report.fault == f"the two lengths of the block differ at offset {len(head)}, after record 0"
@@ -146,6 +149,7 @@ GOOD = HEAD + build.enhanced(1, b"good")
 AT = len(GOOD)
 CUT = "cut short inside the header, record or block at offset"
 LENGTH = "impossible length of the block at offset"
+TRAILER = "the two lengths of the block differ at offset"
 
 
 @pytest.mark.parametrize(
@@ -162,20 +166,11 @@ LENGTH = "impossible length of the block at offset"
         (build.pcap([], version=(3, 4)), 0, "unsupported version of the format at offset 0, "),
         (GOOD[:-1], 0, f"{CUT} {len(HEAD)}, "),
         (GOOD + b"\6\0\0\0" + struct.pack("<II", 8, 8), 1, f"{LENGTH} {AT}, "),
-        (GOOD + b"\7\0\0\0" + struct.pack("<II", 13, 8), 1, f"{LENGTH} {AT}, "),
-        (GOOD + build.block("<", 6, b""), 1, f"{LENGTH} {AT}, "),
-        (GOOD + struct.pack("<III", 6, MAX_BLOCK + 4, 0), 1, f"{LENGTH} {AT}, "),
-        (GOOD + build.block("<", 6, struct.pack("<5I", 0, 0, 0, 5, 5) + b"abcd"), 1,
-         f"the packet does not fit into its block at offset {AT}, "),
-        (GOOD + build.enhanced(1, b"", index=1), 1,
-         f"the packet names an interface that was not described at offset {AT}, "),
-        (build.section() + build.simple(0, b""), 0,
-         "the packet names an interface that was not described at offset 28, "),
+        (GOOD + struct.pack("<III", 7, 13, 8), 1, f"{CUT} {AT}, "),
+        (GOOD + struct.pack("<IIIII", 7, 13, 8, 8, 8), 1, f"{LENGTH} {AT}, "),
+        (GOOD + struct.pack("<III", 6, MAX_PLAUSIBLE + 4, 0), 1, f"{LENGTH} {AT}, "),
+        (GOOD + struct.pack("<IIIII", 7, 16, 8, 8, 8), 1, f"{TRAILER} {AT}, "),
         (GOOD + build.section(major=2), 1, f"unsupported version of the format at offset {AT}, "),
-        (GOOD + build.block("<", 1, struct.pack("<HHIHH", 1, 0, 0, 9, 40)), 1,
-         f"malformed option in the block at offset {AT}, "),
-        (GOOD + build.block("<", 1, struct.pack("<HHIHHI", 1, 0, 0, 9, 4, 6)), 1,
-         f"malformed option in the block at offset {AT}, "),
         (GOOD + b"\n\r\r\n" + bytes(30), 1, f"unknown byte order of the section at offset {AT}, "),
     ],
 )  # fmt: skip
@@ -185,6 +180,107 @@ def test_reading_stops_at_the_fault_and_says_where(
     records, report = read(tmp_path / "a", data)
     assert len(records) == packets
     assert report.fault == f"{fault}after record {packets}"
+
+
+def wrong_end(block: bytes, total: int = 99) -> bytes:
+    return block[:-4] + struct.pack("<I", total)
+
+
+def described(options: bytes) -> bytes:
+    return build.block("<", 1, struct.pack("<HHI", 1, 0, 0) + options)
+
+
+def unpadded(kind: int, body: bytes) -> bytes:
+    total = struct.pack("<I", len(body) + 12)
+    return struct.pack("<I", kind) + total + body + total
+
+
+def padded(kind: int, body: bytes) -> bytes:
+    total = struct.pack("<I", len(body) + 12)
+    return struct.pack("<I", kind) + total + body + bytes(-len(body) % 4) + total
+
+
+START, IDB = build.section(), build.interface()
+ONE, TWO = build.enhanced(1, b"one"), build.enhanced(2, b"two")
+HEADER = struct.pack("<5I", 0, 0, 1, 3, 3)
+OVERRUN = struct.pack("<HH", 1, 400) + b"abcd"
+NO_INTERFACE = "packet of an interface that was not described: left out"
+TWO_LENGTHS = "block whose two lengths differ"
+NO_MULTIPLE = "block whose length is no multiple of 4"
+SHORT = "block too short for its kind: left out"
+BEYOND = "option that reaches beyond its block"
+VALUE = "option of a wrong length"
+
+
+@pytest.mark.parametrize(
+    ("data", "frames", "odd"),
+    [
+        (START + IDB + ONE + wrong_end(build.block("<", 5, b"abcd")) + TWO, "one two", TWO_LENGTHS),
+        (START + IDB + ONE + wrong_end(TWO), "one two", TWO_LENGTHS),
+        (START + wrong_end(IDB) + ONE + TWO, "one two", TWO_LENGTHS),
+        (wrong_end(START) + IDB + ONE + TWO, "one two", TWO_LENGTHS),
+        (START + IDB + unpadded(6, HEADER + b"one") + TWO, "one two", NO_MULTIPLE),
+        (START + IDB + padded(6, HEADER + b"one") + TWO, "one two", NO_MULTIPLE),
+        (START + IDB + padded(7, b"12345") + unpadded(7, b"1") + TWO, "two", NO_MULTIPLE),
+        (START + described(build.option("<", 9, b"\6")) + ONE + TWO, "one two", ""),
+        (START + described(build.option("<", 9, b"")) + ONE, "one", VALUE),
+        (START + described(build.option("<", 9, b"\6\0\0\0")) + ONE, "one", VALUE),
+        (START + described(build.option("<", 14, b"\1\0\0\0")) + ONE, "one", VALUE),
+        (START + described(struct.pack("<HH", 9, 40) + b"\6\0\0\0") + ONE, "one", BEYOND),
+        (build.section(options=OVERRUN) + IDB + ONE, "one", BEYOND),
+        (START + IDB + build.enhanced(1, b"one", options=OVERRUN) + TWO, "one two", ""),
+        (START + IDB + ONE + build.enhanced(1, b"x", index=7) + TWO, "one two", NO_INTERFACE),
+        (START + ONE + IDB + TWO, "two", NO_INTERFACE),
+        (START + build.simple(3, b"abc") + IDB + TWO, "two", NO_INTERFACE),
+        (START + IDB + build.block("<", 6, HEADER[:12] + struct.pack("<II", 9, 9) + b"good") + TWO,
+         "good two", "packet longer than its block: cut there"),
+        (START + IDB + build.block("<", 6, HEADER[:8]) + build.block("<", 3, b"") + TWO, "two",
+         SHORT),
+        (START + IDB + build.block("<", 6, HEADER + b"one" + bytes(MAX_BLOCK)) + TWO, "two",
+         "block too long for a packet: left out"),
+        (START + IDB + build.block("<", 6, struct.pack("<5I", 0, 0, 0, 300_000, 9) + bytes(300_000))
+         + TWO, "two", "packet longer than any capture has: left out"),
+        (START + IDB + ONE + TWO + bytes(512), "one two", "end filled with zeros"),
+        (START + IDB + ONE + bytes(300_000), "one", "end filled with zeros"),
+        (START[:4] + bytes(4) + START[8:-4] + bytes(4) + IDB + ONE, "one", SHORT),
+    ],
+)  # fmt: skip
+def test_what_is_odd_is_said_once_and_read_on(
+    tmp_path: Path, data: bytes, frames: str, odd: str
+) -> None:
+    records, report = read(tmp_path / "a", data)
+    assert b" ".join(record.frame for record in records).decode() == frames
+    assert (list(report.odd), report.fault) == ([odd] if odd else [], "")
+    assert [line.partition(" × ")[2] for line in report.notes] == ([odd] if odd else [])
+
+
+def test_the_same_oddity_is_one_line_with_its_count(tmp_path: Path) -> None:
+    _, report = read(tmp_path / "a", START + IDB + build.enhanced(1, b"x", index=7) * 2500 + ONE)
+    assert report.odd == {NO_INTERFACE: 2500}
+    assert report.notes == [f"2,500 × {NO_INTERFACE}"]
+    assert report.skipped_blocks == 2500
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_resolution_in_four_bytes_is_that_of_its_number(tmp_path: Path, order: str) -> None:
+    value = struct.pack(order + "I", 9)
+    body = struct.pack(order + "HHI", 1, 0, 0) + build.option(order, 9, value)
+    data = build.section(order) + build.block(order, 1, body) + build.enhanced(7 * NS, b"x", order)
+    records, _ = read(tmp_path / "a", data)
+    assert records[0].ts_ns == 7 * NS
+
+
+@pytest.mark.parametrize("magic", [0x1C0001AC, 0x1C0001AB])
+@pytest.mark.parametrize("order", "<>")
+def test_lcap_is_pcap_with_one_field_more(tmp_path: Path, order: str, magic: int) -> None:
+    data = build.pcap([(5, 7, b"one"), (6, 8, b"two")], order=order, magic=magic)
+    data = data[:24] + struct.pack(order + "I", 38) + data[24:]
+    records, report = read(tmp_path / "a", data)
+    assert [(r.ts_ns, r.frame) for r in records] == [
+        (5 * NS + 7000, b"one"),
+        (6 * NS + 8000, b"two"),
+    ]
+    assert report.fault == ""
 
 
 def test_interfaces_are_bounded(tmp_path: Path) -> None:

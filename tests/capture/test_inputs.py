@@ -166,3 +166,12 @@ def test_total_is_unknown_with_a_pipe(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(build.read_all(open_captures([tmp_path, "-"], progress=listener))) == 2
     assert listener.total is None
     assert listener.done == 2 * len(CAPTURE)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_capture_needs_no_list(tmp_path: Path, kind: type) -> None:
+    path = tmp_path / "n3.pcap"
+    path.write_bytes(CAPTURE)
+    stream = open_captures(kind(path))
+    assert len(build.read_all(stream)) == 1
+    assert [report.name for report in stream.report.files] == [str(path)]

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from tests.capture import build
-from veilwatch.capture import open_captures
+from veilwatch.capture import open_captures, source
 from veilwatch.errors import CaptureError
 from veilwatch.schema.captures import FileReport
 
@@ -208,3 +208,58 @@ def test_failing_device_is_a_fault(monkeypatch: pytest.MonkeyPatch, compress: ob
     records = build.read_all(stream)
     assert 1000 < len(records) < 3000
     assert stream.report.files[0].fault.startswith("cannot read on: Input/output error")
+
+
+def windowed(data: bytes, window_log: int) -> bytes:
+    """A zstd frame that asks for a window of 2^`window_log` bytes."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        1, window_log=window_log, enable_ldm=False, write_content_size=False
+    )
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return compressor.compress(data) + compressor.flush()
+
+
+def test_overlapping_zstd_captures_share_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose window does not fit is said to be left out; what has ended gives its window back."""
+    budget = source.MemoryBudget(3 << 20)
+    monkeypatch.setattr(source, "zstd_memory", budget)
+    for i in range(5):
+        packets = [(10 * k + i, 0, bytes(2000)) for k in range(500)]
+        (tmp_path / f"{i}").write_bytes(windowed(build.pcap(packets), 20))
+    stream = open_captures([tmp_path])
+    build.read_all(stream)
+    whole = [report.packets for report in stream.report.files if not report.fault]
+    assert whole == [500] * 3
+    assert [report.packets for report in stream.report.faults] == [0, 0]
+    for report in stream.report.faults:
+        assert "zstd window of 1 MiB does not fit" in report.fault
+    assert budget.taken == 0
+    for i in range(5):
+        packets = [(1000 * i + k, 0, bytes(2000)) for k in range(500)]
+        (tmp_path / f"{i}").write_bytes(windowed(build.pcap(packets), 20))
+    stream = open_captures([tmp_path])
+    assert len(build.read_all(stream)) == 2500
+    assert (stream.report.faults, budget.taken) == ([], 0)
+
+
+def test_a_zstd_window_above_the_bound_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(windowed(build.pcap([(1, 0, b"x")] * 10), 28))
+    with pytest.raises(CaptureError, match="zstd data damaged"):
+        open_captures([tmp_path / "a"])
+
+
+def test_what_expands_most_comes_in_small_steps(tmp_path: Path) -> None:
+    data = zstd(build.pcap([(k, 0, bytes(250_000)) for k in range(400)]))
+    assert len(data) < 20_000
+    (tmp_path / "a").write_bytes(data)
+    opened = source.open_source(str(tmp_path / "a"))
+    room = memoryview(bytearray(1 << 20))
+    total = largest = 0
+    while count := opened.readinto(room):
+        total += count
+        largest = max(largest, len(opened._ready))
+    assert (total, opened.fault) == (24 + 400 * 250_016, "")
+    assert largest <= 2 << 20
+    opened.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.helpers import veilwatch, write_capture
+from veilwatch.capture import PcapWriter
 
 
 def _refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -44,13 +45,14 @@ def test_not_a_capture(tmp_path: Path, content: bytes) -> None:
     _refused(veilwatch("inspect", path), "x.pcap")
 
 
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
 def test_capture_cut_in_a_record_gives_what_it_holds_and_says_where(
-    tmp_path: Path, capture: Path
+    tmp_path: Path, capture: Path, quiet: list[str]
 ) -> None:
     cut = tmp_path / "cut.pcap"
     cut.write_bytes(capture.read_bytes()[:-7])
-    result = veilwatch("flows", cut, "-o", tmp_path / "f.csv")
-    assert result.returncode == 0
+    result = veilwatch("flows", cut, "-o", tmp_path / "f.csv", *quiet)
+    assert result.returncode == 1  # so that a script sees it
     assert "cut.pcap" in result.stderr and "offset" in result.stderr
     assert len((tmp_path / "f.csv").read_text().splitlines()) > 1
 
@@ -59,7 +61,27 @@ def test_cut_gzip(tmp_path: Path, capture: Path) -> None:
     cut = tmp_path / "cut.pcap.gz"
     cut.write_bytes(gzip.compress(capture.read_bytes())[:-20])
     result = veilwatch("inspect", cut)
-    assert result.returncode == 0 and "Traceback" not in result.stderr
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_a_capture_of_which_nothing_can_be_decoded_says_why(
+    tmp_path: Path, quiet: list[str]
+) -> None:
+    strange = tmp_path / "strange.pcap"
+    with PcapWriter(strange, link=147) as writer:
+        for k in range(5):
+            writer.write(1_700_000_000_000_000_000 + k, b"frames of a private kind")
+    result = veilwatch("flows", strange, "-o", tmp_path / "f.csv", *quiet)
+    assert result.returncode == 1
+    assert "none of 5 packets could be decoded: 5 unsupported link (link type 147)" in result.stderr
+
+
+def test_a_capture_without_packets_is_no_fault(tmp_path: Path) -> None:
+    with PcapWriter(tmp_path / "none.pcap"):
+        pass
+    result = veilwatch("flows", tmp_path / "none.pcap", "-o", tmp_path / "f.csv", "-q")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_unknown_output_form(tmp_path: Path, capture: Path) -> None:

@@ -37,6 +37,7 @@ TCP, UDP = 6, 17
 OK, LATER_FRAGMENT = 0, 7
 BARE = "outside tunnels"
 WINDOW, INSTANT = NS // 20, NS // 1000
+DAY, CONFIRM, MANY = 86_400 * NS, 4, 64
 MOST_TWINS = 32
 NEAR, NEARER = 2**20, 2**16
 DNS_PORTS = {53, 5353, 5355}
@@ -87,8 +88,13 @@ class Packet:
         return self.key, self.sender, shown, *(self.row[name] for name in names)
 
     @property
-    def way(self) -> Hashable:
-        return self.tunnel, self.pair, self.vlan, self.ttl, self.source
+    def place(self) -> Hashable:
+        """Where the packet was captured."""
+        return self.tunnel, self.pair, self.vlan, self.ttl, self.source, self.interface
+
+    def stamped(self, ts_ns: int) -> Packet:
+        """The same packet at another time."""
+        return Packet(self.row | {"ts_ns": ts_ns}, self.payload)
 
     @property
     def is_syn(self) -> bool:
@@ -167,6 +173,16 @@ class Connection:
     prefix: list[bytes] = field(default_factory=lambda: [b"", b""])
     heads: list[Head | Datagrams | None] = field(default_factory=lambda: [None, None])
     head_done: bool = False
+    # Of each direction, the 16-bit identifications of what was no copy, and whether one that is
+    # equal to the one before tells something.
+    identified: list[list[tuple[int, bool]]] = field(default_factory=lambda: [[], []])
+
+    def varies(self, direction: int) -> bool:
+        """Whether the sender changes the identification more often than not."""
+        pairs = list(itertools.pairwise(self.identified[direction]))
+        changes = sum(before != now for (before, _), (now, _) in pairs)
+        repeats = sum(before == now and tells for (before, _), (now, tells) in pairs)
+        return min(changes, 255) > min(repeats, 255)
 
     def show(self, direction: int, packet: Packet) -> None:
         self.shown[direction] = packet.gtp_teid, packet.gtp_qfi, packet.gtp_pdu_type
@@ -205,6 +221,14 @@ class Flow:
         state = self.connection.state
         return state & both == both or bool(state & TcpState.RST)
 
+    def move(self, shift: int) -> None:
+        """Move all packets in time, but not before the epoch."""
+        if not self.alive:
+            return
+        own = max(shift, -self.first.ts_ns)
+        self.first = self.first.stamped(self.first.ts_ns + own)
+        self.packets = [(p.stamped(p.ts_ns + own), d) for p, d in self.packets]
+
     def direction(self, packet: Packet) -> int:
         return 0 if packet.sender == self.connection.initiator else 1
 
@@ -218,7 +242,6 @@ class Memory:
 
     packet: Packet
     flow: Flow
-    copied: bool = False
 
     def is_copy(self, packet: Packet) -> bool:
         apart = abs(packet.ts_ns // 1000 - self.packet.ts_ns // 1000) * 1000
@@ -229,10 +252,67 @@ class Memory:
         same = (one.tunnel, one.outer) == (other.tunnel, other.outer)
         if BARE not in (one.tunnel, other.tunnel) and not (same or relayed):
             return False
-        if packet.way != self.packet.way:
+        if packet.place != self.packet.place:
             return True
-        repeated = packet.protocol == TCP and packet.payload_length > 0 and apart <= INSTANT
-        return not self.copied and (packet.ip_id != 0 or repeated)
+        if packet.ip_id and self.flow.connection.varies(self.flow.direction(packet)):
+            return True
+        numbered = packet.payload_length > 0 or (packet.ip_id and packet.tcp_flags & (SYN | FIN))
+        return packet.protocol == TCP and bool(numbered) and apart < INSTANT
+
+
+@dataclass
+class Clock:
+    """The time that packets agree on; what is far from it is doubted until others confirm it."""
+
+    near: int
+    seen: list[int] = field(default_factory=list)  # what confirmed the clock, of late
+    doubted: list[int] = field(default_factory=list)  # in a row, all of them
+    run: list[int] = field(default_factory=list)  # the last of these that follow one another
+    fresh: list[Flow] = field(default_factory=list)  # opened before the clock was confirmed
+    opened: list[Flow] = field(default_factory=list)  # by the run
+
+    @property
+    def now(self) -> int | None:
+        return self.seen[-1] if self.seen else None
+
+    @property
+    def sure(self) -> bool:
+        return len(self.seen) >= CONFIRM
+
+    @property
+    def shift(self) -> int:
+        """From the clock to the run, where that is too far to believe packets' stamps."""
+        away = self.run[0] - self.seen[-1] if self.run else 0
+        return away if abs(away) > max(DAY, self.near) else 0
+
+    def take(self, time: int) -> str:
+        """Take in a stamp; say what is to be thought of it."""
+        if self.now is None or abs(time - self.now) <= self.near:
+            self.seen.append(time)
+            self.fresh = [] if self.sure else self.fresh + self.opened
+            self.doubted, self.run, self.opened = [], [], []
+            return "steady"
+        if not (self.run and -self.near <= time - max(self.run) <= DAY):
+            self.fresh = [] if self.sure else self.fresh + self.opened
+            self.run, self.opened = [], []
+        self.run.append(time)
+        self.doubted.append(time)
+        growing = sum(latest > max(self.run[:k]) for k, latest in enumerate(self.run) if k > 0)
+        agree = 1 + growing
+        if agree < CONFIRM and agree <= len(self.seen[-CONFIRM:]) and len(self.doubted) < MANY:
+            return "doubted"
+        self.turn(time, agree)
+        return "turned"
+
+    def turn(self, time: int, agree: int) -> None:
+        """Follow the run."""
+        shift = self.shift
+        for flow in self.opened if self.sure else self.fresh + self.opened:
+            flow.move(shift)
+        keep = shift != 0 and agree < CONFIRM
+        self.fresh = self.fresh + self.opened if keep else []
+        self.seen = [time] * min(agree, CONFIRM)
+        self.doubted, self.run, self.opened = [], [], []
 
 
 @dataclass
@@ -294,29 +374,48 @@ class Oracle:
         self.points = early
         self.reports: list[Report] = []
         self.taken = -1
+        self.clock = Clock(int(config.idle_timeout_s * NS))
 
     def add(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
             self.taken += 1
+            if packet.status not in (OK, LATER_FRAGMENT):
+                continue
+            kind = self.clock.take(packet.ts_ns)
+            if kind == "doubted":
+                packet = packet.stamped(max(packet.ts_ns - self.clock.shift, 0))
             if packet.status == OK:
-                self._one(packet)
-            elif packet.status == LATER_FRAGMENT:
+                self._one(packet, kind)
+            else:
                 self._fragment(packet)
 
     def finish(self) -> None:
+        clock = self.clock
+        agree = 1 + sum(b > max(clock.run[: k + 1]) for k, b in enumerate(clock.run[1:]))
+        if clock.run and (clock.shift == 0 or agree > 1):
+            for flow in clock.opened:
+                flow.move(clock.shift)
+            clock.seen = [max(clock.run)]
+        if clock.now is not None:
+            self._expire(clock.now)
         while self.open or self.closing:
             oldest = [next(iter(ages)) for ages in (self.closing, self.open) if ages]
             flow = min(oldest, key=lambda f: f.last_ns)
             self._end(flow, EndReason.CLOSED if flow in self.closing else EndReason.END)
 
-    def _one(self, packet: Packet) -> None:
+    def _expire(self, now: int) -> None:
         for ages in (self.closing, self.open):
-            while ages and self._is_over(flow := next(iter(ages)), packet.ts_ns):
+            while ages and self._is_over(flow := next(iter(ages)), now):
                 self._end(flow, self._silence(flow))
+
+    def _one(self, packet: Packet, kind: str) -> None:
+        if kind != "doubted":
+            self._expire(packet.ts_ns)
         memory = self.memory.get(self.place(packet))
         if memory and memory.is_copy(packet):
             self._copy(memory, packet)
             return
+        repeated = memory is not None and memory.packet.content == packet.content
         flow = self._find(packet)
         if flow is not None:
             if self._is_over(flow, packet.ts_ns):
@@ -333,10 +432,17 @@ class Oracle:
             self.evicted += 1
         if flow is None:
             flow = self._open(packet)
+            if kind == "doubted":
+                self.clock.opened += [flow] if self.clock.shift else []
+            elif not self.clock.sure:
+                self.clock.fresh.append(flow)
         direction = flow.direction(packet)
         age_before = flow.age_ns
         flow.connection.session = self._session(packet) or flow.connection.session
         self._adopt(flow, direction, packet)
+        if packet.ip_id % 2**16:
+            told = packet.ip_id % 2**16, not repeated
+            flow.connection.identified[direction].append(told)
         self.memory[self.place(packet)] = Memory(packet, flow)
         if packet.fragment_key:
             self.expected[packet.fragment_key] = Expected(packet, flow, direction)
@@ -443,7 +549,6 @@ class Oracle:
                 self.partners |= {packet.tunnel: back, back: packet.tunnel}
 
     def _copy(self, memory: Memory, packet: Packet) -> None:
-        memory.copied = memory.packet.way == packet.way
         self.seen_twice += 1
         flow = memory.flow
         direction = flow.direction(packet)

@@ -13,9 +13,9 @@ from numba import njit
 
 from tests.flow.oracle import Oracle, Packet
 from veilwatch.flow import EarlyPoints, FlowMeter, MeterConfig
+from veilwatch.flow.dedup import content
 from veilwatch.flow.index import flow_hash
 from veilwatch.flow.state import SEEN
-from veilwatch.flow.twice import content
 from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     SEQUENCE_DTYPE,

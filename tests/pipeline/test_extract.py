@@ -218,3 +218,12 @@ def test_a_capture_without_flows_gives_an_empty_table(tmp_path: Path) -> None:
     frame = read(write(tmp_path / "a.pcapng", [(0.0, ARP())]))
     assert frame.height == 0
     assert frame.columns == [column.name for column in FLOW_COLUMNS]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_capture_needs_no_list(tmp_path: Path, kind: type) -> None:
+    """A name is no sequence of letters."""
+    path = write(tmp_path / "n3.pcapng", [])
+    with FlowReader(kind(path)) as reader:
+        assert [len(table) for table in reader] == [0]
+        assert [report.name for report in reader.captures.files] == [str(path)]

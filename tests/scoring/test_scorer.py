@@ -234,3 +234,10 @@ def test_an_empty_table(model: Model, table: FlowTable) -> None:
     assert none.reasons == {}
     assert none.flows.schema == full.flows.schema
     assert none.hosts.schema == full.hosts.schema
+
+
+def test_no_table_at_all(model: Model) -> None:
+    """What reads no capture ends as what reads one without packets does."""
+    scores = FlowScorer(model).finish()
+    assert (scores.flows.height, scores.hosts.height) == (0, 0)
+    assert scores.hosts.schema["probability"] == pl.Float32

@@ -1,6 +1,7 @@
 """From files, pipes and interfaces to blocks of raw packets, and back. See docs/architecture.md."""
 
 from veilwatch.capture.blocks import Direction, Interface
+from veilwatch.capture.inputs import Captures, as_names
 from veilwatch.capture.rotate import RotatingWriter, Rotation
 from veilwatch.capture.source import can_reopen
 from veilwatch.capture.stream import BlockStream, CaptureStream, open_captures
@@ -10,12 +11,14 @@ __all__ = [
     "BlockStream",
     "CaptureStream",
     "CaptureWriter",
+    "Captures",
     "Direction",
     "Interface",
     "PcapWriter",
     "PcapngWriter",
     "RotatingWriter",
     "Rotation",
+    "as_names",
     "can_reopen",
     "open_captures",
 ]

@@ -14,24 +14,47 @@ CUT: Final = 4
 CAPTURED: Final = 5
 BLOCK_LENGTH: Final = 6
 TRAILER: Final = 7
-OVERFULL: Final = 8
-INTERFACE: Final = 9
-BYTE_ORDER: Final = 10
-VERSION: Final = 11
-OPTION: Final = 12
-INTERFACES: Final = 13
+BYTE_ORDER: Final = 8
+VERSION: Final = 9
+INTERFACES: Final = 10
 
 REASONS: Final = {
     CUT: "cut short inside the header, record or block",
     CAPTURED: "impossible captured length of the packet",
     BLOCK_LENGTH: "impossible length of the block",
     TRAILER: "the two lengths of the block differ",
-    OVERFULL: "the packet does not fit into its block",
-    INTERFACE: "the packet names an interface that was not described",
     BYTE_ORDER: "unknown byte order of the section",
     VERSION: "unsupported version of the format",
-    OPTION: "malformed option in the block",
     INTERFACES: "more interfaces than any real section has",
+}
+
+# What a walking kernel counts because it is odd but does not keep it from reading on.
+ODD_TRAILER: Final = 0
+ODD_LENGTH: Final = 1
+ODD_OVERFULL: Final = 2
+ODD_INTERFACE: Final = 3
+ODD_CAPTURED: Final = 4
+ODD_SHORT: Final = 5
+ODD_LONG: Final = 6
+ODD_OPTION: Final = 7
+ODD_VALUE: Final = 8
+ODD_ZEROS: Final = 9
+ODD_ORDER: Final = 10
+ODDITIES: Final = 11
+
+WHAT_IS_ODD: Final = {
+    ODD_TRAILER: "block whose two lengths differ",
+    ODD_LENGTH: "block whose length is no multiple of 4",
+    ODD_OVERFULL: "packet longer than its block: cut there",
+    ODD_INTERFACE: "packet of an interface that was not described: left out",
+    ODD_CAPTURED: "packet longer than any capture has: left out",
+    ODD_SHORT: "block too short for its kind: left out",
+    ODD_LONG: "block too long for a packet: left out",
+    ODD_OPTION: "option that reaches beyond its block",
+    ODD_VALUE: "option of a wrong length",
+    ODD_ZEROS: "end filled with zeros",
+    ODD_ORDER: "section that begins before the one in front of it ends: only plain files are put "
+    "in order",
 }
 
 

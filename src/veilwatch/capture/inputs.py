@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,15 @@ from veilwatch.progress import SILENT, Progress
 
 MAX_FILES: Final = 100_000
 """Most files of one run: what a day of a capture each second gives. More is a mistaken folder."""
+
+
+Captures = str | Path | Sequence[str | Path]
+"""One capture or several: what every function that reads captures takes."""
+
+
+def as_names(named: Captures) -> list[str]:
+    """Return the names of captures; one name is no sequence of letters."""
+    return [str(name) for name in ([named] if isinstance(named, str | PathLike) else named)]
 
 
 class Input:
@@ -75,7 +85,7 @@ class Input:
             self._kept[0].close()
 
 
-def find_inputs(named: Sequence[str | Path]) -> list[Input]:
+def find_inputs(named: Captures) -> list[Input]:
     """Return every capture that the user named, each once, all checked.
 
     Raises
@@ -84,11 +94,12 @@ def find_inputs(named: Sequence[str | Path]) -> list[Input]:
         If nothing is named, a name leads to nothing, a file that was named is no capture, or a
         folder holds none.
     """
-    if not named:
+    names = as_names(named)
+    if not names:
         raise CaptureError("no capture was named", hint="name a file, a folder or - for a pipe")
     found: dict[str, Input] = {}
     try:
-        for name in map(str, named):
+        for name in names:
             if name != STDIN and Path(name).is_dir():
                 _search(name, found)
             else:

@@ -26,8 +26,6 @@ _FOREIGN: Final = (
     (b"iptrace ", "an AIX iptrace"),
     (b"ObserverPktBuffe", "an Observer capture"),
     (b"\x7fver", "an EtherPeek capture"),
-    (b"\x1c\x00\x01\xac", "an IXIA lcap capture"),
-    (b"\xac\x01\x00\x1c", "an IXIA lcap capture"),
     (b"BZh", "bzip2 data"),
     (b"\xfd7zXZ\0", "xz data"),
     (b"\x04\x22\x4d\x18", "lz4 data"),

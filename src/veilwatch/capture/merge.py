@@ -1,8 +1,8 @@
 """Several captures as one, in time order.
 
-The clock of a capture is the latest packet time that its present block has shown so far: a
-record that is older than its predecessor stays behind it, so that the records of one capture
-keep their order.
+The clock of a capture is the latest packet time that its present block has shown so far and that
+can be right (`times.TimeWatch`): a record that is older than its predecessor stays behind it, so
+that the records of one capture keep their order, and one bad stamp moves nothing but itself.
 A stretch of time that only one capture covers passes through untouched; where several overlap,
 their bytes are gathered in one buffer and their records sorted.
 """
@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.capture.times import TimeWatch
 from veilwatch.errors import CaptureError
 from veilwatch.schema.packets import BLOCK_RECORDS, RECORD_DTYPE, RawBlock
 
@@ -45,6 +46,7 @@ class _Lane:
 
     def __init__(self, blocks: Iterator[RawBlock]) -> None:
         self._blocks = blocks
+        self._watch = TimeWatch()
         self.block = RawBlock(np.empty(0, np.uint8), np.empty(0, RECORD_DTYPE))
         self.clocks: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._at = 0
@@ -56,7 +58,7 @@ class _Lane:
             if block is None:
                 return False
             self.block, self._at = block, 0
-            self.clocks = np.maximum.accumulate(block.records["ts_ns"])
+            self.clocks = self._watch.take(block.records)
         return True
 
     @property

@@ -1,4 +1,4 @@
-"""The pcap format (draft-ietf-opsawg-pcap), in both byte orders and its three dialects."""
+"""The pcap format (draft-ietf-opsawg-pcap), in both byte orders and its dialects."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from veilwatch.capture.account import account
+from veilwatch.capture.account import Account
 from veilwatch.capture.clock import NS
 from veilwatch.capture.fault import CAPTURED, CUT, FULL, MORE, VERSION, Fault
+from veilwatch.capture.part import WHOLE, Part
 from veilwatch.capture.window import Window
 from veilwatch.capture.words import word32
 from veilwatch.jit import kernel
@@ -22,7 +23,10 @@ NANO_MAGIC: Final = 0xA1B23C4D
 MODIFIED_MAGIC: Final = 0xA1B2CD34
 """A. Kuznetzov's dialect of old Linux tcpdump: eight more bytes in each record header."""
 
-MAGICS: Final = (MICRO_MAGIC, NANO_MAGIC, MODIFIED_MAGIC)
+LCAP_MAGICS: Final = (0x1C0001AC, 0x1C0001AB)
+"""IXIA's dialects, of hardware and of software: the size of all records follows the header."""
+
+MAGICS: Final = (MICRO_MAGIC, NANO_MAGIC, MODIFIED_MAGIC, *LCAP_MAGICS)
 
 HEADER_BYTES: Final = 24
 RECORD_BYTES: Final = 16
@@ -105,9 +109,18 @@ def walk_pcap(
 
 
 def read_pcap(
-    window: Window, report: FileReport, source: int
+    window: Window, report: FileReport, source: int, part: Part = WHOLE
 ) -> Generator[RawBlock, None, Fault | None]:
     """Yield the blocks of a pcap file whose magic was recognised; return why it ended early."""
+    books = Account(report)
+    fault = yield from _read(window, report, source, books)
+    books.close()
+    return fault
+
+
+def _read(
+    window: Window, report: FileReport, source: int, books: Account
+) -> Generator[RawBlock, None, Fault | None]:
     if not window.ensure(HEADER_BYTES):
         return Fault(CUT, 0, 0)
     head = window.peek(HEADER_BYTES)
@@ -123,6 +136,10 @@ def read_pcap(
     captured_at = 12 if minor < FIRST_MINOR_IN_ORDER else 8
     records = np.empty(BLOCK_RECORDS, RECORD_DTYPE)
     window.start += HEADER_BYTES
+    if magic in LCAP_MAGICS:
+        if not window.ensure(4):
+            return Fault(CUT, HEADER_BYTES, 0)
+        window.start += 4
     while True:
         count, window.start, status = walk_pcap(
             window.buffer,
@@ -139,7 +156,7 @@ def read_pcap(
         )
         report.bytes = window.offset
         if count:
-            account(report, records[:count])
+            books.add(records[:count])
             yield RawBlock(window.buffer, records[:count])
         if status == CAPTURED:
             return Fault(CAPTURED, window.offset, report.packets)

@@ -17,15 +17,23 @@ from veilwatch.capture.fault import (
     BYTE_ORDER,
     CAPTURED,
     CUT,
-    INTERFACE,
     INTERFACES,
-    OPTION,
-    OVERFULL,
+    ODD_CAPTURED,
+    ODD_INTERFACE,
+    ODD_LENGTH,
+    ODD_LONG,
+    ODD_OPTION,
+    ODD_OVERFULL,
+    ODD_SHORT,
+    ODD_TRAILER,
+    ODD_VALUE,
+    ODD_ZEROS,
     TRAILER,
     VERSION,
+    WHAT_IS_ODD,
     Fault,
 )
-from veilwatch.capture.pcapng import MAX_BLOCK, MAX_INTERFACES
+from veilwatch.capture.pcapng import MAX_BLOCK, MAX_INTERFACES, MAX_PLAUSIBLE
 from veilwatch.schema.packets import MAX_CAPTURED
 
 
@@ -48,7 +56,12 @@ class Reading:
     records: list[Record] = field(default_factory=list)
     interfaces: list[int] = field(default_factory=list)
     skipped_blocks: int = 0
+    odd: dict[str, int] = field(default_factory=dict)
     fault: Fault | None = None
+
+    def note(self, code: int) -> None:
+        """Count what is odd."""
+        self.odd[WHAT_IS_ODD[code]] = self.odd.get(WHAT_IS_ODD[code], 0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,10 @@ def _read_pcap(data: bytes) -> Reading:
         "4d3cb2a1": ("<", 9, 0),
         "a1b2cd34": (">", 6, 8),
         "34cdb2a1": ("<", 6, 8),
+        "1c0001ac": (">", 6, 0),
+        "1c0001ab": (">", 6, 0),
+        "ac01001c": ("<", 6, 0),
+        "ab01001c": ("<", 6, 0),
     }
     order, digits, extra = dialects[data[:4].hex()]
     if len(data) < 24:
@@ -96,6 +113,10 @@ def _read_pcap(data: bytes) -> Reading:
     link = link if link < 2**16 else 2**16 - 1
     reading.interfaces.append(link)
     at = 24
+    if b"\x1c\x00\x01" in (data[:3], data[3:0:-1]):  # the size of all records
+        at += 4
+        if len(data) < at:
+            reading.fault = Fault(CUT, 24, 0)
     while at < len(data):
         head = data[at : at + 16 + extra]
         code = CUT
@@ -124,55 +145,83 @@ def _read_pcapng(data: bytes) -> Reading:
     at = 0
     while at < len(data):
         try:
-            if data[at : at + 4] == b"\n\r\r\n":
-                order = _byte_order(data[at:])
+            block, after = _next_block(data, at, order, reading)
+            if block[:4] == b"\n\r\r\n":
+                order = _byte_order(block)
                 interfaces = []
-            block = _whole_block(data, at, order)
             (kind,) = struct.unpack(order + "I", block[:4])
-            body = block[8:-4]
+            body = block[8:]
             if kind == 0x0A0D0D0A:
-                _open_section(body, order)
+                _open_section(body, order, reading)
             elif kind == 1:
                 if len(interfaces) == MAX_INTERFACES:
                     raise _Broken(INTERFACES)
-                interfaces.append(_describe(body, order))
+                interfaces.append(_describe(body, order, reading))
                 reading.interfaces.append(interfaces[-1].link)
-            elif kind in (2, 3, 6):
-                reading.records.append(_packet(kind, body, order, interfaces, reading.records))
-            else:
+            elif kind not in (2, 3, 6) or not _packet(kind, body, order, interfaces, reading):
                 reading.skipped_blocks += 1
-            at += len(block)
+            at = after
         except _Broken as fault:
-            reading.fault = Fault(fault.args[0], at, len(reading.records))
+            if fault.args[0] in (CUT, BLOCK_LENGTH) and not any(data[at:]):
+                reading.note(ODD_ZEROS)
+            else:
+                reading.fault = Fault(fault.args[0], at, len(reading.records))
             break
     return reading
 
 
-def _byte_order(rest: bytes) -> str:
-    if len(rest) < 12:
-        raise _Broken(CUT)
+def _byte_order(block: bytes) -> str:
     orders = {"1a2b3c4d": ">", "4d3c2b1a": "<"}
-    if rest[8:12].hex() not in orders:
+    if block[8:12].hex() not in orders:
         raise _Broken(BYTE_ORDER)
-    return orders[rest[8:12].hex()]
+    return orders[block[8:12].hex()]
 
 
-def _whole_block(data: bytes, at: int, order: str) -> bytes:
+def _next_block(data: bytes, at: int, order: str, reading: Reading) -> tuple[bytes, int]:
+    """Return a block without its second length, and where the next one begins."""
     if len(data) - at < 12:
         raise _Broken(CUT)
+    begins = data[at : at + 4] == b"\n\r\r\n"
+    if begins:
+        order = _byte_order(data[at:])
     kind, total = struct.unpack(order + "II", data[at : at + 8])
-    least = {0x0A0D0D0A: 28, 1: 20, 2: 32, 3: 16, 6: 32}
-    if total % 4 or total < least.get(kind, 12) or (kind in least and total > MAX_BLOCK):
+    if begins and total == 0 and len(data) >= at + 28 and not any(data[at + 24 : at + 28]):
+        reading.note(ODD_SHORT)
+        return data[at : at + 24], at + 28
+    structure = begins or kind == 1
+    most = MAX_BLOCK if structure else MAX_PLAUSIBLE if kind in (2, 3, 6) else 2**32
+    if not (28 if begins else 20 if kind == 1 else 12) <= total <= most:
         raise _Broken(BLOCK_LENGTH)
-    block = data[at : at + total]
-    if len(block) < total:
+    padded = at + total + -total % 4
+    if padded > len(data) and at + total > len(data):
         raise _Broken(CUT)
-    if block[-4:] != block[4:8]:
-        raise _Broken(TRAILER)
-    return block
+    length = struct.pack(order + "I", total)
+    inside = data[at : at + total - 4]
+    if padded <= len(data) and data[padded - 4 : padded] == length:
+        if total % 4:
+            reading.note(ODD_LENGTH)
+        return inside, padded
+    if total % 4 == 0:
+        if not _begins_block(data[padded:], order):
+            raise _Broken(TRAILER)
+        reading.note(ODD_TRAILER)
+        return inside, padded
+    if data[at + total - 4 : at + total] == length:
+        reading.note(ODD_LENGTH)
+        return inside, at + total
+    raise _Broken(BLOCK_LENGTH)
 
 
-def _options(data: bytes, order: str) -> list[tuple[int, bytes]]:
+def _begins_block(rest: bytes, order: str) -> bool:
+    if len(rest) < 12:
+        return not rest
+    kind, total = struct.unpack(order + "II", rest[:8])
+    if kind == 0x0A0D0D0A:
+        return True
+    return kind in (*range(1, 14), 0xBAD, 0x40000BAD) and 12 <= total <= MAX_PLAUSIBLE
+
+
+def _options(data: bytes, order: str, reading: Reading) -> list[tuple[int, bytes]]:
     found = []
     while len(data) >= 4:
         code, length = struct.unpack(order + "HH", data[:4])
@@ -180,37 +229,48 @@ def _options(data: bytes, order: str) -> list[tuple[int, bytes]]:
             break
         value = data[4 : 4 + length]
         if len(value) < length:
-            raise _Broken(OPTION)
+            reading.note(ODD_OPTION)
+            break
         found.append((code, value))
         data = data[4 + length + -length % 4 :]
     return found
 
 
-def _open_section(body: bytes, order: str) -> None:
+def _open_section(body: bytes, order: str, reading: Reading) -> None:
     if struct.unpack(order + "H", body[4:6]) != (1,):
         raise _Broken(VERSION)
-    _options(body[16:], order)
+    _options(body[16:], order, reading)
 
 
-def _describe(body: bytes, order: str) -> _Interface:
+def _describe(body: bytes, order: str, reading: Reading) -> _Interface:
     link, snaplen = struct.unpack(order + "H2xI", body[:8])
     tick, offset = Fraction(1, 10**6), 0
-    for code, value in _options(body[8:], order):
+    for code, value in _options(body[8:], order, reading):
         if code == 9:
+            number = int.from_bytes(value, "big" if order == ">" else "little")
             if len(value) != 1:
-                raise _Broken(OPTION)
-            power = value[0] % 128
-            tick = Fraction(1, (2 if value[0] >= 128 else 10) ** power)
+                reading.note(ODD_VALUE)
+            if value and number < 256:
+                tick = Fraction(1, (2 if number >= 128 else 10) ** (number % 128))
         if code == 14:
-            if len(value) != 8:
-                raise _Broken(OPTION)
-            (offset,) = struct.unpack(order + "q", value)
+            if len(value) == 8:
+                (offset,) = struct.unpack(order + "q", value)
+            else:
+                reading.note(ODD_VALUE)
     return _Interface(link, snaplen, tick, offset)
 
 
 def _packet(
-    kind: int, body: bytes, order: str, interfaces: list[_Interface], before: list[Record]
-) -> Record:
+    kind: int, body: bytes, order: str, interfaces: list[_Interface], reading: Reading
+) -> bool:
+    """Add the packet of a block, where it holds one that can be read."""
+    if len(body) + 12 > MAX_BLOCK:
+        reading.note(ODD_LONG)
+        return False
+    if len(body) < (4 if kind == 3 else 20):
+        reading.note(ODD_SHORT)
+        return False
+    before = reading.records
     if kind == 3:
         index, payload = 0, body[4:]
         (length,) = struct.unpack(order + "I", body[:4])
@@ -220,15 +280,19 @@ def _packet(
         )
         payload = body[20:]
     if index >= len(interfaces):
-        raise _Broken(INTERFACE)
+        reading.note(ODD_INTERFACE)
+        return False
     interface = interfaces[index]
     if kind == 3:
         captured = min(length, interface.snaplen) if interface.snaplen else length
         time = before[-1].ts_ns if before else MIN_TIME_NS
     else:
         time = _time((high * 2**32 + low) * interface.tick + interface.offset)
-    if captured > MAX_CAPTURED:
-        raise _Broken(CAPTURED)
+    if MAX_CAPTURED < captured <= len(payload):
+        reading.note(ODD_CAPTURED)
+        return False
     if captured > len(payload):
-        raise _Broken(OVERFULL)
-    return Record(len(before) + 1, time, length, interface.link, index, payload[:captured])
+        reading.note(ODD_OVERFULL)
+        captured = min(len(payload), MAX_CAPTURED)
+    before.append(Record(len(before) + 1, time, length, interface.link, index, payload[:captured]))
+    return True

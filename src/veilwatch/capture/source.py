@@ -7,7 +7,8 @@ import zlib
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from threading import Lock
+from typing import Any, BinaryIO, Final, Protocol, cast
 
 import zstandard
 
@@ -29,12 +30,25 @@ _GZIP_CHUNK: Final = 16 * 1024
 """Compressed bytes handed to zlib at a time. Small, because each further member of the stream
 copies what is left of its chunk."""
 
-_ZSTD_CHUNK: Final = 1024
-"""Compressed bytes handed to zstd at a time. A block of 4 bytes may expand to 128 KiB and the
-decoder returns all it makes, so this bounds one step to 32 MiB."""
+_ZSTD_CHUNK: Final = 16 * 1024
+"""Most compressed bytes handed to zstd at a time."""
+
+_ZSTD_LEAST: Final = 16
+"""Least of them. A block of 4 bytes may expand to 128 KiB and the decoder returns all it makes, so
+this bounds the first step to 512 KiB; each later one is sized by what the one before made."""
+
+_ZSTD_STEP: Final = 256 * 1024
+"""Decompressed bytes that a step is sized for."""
+
+_ZSTD_HEADER: Final = 18
+"""Most bytes of a frame's header (RFC 8878 cl. 3.1.1.1), by which its window is known."""
 
 _ZSTD_WINDOW: Final = 128 * 1024 * 1024
 """Largest window a zstd frame may ask for, as in the zstd program without --long."""
+
+ZSTD_MEMORY: Final = 384 * 1024 * 1024
+"""Bytes of the windows of all zstd frames that are open at one time: 48 of 8 MiB, the largest that
+zstd makes up to level 19, or 192 of level 3's 2 MiB. A frame's header says how much it takes."""
 
 
 class Stream(Protocol):
@@ -102,6 +116,11 @@ class PlainSource:
         self.consumed += count
         return count
 
+    def seek(self, offset: int) -> None:
+        """Go on at a byte of the file, which has to be a regular one."""
+        cast(BinaryIO, self._stream).seek(offset)
+        self._head = b""
+
     def put_back(self, head: bytes) -> None:
         """Undo the reading of `head`, the first bytes of the file."""
         self._head = head
@@ -125,7 +144,8 @@ class _DecompressedSource(ABC):
         self._plain = plain
         self._chunk = memoryview(bytearray(self.chunk_bytes))
         self._rest = b""  # compressed bytes not yet used
-        self._ready = b""  # decompressed bytes not yet handed over
+        self._ready = b""  # decompressed bytes not yet handed over, from `_handed` on
+        self._handed = 0
 
     @property
     def consumed(self) -> int:
@@ -134,12 +154,14 @@ class _DecompressedSource(ABC):
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the start of `buffer`; 0 at the end, `fault` says whether that was early."""
-        while not self._ready:
+        while self._handed == len(self._ready):
+            self._ready, self._handed = b"", 0
             if self.fault or not self._step(len(buffer)):
                 return 0
-        count = min(len(self._ready), len(buffer))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
+        start = self._handed
+        self._handed = min(start + len(buffer), len(self._ready))
+        count = self._handed - start
+        buffer[:count] = memoryview(self._ready)[start : self._handed]
         return count
 
     def close(self) -> None:
@@ -207,6 +229,38 @@ def _salvage(engine: Any, data: bytes) -> bytes:
     return bytes(saved)
 
 
+class MemoryBudget:
+    """Bytes that several users share; what one has taken it gives back.
+
+    Parameters
+    ----------
+    size
+        Bytes there are.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.taken = 0
+        self._lock = Lock()
+
+    def take(self, count: int) -> bool:
+        """Take bytes; False where there are not as many."""
+        with self._lock:
+            if self.taken + count > self.size:
+                return False
+            self.taken += count
+            return True
+
+    def give_back(self, count: int) -> None:
+        """Give bytes back."""
+        with self._lock:
+            self.taken -= count
+
+
+zstd_memory = MemoryBudget(ZSTD_MEMORY)
+"""Shared by all captures of the process."""
+
+
 class ZstdSource(_DecompressedSource):
     """One or more zstd frames (RFC 8878), skippable frames among them."""
 
@@ -216,21 +270,64 @@ class ZstdSource(_DecompressedSource):
     def __init__(self, plain: PlainSource) -> None:
         super().__init__(plain)
         self._decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-        self._engine = self._decoder.decompressobj()
+        self._engine: Any = None  # of the frame at hand
+        self._window = 0  # its share of the memory
+        self._step_bytes = _ZSTD_LEAST
+
+    def close(self) -> None:
+        """Close the file."""
+        self._end_frame()
+        super().close()
 
     def _step(self, room: int) -> bool:
         if not self._fetch():
-            self.fault = self._plain.fault if self._engine.eof else self._cut()
+            self.fault = self._plain.fault if self._engine is None else self._cut()
             return False
-        if self._engine.eof:
-            self._engine = self._decoder.decompressobj()
+        if self._engine is None and not self._begin_frame():
+            return False
+        part, self._rest = self._rest[: self._step_bytes], self._rest[self._step_bytes :]
         try:
-            self._ready = self._engine.decompress(self._rest)
+            self._ready = self._engine.decompress(part)
         except zstandard.ZstdError as error:
             self.fault = self._damaged(error)
+            self._end_frame()
             return True
-        self._rest = self._engine.unused_data
+        # As many bytes next time as this time would have made a whole step.
+        wanted = len(part) * _ZSTD_STEP // max(len(self._ready), 1)
+        self._step_bytes = min(max(wanted, _ZSTD_LEAST), 2 * self._step_bytes, _ZSTD_CHUNK)
+        if self._engine.eof:
+            self._rest = self._engine.unused_data + self._rest
+            self._end_frame()
         return True
+
+    def _begin_frame(self) -> bool:
+        """Have a decoder for the frame that begins in `_rest`; False without memory for it."""
+        while len(self._rest) < _ZSTD_HEADER:
+            more = bytes(self._chunk[: self._plain.readinto(self._chunk)])
+            if not more:
+                break
+            self._rest += more
+        try:
+            window = zstandard.get_frame_parameters(self._rest).window_size
+        except zstandard.ZstdError:  # cut or damaged: the decoder says it better
+            window = 0
+        if window <= _ZSTD_WINDOW:
+            if not zstd_memory.take(window):
+                self.fault = (
+                    f"zstd window of {window >> 20} MiB does not fit beside those of the other "
+                    f"captures ({ZSTD_MEMORY >> 20} MiB together): compress with a lower level, or "
+                    "read fewer at once"
+                )
+                return False
+            self._window = window
+        self._engine = self._decoder.decompressobj()
+        return True
+
+    def _end_frame(self) -> None:
+        """Let go of the decoder and its window."""
+        self._engine = None
+        zstd_memory.give_back(self._window)
+        self._window = 0
 
 
 def _stdin() -> Any:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol
 
 from veilwatch.capture.clock import MIN_TIME_NS
-from veilwatch.capture.inputs import Input, find_inputs
+from veilwatch.capture.inputs import Captures, Input, find_inputs
 from veilwatch.capture.magic import PCAP, PCAPNG
 from veilwatch.capture.merge import Waiting, merge
+from veilwatch.capture.part import Part
 from veilwatch.capture.pcap import read_pcap
 from veilwatch.capture.pcapng import read_pcapng
+from veilwatch.capture.sections import find_parts
+from veilwatch.capture.times import opening_time
 from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport
@@ -32,6 +34,8 @@ class BlockStream(Protocol):
     def close(self) -> None:
         """Let go of all inputs; harmless when done twice."""
 
+
+PUT_IN_ORDER: Final = "section that begins before the one in front of it ends: put in order"
 
 READERS: Final = {PCAP: read_pcap, PCAPNG: read_pcapng}
 
@@ -52,6 +56,7 @@ class CaptureStream:
         self._inputs = inputs
         self._progress = progress
         self._entered: list[Generator[RawBlock, None, None]] = []
+        self._sources: dict[str, int] = {}  # of captures whose turn has come, by name
         self._blocks = self._read()
 
     def __iter__(self) -> Iterator[RawBlock]:
@@ -80,40 +85,44 @@ class CaptureStream:
         total = float(sum(known)) if len(known) == len(sizes) else None
         self._progress.start("Reading captures", total)
         try:
-            if len(self._inputs) == 1:
-                yield from self._enter(self._inputs[0])
+            parts = [(capture, part) for capture in self._inputs for part in find_parts(capture)]
+            if len(parts) == 1:
+                yield from self._enter(*parts[0])
             else:
-                yield from merge([self._wait(capture) for capture in self._inputs])
+                yield from merge([self._wait(capture, part) for capture, part in parts])
         finally:
             for blocks in self._entered:
                 blocks.close()
 
-    def _wait(self, capture: Input) -> Waiting:
+    def _wait(self, capture: Input, part: Part) -> Waiting:
         """Learn when a capture begins; a file is closed again, a pipe cannot be."""
         if capture.size is None:
-            blocks = self._enter(capture)
+            blocks = self._enter(capture, part)
             first = next(blocks, None)
             return Waiting(_time(first), lambda: chain([first] if first else [], blocks))
-        with closing(_read_capture(capture, FileReport(capture.name), 0, SILENT)) as trial:
-            return Waiting(_time(next(trial, None)), partial(self._enter, capture))
+        with closing(_read_capture(capture, part, FileReport(capture.name), 0, SILENT)) as trial:
+            return Waiting(_time(next(trial, None)), partial(self._enter, capture, part))
 
-    def _enter(self, capture: Input) -> Generator[RawBlock, None, None]:
-        """Begin to read a capture for good."""
-        report = FileReport(capture.name)
-        self.report.files.append(report)
-        source = len(self.report.files) - 1
-        blocks = _read_capture(capture, report, source, self._progress)
+    def _enter(self, capture: Input, part: Part) -> Generator[RawBlock, None, None]:
+        """Begin to read a capture, or a part of one, for good."""
+        source = self._sources.setdefault(capture.name, len(self.report.files))
+        if source == len(self.report.files):
+            self.report.files.append(FileReport(capture.name))
+        report = self.report.files[source]
+        if part.lane:
+            report.add_odd(PUT_IN_ORDER)
+        blocks = _read_capture(capture, part, report, source, self._progress)
         self._entered.append(blocks)
         return blocks
 
 
 def _time(block: RawBlock | None) -> int:
     """Return when a capture begins; one without packets is dealt with first."""
-    return MIN_TIME_NS if block is None else int(block.records["ts_ns"][0])
+    return MIN_TIME_NS if block is None else opening_time(block.records)
 
 
 def _read_capture(
-    capture: Input, report: FileReport, source: int, progress: Progress
+    capture: Input, part: Part, report: FileReport, source: int, progress: Progress
 ) -> Generator[RawBlock, None, None]:
     """Yield the blocks of one capture and say in `report` how far it could be read."""
     try:
@@ -124,13 +133,15 @@ def _read_capture(
     with closing(window):
         compression = window.source.compression
         report.format = f"{kind}+{compression}" if compression else kind
-        fault = yield from READERS[kind](window, report, source)
+        fault = None
+        if part.start == 0 or window.jump(part.start):
+            fault = yield from READERS[kind](window, report, source, part)
         if window.source.fault or fault:
             report.fault = "; ".join(filter(None, [window.source.fault, str(fault or "")]))
             progress.note(f"{report.name}: {report.fault}")
 
 
-def open_captures(inputs: Sequence[str | Path], *, progress: Progress = SILENT) -> CaptureStream:
+def open_captures(inputs: Captures, *, progress: Progress = SILENT) -> CaptureStream:
     """Open captures as one stream in time order.
 
     Formats are told by the first bytes: pcap (either byte order, micro- and nanoseconds, the
@@ -141,7 +152,7 @@ def open_captures(inputs: Sequence[str | Path], *, progress: Progress = SILENT) 
     ----------
     inputs
         Files, patterns, folders (searched to any depth for files that are captures) and "-" for
-        standard input. A file that is named twice is read once.
+        standard input, one or several. A file that is named twice is read once.
     progress
         Told the bytes taken from the files.
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from veilwatch.capture.source import Source
+from veilwatch.capture.source import PlainSource, Source
 from veilwatch.progress import SILENT, Progress
 
 WINDOW_BYTES: Final = 256 * 1024
@@ -98,6 +98,18 @@ class Window:
             if not self.more():
                 return False
         self.start += count
+        return True
+
+    def jump(self, offset: int) -> bool:
+        """Go to a byte of the capture that lies ahead; False if the end comes first.
+
+        Only in a plain file without reading what lies before it.
+        """
+        if not isinstance(self.source, PlainSource):
+            return self.discard(offset - self.offset)
+        self.source.seek(offset)
+        self.start = self.end = 0
+        self._base = offset
         return True
 
     def close(self) -> None:

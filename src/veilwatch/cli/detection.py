@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from veilwatch import __version__
 from veilwatch.alerting.policy import raise_alerts
+from veilwatch.capture import Captures
 from veilwatch.files import make_folder, write_text
 from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import FlowReader
@@ -47,7 +48,7 @@ class Detection:
 
 
 def run_detection(
-    captures: Sequence[str | Path],
+    captures: Captures,
     model: Model,
     out: Path,
     *,

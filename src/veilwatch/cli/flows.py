@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from veilwatch.cli import live
+from veilwatch.cli import live, reading
 from veilwatch.cli.options import (
     DEFAULTS,
     ActiveTimeout,
@@ -76,12 +76,12 @@ def command(
         for table in reader:
             writer.write(table.frame)
             count += len(table)
+    reading.say(reader, quiet=quiet)
     if not quiet:
-        for report in reader.captures.faults:
-            errors.print(f"{report.name}: {report.fault}", style="yellow", markup=False)
         for report in reader.captures.files:
             if report.live is not None:
                 errors.print(live.summary(report), markup=False)
         errors.print(
             f"{count:,} flows from {reader.captures.packets:,} packets in {output}", markup=False
         )
+    reading.settle(reader)

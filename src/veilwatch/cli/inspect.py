@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli import live, sessions
+from veilwatch.cli import live, reading, sessions
 from veilwatch.cli.options import (
     DEFAULTS,
     CapturesOrInterface,
@@ -101,6 +101,7 @@ def command(
     else:
         _print(result, reader.captures.files)
         sessions.print_sessions(reader.subscribers)
+    reading.settle(reader)
 
 
 def _tunnel_pairs(frame: pl.DataFrame) -> dict[tuple[str, str], int]:
@@ -130,6 +131,10 @@ def _print(result: dict[str, Any], files: list[FileReport]) -> None:
     print_table(table)
     if len(files) > SHOWN_FILES:
         console.print(f"… and {len(files) - SHOWN_FILES} more files")
+
+    for report in [report for report in files if report.notes][:SHOWN_FILES]:
+        for note in report.notes:
+            console.print(Text(visible(f"{report.name}: {note}"), style="yellow"))
 
     for report in files:
         if report.live is not None:

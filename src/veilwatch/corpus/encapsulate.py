@@ -28,7 +28,7 @@ from ipaddress import (
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from veilwatch.capture import PcapngWriter, open_captures
+from veilwatch.capture import Captures, PcapngWriter, as_names, open_captures
 from veilwatch.corpus.tunnel import MAX_INNER, IPAddress, Subscriber, wrap
 from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
@@ -301,8 +301,8 @@ class _Core:
         )
 
 
-def _find_inside(inputs: Sequence[str | Path], progress: Progress) -> set[IPAddress]:
-    if "-" in map(str, inputs):
+def _find_inside(inputs: Captures, progress: Progress) -> set[IPAddress]:
+    if "-" in as_names(inputs):
         raise CaptureError(
             "standard input can be read only once",
             where="-",
@@ -320,7 +320,7 @@ def _find_inside(inputs: Sequence[str | Path], progress: Progress) -> set[IPAddr
 
 
 def encapsulate(
-    inputs: Sequence[str | Path],
+    inputs: Captures,
     output: Path,
     *,
     options: EncapsulateOptions = EncapsulateOptions(),
@@ -353,7 +353,7 @@ def encapsulate(
     """
     core = _Core(options, _find_inside(inputs, progress) if options.inside is None else set())
     summary = EncapsulateSummary(output, subscribers=core.sessions)
-    names = ", ".join(Path(name).name for name in inputs)
+    names = ", ".join(Path(name).name for name in as_names(inputs))
     comment = f"{_NOTICE} {names[:_MAX_NAMES]}; the traffic inside is as captured"
     with (
         open_captures(inputs, progress=progress) as stream,

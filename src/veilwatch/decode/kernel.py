@@ -14,6 +14,7 @@ from veilwatch.decode.gtp_u import gtp_u
 from veilwatch.decode.link import cooked, ethernet, loopback, raw_ip
 from veilwatch.decode.network import ipv4, ipv6
 from veilwatch.decode.overlay import charging, geneve, teredo, vxlan
+from veilwatch.decode.place import cooked_place
 from veilwatch.decode.shim import mpls, ppp, pppoe
 from veilwatch.decode.steps import (
     COOKED,
@@ -86,6 +87,7 @@ def decode_block(
         p["number"] = record["number"]
         p["source"] = record["source"]
         p["wire_length"] = record["length"]
+        p["interface"] = record["interface"]
         p["tcp_wscale"] = NONE8
         p["gtp_qfi"] = NONE8
         p["gtp_pdu_type"] = NONE8
@@ -144,8 +146,10 @@ def decode_block(
             elif step == RAW_IP:
                 step, offset, end, wire = raw_ip(buffer, offset, end, wire)
             elif step == COOKED:
+                p["interface"] = cooked_place(buffer, offset, end, p["interface"], False)
                 step, offset, end, wire = cooked(buffer, offset + 14, offset + 16, end, wire, p)
             elif step == COOKED_V2:
+                p["interface"] = cooked_place(buffer, offset, end, p["interface"], True)
                 step, offset, end, wire = cooked(buffer, offset, offset + 20, end, wire, p)
             else:
                 step, offset, end, wire = loopback(buffer, offset, end, wire)

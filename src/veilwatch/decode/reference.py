@@ -86,6 +86,7 @@ def decode(
     ts_ns: int = 0,
     number: int = 0,
     source: int = 0,
+    interface: int = 0,
 ) -> Decoded:
     """Decode one frame.
 
@@ -97,13 +98,14 @@ def decode(
         LINKTYPE_ value.
     length
         Bytes on the wire, by default as many as were captured.
-    offset, ts_ns, number, source
+    offset, ts_ns, number, source, interface
         As in `RECORD_DTYPE`; `offset` is added to the packet's offsets.
     """
     wire = len(data) if length is None else length
     walk = _Walk()
     packet = walk.result.fields
     packet.update(ts_ns=ts_ns, number=number, source=source, wire_length=wire)
+    packet["interface"] = (interface + _cooked_place(data, link)) % 2**16
     frame = Layer(data, max(len(data), min(wire, MAX_CAPTURED)), 0)
     try:
         walk.link(frame, link)
@@ -127,6 +129,15 @@ def decode(
     defaults.update(tcp_wscale=NONE8, gtp_qfi=NONE8, gtp_pdu_type=NONE8)
     walk.result.fields = defaults | packet
     return walk.result
+
+
+def _cooked_place(data: bytes, link: int) -> int:
+    """What a cooked header says of the place: packet type, and of SLL2 the interface's index."""
+    if link == 113 and len(data) >= 2:
+        return int.from_bytes(data[:2])
+    if link == 276 and len(data) >= 11:
+        return int.from_bytes(data[4:8]) * 8 + data[10]
+    return 0
 
 
 def mix(value: int) -> int:

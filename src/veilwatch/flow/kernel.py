@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from veilwatch.flow import twice
+from veilwatch.flow import dedup
 from veilwatch.flow.early import AGE, MOST, REPORTS, Early, is_point, report
 from veilwatch.flow.fragments import expect, follow
 from veilwatch.flow.heads import collect, hand_on, is_ready, wanted
@@ -21,21 +21,44 @@ from veilwatch.flow.index import (
     touch,
 )
 from veilwatch.flow.state import (
+    BASE,
     CLOSING,
     DUPLICATES,
+    ENTRIES,
     EVICTED,
     FREE,
     HEADS_OUT,
+    JUDGED,
+    KIND,
+    MAX_ENTRIES,
     NEXT_ID,
     NIL,
     OPEN,
+    OPENED,
     OUT,
     SEEN,
+    TIME,
     State,
 )
 from veilwatch.flow.tunnel import BARE, NONE, adopt, pair_of, session_of, tunnel_of
 from veilwatch.flow.update import ACK, SYN, TCP, show_tunnel, update
 from veilwatch.jit import inline_kernel, kernel
+from veilwatch.packet_time import (
+    AGREE,
+    BEGAN,
+    CANDIDATE,
+    CELLS,
+    CONFIRM,
+    DOUBTED,
+    FAR_NS,
+    NOW,
+    SHIFT,
+    STEADY,
+    SURE,
+    TURNED,
+    believe,
+    judge,
+)
 from veilwatch.schema.flows import EndReason, TcpState
 from veilwatch.schema.packets import NONE8, Status
 
@@ -95,8 +118,8 @@ def end(state: State, slot: Any, reason: Any) -> Any:
 def is_over(flow: Any, which: Any, now: Any, timeouts: Any) -> Any:
     """Whether a flow of the age list `which` has ended by the time `now`.
 
-    A clock that was set back by more than the timeout (captures that were joined, a corrupt
-    stamp) ends a flow too: waiting for the old time to come again would keep it for ever.
+    A clock that was set back by more than the timeout (captures that were joined) ends a flow too:
+    waiting for the old time to come again would keep it for ever.
     """
     limit = timeouts.linger if which == CLOSING else timeouts.idle
     return abs(now - flow.last_ns) > limit
@@ -122,6 +145,70 @@ def expire(state: State, now: Any, timeouts: Any) -> Any:
             end(state, slot, _CLOSED if which == CLOSING else _IDLE)
             slot = state.ends[which, 0]
     return True
+
+
+@inline_kernel
+def believed_time(counters: Any, time: Any, near: Any, flows: Any, slots: Any) -> Any:
+    """Judge a packet's time; return what it is, and the time by which the packet is metered.
+
+    A far stamp that is doubted does not enter a flow: its packet is metered at the meter's time,
+    and packets of one doubted run as far apart as their stamps are. If the run is confirmed, the
+    flows that it opened are moved to where it lies.
+    """
+    cells = counters[TIME : TIME + CELLS]
+    young = cells[SURE] < CONFIRM
+    kind = judge(cells, time, near)
+    if kind == STEADY:
+        counters[BASE] = counters[OPENED]
+        if cells[SURE] == CONFIRM:
+            counters[OPENED] = counters[BASE] = 0
+        return kind, time
+    if cells[BEGAN]:
+        if not young:
+            counters[OPENED] = 0
+        counters[BASE] = counters[OPENED]
+    if kind == TURNED:
+        move_opened(counters, 0 if young else counters[BASE], cells[SHIFT], flows, slots)
+        if cells[SURE] == CONFIRM or cells[SHIFT] == 0:
+            counters[OPENED] = 0
+        counters[BASE] = counters[OPENED]
+        return kind, time
+    return kind, max(time - cells[SHIFT], np.int64(0))
+
+
+@inline_kernel
+def note_opened(counters: Any, slot: Any, flow_id: Any, kind: Any) -> Any:
+    """Remember a flow whose times may have to be moved: one of a doubted run, or of the start."""
+    cells = counters[TIME : TIME + CELLS]
+    if kind == DOUBTED:
+        wanted = cells[SHIFT] != 0
+    else:
+        wanted = cells[SURE] < CONFIRM
+    at = counters[OPENED]
+    if not wanted or at == MAX_ENTRIES:
+        return
+    counters[ENTRIES + 2 * at] = slot
+    counters[ENTRIES + 2 * at + 1] = flow_id
+    counters[OPENED] = at + 1
+    if kind != DOUBTED:
+        counters[BASE] = at + 1
+
+
+@inline_kernel
+def move_opened(counters: Any, start: Any, shift: Any, flows: Any, slots: Any) -> Any:
+    """Move the times of the remembered flows from entry `start` on, as far as they live."""
+    for k in range(start, counters[OPENED]):
+        slot = counters[ENTRIES + 2 * k]
+        flow = flows[slot]
+        if slots[slot].hash == 0 or flow.flow_id != counters[ENTRIES + 2 * k + 1]:
+            continue
+        own = max(shift, -flow.first_ns)  # no time lies before the epoch
+        flow.first_ns += own
+        flow.last_ns += own
+        for direction in range(2):
+            if flow.packets[direction] > 0:
+                flow.dir_first_ns[direction] += own
+                flow.dir_last_ns[direction] += own
 
 
 @inline_kernel
@@ -222,6 +309,7 @@ def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> An
     # Outside tunnels the way back is known; of a tunnel's it is learned.
     flow.tunnel[1 - direction] = BARE if tunnel == BARE else NONE
     state.slots[slot].head_done = 0
+    dedup.forget(state.slots[slot])
     return slot, direction
 
 
@@ -336,7 +424,7 @@ def meter_block(
     -------
     int
         Row of the first packet that was not taken because an output is full; `len(packets)`
-        when all were.
+        when all were. `ts_ns` of those that were is the time by which they were metered.
     """
     flows, slots, buckets, ends = state.flows, state.slots, state.buckets, state.ends
     sequences, counters = state.sequences, state.counters
@@ -346,18 +434,29 @@ def meter_block(
     counts, used, most_early = early.counts, early.used, len(early.flows)
     most, age = early.limits[MOST], early.limits[AGE]
     controlled = len(sessions) > 0
+    near = np.int64(timeouts.idle)
     for i in range(begin, len(packets)):
         packet = packets[i]
+        later = packet.status == _LATER_FRAGMENT
+        if packet.status != _OK and not later:
+            continue
         if used[REPORTS] == most_early:
             return i
-        if packet.status != _OK:
-            if packet.status == _LATER_FRAGMENT:
-                follow(state, early, buffer, packet)
+        if counters[JUDGED]:
+            counters[JUDGED] = 0
+            kind = counters[KIND]
+        else:
+            kind, time = believed_time(counters, packet.ts_ns, near, flows, slots)
+            packet.ts_ns = time
+        if later:
+            follow(state, early, buffer, packet)
             continue
         now = packet.ts_ns
-        if is_due(flows, ends, now, timeouts) and not expire(state, now, timeouts):
-            return i
-        if counters[OUT] == most_flows or counters[HEADS_OUT] > most_heads:
+        due = kind != DOUBTED and is_due(flows, ends, now, timeouts)
+        full = due and not expire(state, now, timeouts)
+        if full or counters[OUT] == most_flows or counters[HEADS_OUT] > most_heads:
+            counters[JUDGED] = 1
+            counters[KIND] = kind
             return i
 
         wide, here, there = tunnel_of(packet, seed)
@@ -367,14 +466,18 @@ def meter_block(
             session = session_of(bound, sessions, wide)
         key = flow_hash(packet, seed)
 
-        value = twice.content(buffer, packet, key)
+        value = dedup.content(buffer, packet, key)
         memory = seen[np.int64(value & np.uint64(SEEN - 1))]
+        repeated = False
         if memory.content == value and slots[memory.slot].hash != 0:
             flow = flows[memory.slot]
-            if twice.is_copy(memory, flow, packet, wide, here, there):
-                memory.copied = twice.same_way(memory, packet, wide, here)
-                count_copy(counters, flow, packet, pair)
-                continue
+            direction = side(flow, packet)
+            if direction >= 0 and np.uint16(flow.parent_id) == memory.parent:
+                sender = slots[memory.slot]
+                if dedup.is_copy(memory, sender, direction, packet, wide, here, there):
+                    count_copy(counters, flow, packet, pair)
+                    continue
+                repeated = True
 
         slot, direction = find(buckets, slots, flows, packet, key, tunnel, session)
         surplus = np.int32(NIL)
@@ -399,6 +502,7 @@ def meter_block(
             if counters[FREE] == 0:
                 evict(state)
             slot, direction = open_flow(state, packet, key, tunnel, pair)
+            note_opened(counters, slot, flows[slot].flow_id, kind)
 
         flow = flows[slot]
         packet.flow_id = flow.flow_id
@@ -406,7 +510,8 @@ def meter_block(
             flow.session = session
         if flow.tunnel[direction] != tunnel or flow.pair != pair:
             adopt(flow, direction, tunnel, pair, partners)
-        twice.remember(memory, flow, packet, value, wide, here, there, slot)
+        dedup.learn(slots[slot], direction, packet, repeated)
+        dedup.remember(memory, flow, packet, value, wide, here, there, slot)
         if packet.fragment_key != 0:
             expect(state, slot, direction, packet)
         before = flow.last_ns
@@ -424,14 +529,27 @@ def meter_block(
 
 
 @kernel
-def flush(state: State) -> bool:
-    """End every flow, in the order in which they fell silent; False when an output is full."""
+def flush(state: State, timeouts: Any) -> bool:
+    """End every flow, in the order in which they fell silent; False when an output is full.
+
+    Nothing comes that could still confirm a doubted time: one that a quiet capture may well reach
+    is believed, a far one if a second stamp agrees.
+    """
+    counters = state.counters
+    cells = counters[TIME : TIME + CELLS]
+    if cells[AGREE] > 0 and (cells[SHIFT] == 0 or cells[AGREE] > 1):
+        move_opened(counters, counters[BASE], cells[SHIFT], state.flows, state.slots)
+        counters[OPENED] = counters[BASE] = 0
+        believe(cells, cells[CANDIDATE], CONFIRM)
+    if cells[SURE] > 0 and not expire(state, cells[NOW], timeouts):
+        return False
     while True:
         slot = state.ends[CLOSING, 0]
         other = state.ends[OPEN, 0]
         if slot == NIL or (other != NIL and state.flows[other].last_ns < state.flows[slot].last_ns):
             slot = other
         if slot == NIL:
+            cells[:] = 0
             return True
         if not has_room(state):
             return False
@@ -441,4 +559,10 @@ def flush(state: State) -> bool:
 @kernel
 def advance(state: State, now: Any, timeouts: Any) -> Any:
     """End flows that are over by a time that no packet tells; False when an output is full."""
+    counters = state.counters
+    cells = counters[TIME : TIME + CELLS]
+    if cells[AGREE] > 0 and abs(now - cells[CANDIDATE]) <= FAR_NS:
+        move_opened(counters, counters[BASE], cells[SHIFT], state.flows, state.slots)
+    counters[OPENED] = counters[BASE] = 0
+    believe(cells, now, CONFIRM)
     return expire(state, now, timeouts)

@@ -305,7 +305,7 @@ class FlowMeter:
 
         For those who take flows as they come: `finish` holds a second copy of them all.
         """
-        done: bool = kernel.flush(self._state)
+        done: bool = kernel.flush(self._state, self._timeouts)
         if not done:
             self._drain()
         return done

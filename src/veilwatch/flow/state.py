@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch import packet_time
 from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     HEAD_BYTES,
@@ -39,7 +40,17 @@ DUPLICATES: Final = 9
 AMBIGUOUS: Final = 10
 ORPHANS: Final = 11
 FRAGMENTS_OF_FLOWS: Final = 12
-COUNTERS: Final = 13
+JUDGED: Final = 13  # whether the first packet was judged by a call before that had no room
+KIND: Final = 14  # as what
+BASE: Final = 15  # entries of OPENED from before the doubted run
+OPENED: Final = 16  # entries after it
+TIME: Final = 17  # cells of `packet_time.judge`
+ENTRIES: Final = TIME + packet_time.CELLS  # pairs of a slot and the flow_id there
+
+MAX_ENTRIES: Final = 2 * packet_time.MANY
+"""Flows whose times may have to be moved: of a doubted run at most MANY, and as many before it."""
+
+COUNTERS: Final = ENTRIES + 2 * MAX_ENTRIES
 
 SEEN: Final = 1 << 13
 """Packets remembered to know their copies by, a power of two: at 160,000 packets a second as many
@@ -66,6 +77,10 @@ SLOT_DTYPE: Final = np.dtype(
         ("head", np.int32, (2,)),  # rows of the head pool, NIL none
         ("list", np.uint8),
         ("head_done", np.uint8),
+        # Of each direction, what tells copies from repetitions, see dedup.py.
+        ("id_changes", np.uint8, (2,)),  # packets whose IP identification differs from the last
+        ("id_repeats", np.uint8, (2,)),  # packets of other content that have the same
+        ("ip_id", np.uint16, (2,)),  # the last one, 0 none
     ],
     align=True,
 )
@@ -80,10 +95,7 @@ SEEN_DTYPE: Final = np.dtype(
         ("here", np.uint16),  # of the hashes of the tunnel's end points
         ("there", np.uint16),
         ("parent", np.uint16),  # of the flow's `parent_id`: whether it is still the same
-        ("vlan", np.uint16),
-        ("source", np.uint16),
-        ("ttl", np.uint8),
-        ("copied", np.uint8),
+        ("place", np.uint32),  # hash of interface, VLAN, hop count and file
     ],
     align=True,
 )

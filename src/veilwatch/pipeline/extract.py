@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from veilwatch.capture import BlockStream, open_captures
+from veilwatch.capture import BlockStream, Captures, open_captures
 from veilwatch.decode import Decoder
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import EarlyPoints, FlowMeter, MeterConfig, measure_table
@@ -68,8 +68,8 @@ class FlowReader:
     Parameters
     ----------
     inputs
-        Files, globs, folders or "-", as `veilwatch.capture.open_captures` takes them; or a
-        stream that is open already, a live capture, which is closed with the reader.
+        Files, globs, folders or "-", one or several, as `veilwatch.capture.open_captures` takes
+        them; or a stream that is open already, a live capture, which is closed with the reader.
     config
         How flows are cut.
     gtp_ports
@@ -96,14 +96,14 @@ class FlowReader:
 
     Examples
     --------
-    >>> with FlowReader(["core.pcapng"]) as reader:      # doctest: +SKIP
+    >>> with FlowReader("core.pcapng") as reader:      # doctest: +SKIP
     ...     for table in reader:
     ...         print(len(table))
     """
 
     def __init__(
         self,
-        inputs: Sequence[str | Path] | BlockStream,
+        inputs: Captures | BlockStream,
         *,
         config: MeterConfig = MeterConfig(),  # noqa: B008 (frozen)
         gtp_ports: Sequence[int] = (),
@@ -114,7 +114,9 @@ class FlowReader:
         progress: Progress = SILENT,
     ) -> None:
         self._stream: BlockStream = (
-            open_captures(inputs, progress=progress) if isinstance(inputs, Sequence) else inputs
+            open_captures(inputs, progress=progress)
+            if isinstance(inputs, str | Path | Sequence)
+            else inputs
         )
         self._decoder = Decoder(gtp_ports)
         self._meter = FlowMeter(config, first_id=first_flow_id, early=early)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.capture import open_captures
+from veilwatch.capture import Captures, open_captures
 from veilwatch.decode import Decoder
 from veilwatch.decode.headers import header_rows
 from veilwatch.schema.captures import CaptureReport
@@ -28,7 +27,7 @@ _COLUMN = {field.name: k for k, field in enumerate(HEADER_FIELDS)}
 
 
 def read_headers(
-    inputs: Sequence[str | Path], *, packets: int = HEADER_PACKETS, gtp_ports: Sequence[int] = ()
+    inputs: Captures, *, packets: int = HEADER_PACKETS, gtp_ports: Sequence[int] = ()
 ) -> tuple[HeaderTable, CaptureReport]:
     """Return the headers of the first packets of captures, and how far they were read.
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch import __version__
-from veilwatch.capture import Direction, Interface, Rotation, can_reopen
+from veilwatch.capture import Captures, Direction, Interface, Rotation, as_names, can_reopen
 from veilwatch.errors import CaptureError, OutputError
 from veilwatch.files import make_folder, write_text
 from veilwatch.flow import MeterConfig
@@ -119,7 +119,7 @@ class SplitResult:
 
 
 def split(
-    inputs: Sequence[str | Path],
+    inputs: Captures,
     folder: Path,
     config: SplitConfig,
     *,
@@ -267,9 +267,9 @@ class _Cutter:
         return found
 
 
-def _check_inputs(inputs: Sequence[str | Path]) -> None:
+def _check_inputs(inputs: Captures) -> None:
     """Refuse what gives its packets only once."""
-    for name in map(str, inputs):
+    for name in as_names(inputs):
         path = Path(name)
         if name == "-" or (path.exists() and not path.is_dir() and not can_reopen(name)):
             raise CaptureError(

@@ -361,7 +361,12 @@ MEASURE_COLUMNS: Final = [
     *_pair("out_of_order", pl.UInt32, "packets", "Payload packets past a hole, or filling it"),
     *_pair("stream_bytes", pl.UInt64, "bytes", "Payload without what TCP sent before"),
     *_pair("keep_alives", pl.UInt32, "packets", "TCP keep-alive probes"),
-    *_pair("duplicates", pl.UInt32, "packets", "Copies seen in two places; counted nowhere else"),
+    *_pair(
+        "duplicates",
+        pl.UInt32,
+        "packets",
+        "Copies of packets, from other places or a mirror of both ways; counted nowhere else",
+    ),
     *_pair("fragments", pl.UInt32, "packets", "IP fragments after the first"),
     *_pair("bursts", pl.UInt32, "", "Runs of payload packets without a turn or a pause of 1 s"),
     *_pair("burst_max_bytes", pl.UInt64, "bytes", "Payload of the largest such run"),
@@ -526,6 +531,11 @@ class FlowTable:
 
     def __len__(self) -> int:
         return self.frame.height
+
+    @classmethod
+    def empty(cls) -> FlowTable:
+        """Return a table without flows."""
+        return cls(pl.DataFrame(schema={column.name: column.dtype for column in FLOW_COLUMNS}))
 
     def check(self) -> FlowTable:
         """Return the table itself if it has every column of the contract with its type.

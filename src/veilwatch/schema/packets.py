@@ -31,7 +31,7 @@ RECORD_DTYPE: Final = np.dtype(
         ("length", np.uint32),  # bytes on the wire
         ("source", np.uint32),  # index into CaptureReport.files
         ("link", np.uint16),  # LINKTYPE_ value of the interface
-        ("interface", np.uint16),  # pcapng interface id, 0 for pcap
+        ("interface", np.uint16),  # pcapng interface id, live the system's index; 0 for pcap
     ],
     align=True,
 )
@@ -125,6 +125,7 @@ PACKET_DTYPE: Final = np.dtype(
         ("tcp_mss", np.uint16),  # of a SYN, 0 without the option
         ("checksum", np.uint16),  # of TCP, UDP, ICMP as it stands
         ("vlan", np.uint16),  # innermost 802.1Q identifier, 0 untagged
+        ("interface", np.uint16),  # where it was captured: tells places apart, names none
         ("status", np.uint8),  # a Status
         ("ip_version", np.uint8),
         ("protocol", np.uint8),  # IANA protocol number of the innermost packet

@@ -80,7 +80,9 @@ class FlowScorer:
         return frame
 
     def finish(self) -> ScoreFrame:
-        """Return the scores of all tables and of their hosts."""
+        """Return the scores of all tables and of their hosts; none where no table came."""
+        if not self._kept:
+            self.add(FlowTable.empty())
         flows = pl.concat(self._kept)
         model = self._model
         windows = None

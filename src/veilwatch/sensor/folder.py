@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from veilwatch.capture import open_captures
+from veilwatch.capture.times import TimeWatch
 from veilwatch.errors import CaptureError, OutputError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport
@@ -175,6 +176,7 @@ class FolderStream:
         self._hidden: set[int] = set()
         self._stopping = False
         self._now_ns = 0
+        self._clock = TimeWatch()
         self.report = CaptureReport()
         self.aside: OrderedDict[str, str] = OrderedDict()
         self._blocks = self._read()
@@ -214,7 +216,8 @@ class FolderStream:
             with open_captures([path], progress=self._progress) as stream:
                 for block in stream:
                     if len(block):
-                        self._now_ns = int(block.records["ts_ns"].max())
+                        # What one bad stamp says is no time for the sensor.
+                        self._now_ns = int(self._clock.take(block.records)[-1])
                     # The time of the block lets those who read it hand out what has waited.
                     yield RawBlock(block.buffer, block.records, now_ns=self._now_ns)
                 report = stream.report.files[0]

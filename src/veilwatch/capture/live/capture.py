@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from veilwatch.capture.account import account
+from veilwatch.capture.account import Account
 from veilwatch.capture.live import bpf
 from veilwatch.capture.live.interface import hardware_type, interface_index, is_up
 from veilwatch.capture.live.link import link_type
@@ -89,6 +89,7 @@ class LiveCapture:
         self._file = FileReport(
             name or tap.interface, format="live", interfaces=[tap.link], live=self._live
         )
+        self._books = Account(self._file)
         self.report = CaptureReport([self._file])
         self._stopping = False
         self._away = False
@@ -161,9 +162,9 @@ class LiveCapture:
             return None
         if block is None:
             return None
-        account(self._file, block.records)
+        clocks = self._books.add(block.records)
         self._file.bytes += int(block.records["captured"].sum())
-        return RawBlock(block.buffer, block.records, now_ns=int(block.records["ts_ns"][-1]))
+        return RawBlock(block.buffer, block.records, now_ns=int(clocks[-1]))
 
     def _wait(self, asked_ns: int) -> RawBlock:
         """Wait until packets come, `RETIRE_MS` at most; return an empty block with the time.

@@ -59,6 +59,7 @@ _STATUS: Final = 20
 _MAC: Final = 24
 _TAG: Final = 32
 _TPID: Final = 36
+_INDEX: Final = 52
 _HARDWARE: Final = 56
 HEADER_BYTES: Final = 68
 
@@ -141,7 +142,7 @@ def walk_ring(
         record.captured = captured
         record.length = length
         record.link = link
-        record.interface = 0
+        record.interface = words[(at + _INDEX) >> 2] & 0xFFFF
         count += 1
         left -= 1
         at += step

@@ -1,0 +1,22 @@
+"""Where a packet of a cooked capture was seen: `any` shows it at each interface that it passes."""
+
+from __future__ import annotations
+
+from veilwatch.decode.byteorder import Buffer, u8, u16, u32
+from veilwatch.jit import inline_kernel
+
+
+@inline_kernel
+def cooked_place(buffer: Buffer, offset: int, end: int, interface: int, second: bool) -> int:
+    """Add to a record's interface what its cooked header says, modulo 2^16.
+
+    LINKTYPE_LINUX_SLL2 (`second`) has the interface's index and the packet type (incoming,
+    outgoing …), LINKTYPE_LINUX_SLL the packet type only.
+    """
+    if not second:
+        if offset + 2 > end:
+            return interface
+        return (interface + u16(buffer, offset)) & 0xFFFF
+    if offset + 11 > end:
+        return interface
+    return (interface + 8 * u32(buffer, offset + 4) + u8(buffer, offset + 10)) & 0xFFFF
