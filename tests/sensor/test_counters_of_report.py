@@ -179,7 +179,8 @@ def test_drift_waits_for_enough_flows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert add(0.9, 999, 6) is None
     drift = add(0.9, 1, 6)
     assert drift is not None and drift > 1
-    assert add(0.9, 1, 7) is None
+    assert add(0.1, 999, 7) == drift  # one flow more, and it is told anew
+    assert add(0.1, 1, 7) != drift
 
 
 def test_the_parent_adds_the_load_of_its_processes() -> None:

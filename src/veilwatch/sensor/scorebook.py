@@ -49,8 +49,8 @@ class ScoreBook:
     Attributes
     ----------
     drift
-        Population stability index of the scores of flows, this hour against all before it since
-        the start; None while either has fewer than `MIN_DRIFT_FLOWS`. Above 0.25 the inputs are
+        Population stability index of the scores of flows, an hour against all before it since the
+        start: the latest hour of which `MIN_DRIFT_FLOWS` came, None without any. Above 0.25 the inputs are
         commonly held to have moved.
     """
 
@@ -71,8 +71,8 @@ class ScoreBook:
             score = flows["score"].to_numpy()
             self._units.add(score)
             self._counts += score_tenths(score)
-            enough = min(self._before.sum(), self._counts.sum()) >= MIN_DRIFT_FLOWS
-            self.drift = stability_index(self._before, self._counts) if enough else None
+            if min(self._before.sum(), self._counts.sum()) >= MIN_DRIFT_FLOWS:
+                self.drift = stability_index(self._before, self._counts)
         for *host, score in hosts.select("host", "subscriber", "source", "score").iter_rows():
             key = tuple(host)
             if key in self._hosts or len(self._hosts) < MAX_HOSTS:
@@ -96,7 +96,6 @@ class ScoreBook:
         self._save()
         self._before += self._counts
         self._counts = np.zeros(BINS, np.int64)
-        self.drift = None
         self._hour, self._units, self._hosts = hour, TopScores(KEPT), {}
         # An hour that a restart cut in two goes on.
         try:
