@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from veilwatch.comparison.document import Comparison, Interval, Level
 from veilwatch.report import svg, units
+from veilwatch.report.catalogue import Text
 from veilwatch.report.plots import curve_class, rates_plot
 
 Curve = Sequence[tuple[float, float]]
@@ -37,6 +38,11 @@ def calibration(comparison: Comparison, split: str, level: str) -> Markup:
     return rates_plot(curves, title, "score", "malicious", logarithmic=False, below=True)
 
 
+def split_name(split: str, text: Text) -> str:
+    """Return what a split holds out, in words."""
+    return text(f"split.{split}") if text.has(f"split.{split}") else units.words(split)
+
+
 def stroke(number: int) -> Markup:
     """Return the piece of line that stands for a detector in the legend."""
     return svg.key(curve_class(number))
@@ -58,7 +64,7 @@ def has_level(comparison: Comparison, level: str) -> bool:
     return any(level in drawn_levels(comparison, split) for split in comparison.splits)
 
 
-def bars(comparison: Comparison, level: str, rate: str) -> Markup:
+def bars(comparison: Comparison, level: str, rate: str, text: Text) -> Markup:
     """Draw what each detector finds under each split, with its interval."""
     splits = list(comparison.splits)
     rows = [
@@ -79,7 +85,7 @@ def bars(comparison: Comparison, level: str, rate: str) -> Markup:
         for k, name, split, figure in rows:
             if split != previous:
                 y += 10
-                caption = f"{units.words(split)} held out"
+                caption = text("comparison.held_out", split=split_name(split, text))
                 parts.append(svg.label(0, y + 11, caption, "start", "tick strong"))
                 previous = split
                 y += 20

@@ -50,8 +50,8 @@ class ScoreBook:
     ----------
     drift
         Population stability index of the scores of flows, an hour against all before it since the
-        start: the latest hour of which `MIN_DRIFT_FLOWS` came, None without any. Above 0.25 the inputs are
-        commonly held to have moved.
+        start: the latest hour of which `MIN_DRIFT_FLOWS` came, None without any. Above 0.25 the
+        inputs are commonly held to have moved.
     """
 
     def __init__(self, store: Store | PatientStore, sensor: str) -> None:
