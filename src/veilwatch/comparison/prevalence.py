@@ -40,5 +40,6 @@ def prevalence_note(detector: DetectorResult, split: str) -> str | None:
         f"Where one capture in {round(1 / PREVALENCE):,} is malicious, {least}"
         f"{100 * precision_at(recall, false_alarms):.2f} % of the captures that {detector.name} "
         f"alerts at its own threshold would be ({split} held out: {100 * recall:.1f} % of "
-        f"malicious captures and {counts.false_positive} of {level.negatives:,} benign ones alerted)."
+        f"malicious captures and {counts.false_positive} of {level.negatives:,} benign ones "
+        "alerted)."
     )
