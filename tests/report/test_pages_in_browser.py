@@ -365,6 +365,27 @@ def test_on_paper_heads_come_again_and_never_stand_alone(browser: Browser, page:
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not installed")
+def test_alerts_on_several_sheets_have_their_head_on_each(browser: Browser, folder: Path) -> None:
+    path = folder / "alerts.html"
+    path.write_text(report_page(), encoding="utf-8")
+    browser.show(path, 1000)
+    browser.pdf(path.with_suffix(".pdf"))
+    said = subprocess.run(
+        ["pdftotext", "-layout", str(path.with_suffix(".pdf")), "-"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    line = r"(High|Medium|Low) +0\.\d{3} +2026-06-01"
+    sheets = [sheet for sheet in said.stdout.split("\f") if re.search(line, sheet)]
+    assert len(sheets) > 1
+    assert sum(len(re.findall(line, sheet)) for sheet in sheets) == 68
+    for sheet in sheets:
+        before = re.split(line, sheet)[0]
+        assert re.search(r"Severity +Score +Time \(UTC\) +From, to", before)
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not installed")
 def test_a_table_of_several_sheets_has_its_head_on_each(browser: Browser, folder: Path) -> None:
     past = field_factory.past(days=60, alerts=400, every=1440)
     path = folder / "long.html"
