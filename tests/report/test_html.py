@@ -14,7 +14,7 @@ from tests.report import factory
 from tests.report.test_document import document
 from veilwatch.report.catalogue import catalogue
 from veilwatch.report.evaluation import render_evaluation
-from veilwatch.report.html import render_html
+from veilwatch.report.html import code, render_html, soft
 
 MAX_PAGE = 2_500_000
 """Bytes of the largest page: it must open at once and pass through mail."""
@@ -130,6 +130,13 @@ def test_hostile_text_in_every_field_that_a_file_or_a_manifest_fills() -> None:
     )
     check_inert(html)
     assert "<script" not in html and "\u202e" not in html and "{{ 7*7 }}" in html
+
+
+def test_names_may_break_behind_dots_and_code_is_marked_all_escaped() -> None:
+    assert soft("a.b<i>.c/1") == "a.<wbr>b&lt;i&gt;.<wbr>c/<wbr>1"
+    assert soft("...") == "..." and soft("") == ""
+    assert code("run `a <b>` & go") == "run <code>a &lt;b&gt;</code> &amp; go"
+    assert code("one ` only") == "one ` only"
 
 
 @pytest.mark.parametrize("emulated", [True, False])

@@ -72,6 +72,9 @@ def page(template: str, text: Text, **values: Any) -> str:
 _BREAKS: Final = re.compile(r"(?<=[./_@?&=])(?=[^./_@?&=])")
 
 
+_CODE: Final = re.compile(r"`([^`]+)`")
+
+
 def soft(name: str) -> Markup:
     """Return a name, escaped, that may be broken behind its dots and slashes and keeps its words.
 
@@ -81,6 +84,20 @@ def soft(name: str) -> Markup:
     Markup('telemetry.<wbr>example')
     """
     return Markup("<wbr>").join(_BREAKS.split(name))  # join escapes the parts
+
+
+def code(sentence: str) -> Markup:
+    """Return a sentence, escaped, with what stands between backticks as code.
+
+    Examples
+    --------
+    >>> code("run `a & b`")
+    Markup('run <code>a &amp; b</code>')
+    """
+    parts = _CODE.split(sentence)  # what it captures stands at odd places
+    marked = (Markup("<code>{}</code>").format(part) for part in parts[1::2])
+    parts[1::2] = marked
+    return Markup("").join(parts)
 
 
 def whole(sentence: str) -> str:
@@ -98,4 +115,5 @@ def _environment() -> Environment:
     )
     environment.filters["soft"] = soft
     environment.filters["whole"] = whole
+    environment.filters["code"] = code
     return environment
