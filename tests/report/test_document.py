@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import unicodedata
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from tests.report import factory
 from veilwatch.handshake.services import SERVICES
-from veilwatch.report import build, units
+from veilwatch.report import build, plots, svg, units
 from veilwatch.report.bins import score_histogram, time_grid, timeline
 from veilwatch.report.document import ReportDocument
 from veilwatch.report.names import MAX_NAME, visible
@@ -63,6 +65,27 @@ def test_the_timeline_of_a_card_spans_its_host_and_not_the_run() -> None:
     assert len(card.activity.flows) * card.activity.step_ns <= 180 * factory.SECOND
     assert card.activity.flows[0] and card.activity.flows[-1]
     assert len(card.timeline.flows) * card.timeline.step_ns > 9 * 3600 * factory.SECOND
+
+
+@pytest.mark.parametrize("width", [240.0, 900.0])
+@pytest.mark.parametrize(("step", "count"), [(15, 103), (30, 85), (1, 40), (3600, 31), (7200, 84)])
+def test_times_below_an_axis_are_round_and_where_they_say(
+    step: int, count: int, width: float
+) -> None:
+    second = factory.SECOND
+    start = (factory.START_NS // (step * second) + 7) * step * second
+    drawn = "".join(plots.time_axis(start, step * second, count, 60.0, 60.0 + width, 0.0))
+    names = re.findall(r">([\d: -]+)</text>", drawn)
+    ticks = [float(x) for x in re.findall(r'<line x1="([\d.]+)"', drawn)]
+    assert 2 <= len(names) == len(ticks) <= plots.MOST_TICKS + 1
+    for x, name in zip(ticks, names, strict=True):
+        at = start + (x - 60.0) / width * step * count * second
+        exact = round(at / (step * second)) * step * second
+        assert abs(at - exact) < 0.02 * step * count * second
+        assert name == units.clock(exact, step * second * count)
+    gaps = np.diff(ticks)
+    assert not len(gaps) or gaps.min() >= svg.text_width(names[0]) + 8
+    assert len(gaps) < 2 or gaps.max() - gaps.min() < 0.1
 
 
 def test_numbers_dates_and_services_have_one_form() -> None:

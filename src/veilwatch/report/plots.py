@@ -15,6 +15,7 @@ from typing import Final
 from markupsafe import Markup
 
 from veilwatch.report import svg, units
+from veilwatch.report.bins import STEPS_NS
 from veilwatch.report.catalogue import Text
 from veilwatch.report.document import (
     Contribution,
@@ -36,6 +37,9 @@ HEAT_EDGES: Final = (1, 2, 5, 10)
 
 LOWEST_RATE: Final = 1e-4
 """Smallest false-positive rate drawn: no sample of usual size claims anything below it."""
+
+MOST_TICKS: Final = 8
+"""Names below an axis of time: more are not read."""
 
 DASHES: Final = 5
 """Dashes of lines in the style sheet; colours alone do not tell lines apart."""
@@ -389,15 +393,18 @@ def _columns(
 def time_axis(
     start_ns: int, step_ns: int, count: int, left: float, right: float, y: float
 ) -> list[Markup]:
-    """Draw at most seven ticks at whole steps, with their times, as many as there is room for."""
+    """Draw at most `MOST_TICKS` ticks at round times, as many as there is room for."""
     span = count * step_ns
     room = svg.text_width(units.clock(start_ns, span)) + 20
-    fitting = min(max(int((right - left) / room), 1), 7)
-    every = max(math.ceil(count / fitting), 1)
+    fitting = min(max(int((right - left) / room), 1), MOST_TICKS)
+    every = next((step for step in STEPS_NS if step * fitting >= span), -(-span // fitting))
+    first = -(-start_ns // every) * every
     places = [
-        (left + i / count * (right - left), units.clock(start_ns + i * step_ns, span))
-        for i in range(0, count + 1, every)
+        (left + (at - start_ns) / span * (right - left), units.clock(at, span))
+        for at in range(first, start_ns + span + 1, every)
     ]
+    if len(places) < 2:  # one name tells no scale
+        places = [(left, units.clock(start_ns, span)), (right, units.clock(start_ns + span, span))]
     return svg.marks(places, left, right, y)
 
 
