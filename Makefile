@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 # Content decides and not file times: a fresh checkout of the same versions asks for no network.
 MADE_FROM = { $(BIN)/python --version; pwd; cat pyproject.toml constraints.txt; } 2>&1 | sha256sum
 
-.PHONY: help setup install demo test differential lint fuzz rehearsal docs bench clean
+.PHONY: help setup install demo test differential lint fuzz rehearsal docs picture bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -59,6 +59,10 @@ rehearsal: setup ## Infections in a mobile core's traffic, the sensor on its mir
 
 docs: setup ## Write what pages say of features, flows, sinks and settings from the code
 	@$(BIN)/python scripts/make_docs.py
+
+picture: setup ## Make the picture of the README anew, from the page of the demonstration (Chromium)
+	@test -f demo-output/results/report.html || $(MAKE) --no-print-directory demo
+	@$(BIN)/python -m scripts.make_picture
 
 bench: setup ## Speed and memory, beside floors measured in the same run
 	@$(BIN)/python benchmarks/throughput.py

@@ -53,6 +53,20 @@ def test_means_over_folds(result) -> None:
         assert level.detection_rate_at_fpr[rate].value == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("name", ["flow", "flow_tls", "capture"])
+def test_curves_run_through_the_figures_of_the_table(result, name: str) -> None:
+    level = result.levels[name]
+    roc = dict(level.roc)
+    for rate in ("0.01", "0.001", "0.0001"):
+        assert roc[float(rate)] == pytest.approx(level.detection_rate_at_fpr[rate].value, abs=1e-5)
+    found = [y for _, y in level.roc]
+    assert found == sorted(found) and found[-1] == 1.0
+    # The area below the steps of precision is the average precision of the table.
+    shares, precision = np.array(level.precision_recall).T
+    area = float((np.diff(shares) * precision[1:]).sum())
+    assert area == pytest.approx(level.average_precision, abs=0.02)
+
+
 def test_what_is_said_at_the_own_threshold(result) -> None:
     level = result.levels["flow"]
     limit = np.array([LIMITS[k].unit for k in range(FOLDS)])[FOLD]

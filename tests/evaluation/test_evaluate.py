@@ -198,6 +198,11 @@ def test_folds_count_alike_however_large_and_whatever_their_scale(corpus: Corpus
     means = mean_of_folds(parts)
     assert means["flow"]["roc_auc"] == means["capture"]["detection_rate_at_fpr"]["0.01"] == 1.0
     assert means["flow"]["false_positive_rate"] == pytest.approx(2 / 3)
+    for level in ("flow", "capture"):
+        curve = means[level]["curve"]
+        at = dict(zip(curve["false_positive_rate"], curve["detection_rate"], strict=True))
+        for rate, found in means[level]["detection_rate_at_fpr"].items():
+            assert at[float(rate)] == pytest.approx(found, abs=1e-6)
     together = measure_levels(score, {"capture": whole}, labels, unit_threshold=0.25)
     assert together["flow"]["roc_auc"] < 0.8
     assert means["flow"]["n_positive"] == together["flow"]["n_positive"]

@@ -204,7 +204,7 @@ def _minute(
     refused = {"NOT_IP": packets // 4000, "LATER_FRAGMENT": packets // 9000}
     flows = packets // 60
     dropped = int(rng.integers(0, 30_000)) if 19 <= hour < 21 and place > 0.6 else 0
-    shares = {"tls": 0.44, "quic": 0.27, "dns": 0.2, "http": 0.05, "": 0.03, "other": 0.01}
+    shares = {"tls": 0.44, "quic": 0.27, "dns": 0.2, "http": 0.05, "unknown": 0.03, "other": 0.01}
     if hostile:
         shares |= dict.fromkeys(HOSTILE_NAMES, 0.001)
     values: dict[str, float] = {

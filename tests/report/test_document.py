@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import unicodedata
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from tests.report import factory
-from veilwatch.report import build
+from veilwatch.handshake.services import SERVICES
+from veilwatch.report import build, plots, svg, units
 from veilwatch.report.bins import score_histogram, time_grid, timeline
 from veilwatch.report.document import ReportDocument
 from veilwatch.report.names import MAX_NAME, visible
@@ -41,6 +45,69 @@ def test_decoded_and_refused_are_all_packets_read() -> None:
     ]
     lower = {name.lower(): count for name, count in scene.balance.items()}
     assert document(scene, balance=lower).reading == reading
+
+
+def test_the_timeline_of_a_card_spans_its_host_and_not_the_run() -> None:
+    scene = factory.scene(minutes=600)
+    flows = scene.scores.flows
+    early = flows.filter(pl.col("src_ip") == scene.alerts[0].host)["flow_id"].to_list()
+    start = factory.START_NS
+    # One host was there for two minutes of ten hours.
+    moved = flows.with_columns(
+        first_ns=pl.when(pl.col("flow_id").is_in(early))
+        .then(start + pl.col("flow_id") % 120 * factory.SECOND)
+        .otherwise("first_ns")
+    )
+    scene.scores = dataclasses.replace(scene.scores, flows=moved)
+    card = document(scene).hosts[0]
+    assert card.flows == sum(card.activity.flows) == sum(card.timeline.flows)
+    assert card.alerted_flows == sum(card.activity.alerts)
+    assert len(card.activity.flows) * card.activity.step_ns <= 180 * factory.SECOND
+    assert card.activity.flows[0] and card.activity.flows[-1]
+    assert len(card.timeline.flows) * card.timeline.step_ns > 9 * 3600 * factory.SECOND
+
+
+@pytest.mark.parametrize("width", [240.0, 900.0])
+@pytest.mark.parametrize(("step", "count"), [(15, 103), (30, 85), (1, 40), (3600, 31), (7200, 84)])
+def test_times_below_an_axis_are_round_and_where_they_say(
+    step: int, count: int, width: float
+) -> None:
+    second = factory.SECOND
+    start = (factory.START_NS // (step * second) + 7) * step * second
+    drawn = "".join(plots.time_axis(start, step * second, count, 60.0, 60.0 + width, 0.0))
+    names = re.findall(r">([\d: -]+)</text>", drawn)
+    ticks = [float(x) for x in re.findall(r'<line x1="([\d.]+)"', drawn)]
+    assert 2 <= len(names) == len(ticks) <= plots.MOST_TICKS + 1
+    for x, name in zip(ticks, names, strict=True):
+        at = start + (x - 60.0) / width * step * count * second
+        exact = round(at / (step * second)) * step * second
+        assert abs(at - exact) < 0.02 * step * count * second
+        assert name == units.clock(exact, step * second * count)
+    gaps = np.diff(ticks)
+    assert not len(gaps) or gaps.min() >= svg.text_width(names[0]) + 8
+    assert len(gaps) < 2 or gaps.max() - gaps.min() < 0.1
+
+
+def test_numbers_dates_and_services_have_one_form() -> None:
+    assert units.period(factory.START_NS, factory.START_NS + 95 * factory.SECOND) == (
+        "2026-06-01 08:40:00 – 08:41:35"
+    )
+    day = 86_400 * factory.SECOND
+    assert units.period(factory.START_NS, factory.START_NS + day) == (
+        "2026-06-01 08:40:00 – 2026-06-02 08:40:00"
+    )
+    assert units.period(factory.START_NS, None) == "2026-06-01 08:40:00"
+    for written in ("2026-05-30T11:02:03Z", "2026-05-30T13:02:03+02:00", "2026-05-30 11:02:03Z"):
+        assert units.timestamp(written) == "2026-05-30 11:02:03 UTC"
+    for written in ("by day", "2026-99-30T11:02:03Z", "2026", "1.2.3"):
+        assert units.timestamp(written) == written
+    facts = dict(document(factory.scene(alerts=False)).model.facts)
+    assert facts["created"] == "2026-05-30 11:02:03 UTC"
+    for name in SERVICES:
+        assert not name or units.service(name) != name, name
+    for name in ("", "病院.example", "x1", "<b>"):
+        assert units.service(name) == name
+    assert units.clock(factory.START_NS, 5 * day) == "06-01 08:40"
 
 
 def test_every_status_has_a_meaning_in_words() -> None:

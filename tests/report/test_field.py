@@ -23,6 +23,7 @@ from veilwatch.report.catalogue import catalogue
 from veilwatch.report.field import render_field
 from veilwatch.report.field_build import MAX_DAYS, build_field, field_grid
 from veilwatch.report.field_document import FORMAT, Balance, FieldDocument
+from veilwatch.report.field_figures import poisson
 from veilwatch.schema.counters import CounterStep
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.store import EventFilter, Store
@@ -64,7 +65,7 @@ def test_what_the_mirror_carried(week: factory.Past) -> None:
     subscribers = [row[4] for row in week.counters if row[3] == "subscribers_seen"]
     assert carried.subscribers_mean == pytest.approx(sum(subscribers) / len(subscribers))
     assert carried.subscribers_peak == max(subscribers)
-    names = {"tls", "quic", "dns", "http", "", "other"}
+    names = {"tls", "quic", "dns", "http", "unknown", "other"}
     assert {s.name: s.count for s in carried.services} == {
         name: total(week, f"service/{name}") for name in names
     }
@@ -133,6 +134,8 @@ def test_alerts_by_severity_family_host_and_day(week: factory.Past) -> None:
     assert {h.name: h.alerts for h in found.hosts if h.alerts}.items() <= hosts.items()
     assert len(found.hosts) + found.more_hosts == found.hosts_told
     assert found.hosts_told == len(set(hosts) | {i.host for i in week.incidents})
+    assert found.hosts_alerted == len(hosts)
+    assert f"160 alerts on {len(hosts)} hosts" in text_of(week.document())
     assert [h.severity for h in found.hosts] == sorted(h.severity for h in found.hosts)
     days = Counter((alert.last_ns // DAY, alert.severity) for alert in alerts)
     for day in found.days:
@@ -170,7 +173,7 @@ def test_only_the_latest_verdict_counts_and_none_is_said_plainly(week: factory.P
     assert bare.judged.false_per_day.value is None and "no_verdicts" in bare.limits
     text = text_of(bare)
     assert catalogue()("field.verdict.false_unknown", count=160) in text
-    assert catalogue()("field.verdicts.none") in text
+    assert catalogue()("field.verdicts.wants", count=30) in text
 
 
 def test_every_alert_judged_leaves_nothing_to_estimate(week: factory.Past) -> None:
@@ -183,7 +186,11 @@ def test_every_alert_judged_leaves_nothing_to_estimate(week: factory.Past) -> No
     )
     document = past.document()
     estimate = document.judged.false_per_day
-    assert estimate.low == estimate.value == estimate.high
+    days = document.judged.days
+    assert estimate.value == pytest.approx(160 / days)
+    assert estimate.low is not None and estimate.high is not None
+    low, high = poisson(160)
+    assert (estimate.low, estimate.high) == pytest.approx((low / days, high / days))
     assert "every one of 160 alerts was judged" in text_of(document)
 
 
@@ -267,8 +274,93 @@ def test_drift_is_worded_by_the_worst_of_it(week: factory.Past) -> None:
             (START, "s", "a", "gauge/score_psi", worst),
             (START + DAY // 2, "s", "a", "gauge/score_psi", 0.01),
         ]
+        rows.append((START, "s", "a", "score/0", 2000.0))
         past = factory.Past(START, START + DAY, counters=rows)
         assert catalogue()(f"field.drift.{key}") in text_of(past.document())
+
+
+@pytest.mark.parametrize(("psi", "flows"), [(0.0, 5000.0), (0.3, 1999.0)])
+def test_drift_is_not_told_where_nothing_can_be_compared(psi: float, flows: float) -> None:
+    rows: list[factory.Row] = [
+        (START, "s", "a", "gauge/score_psi", psi),
+        (START, "s", "a", "score/8", flows),
+    ]
+    document = factory.Past(START, START + DAY, counters=rows).document()
+    assert document.drift.most is None
+    text = text_of(document)
+    assert not any(catalogue()(f"field.drift.{key}") in text for key in ("usual", "moved", "other"))
+    assert f"so far {flows:,.0f} flows" in text
+    assert f"100 % of {flows:,.0f} flows" in text and catalogue()("field.drift.high") in text
+    low = factory.Past(START, START + DAY, counters=[(START, "s", "a", "score/1", flows)])
+    assert catalogue()("field.drift.high") not in text_of(low.document())
+
+
+def short_past(seconds: int, alerts: int, verdicts: int) -> factory.Past:
+    """A sensor that ran for so long and told of so many alerts, of which so many were judged."""
+    past = factory.Past(START, START + max(seconds, 60) * SECOND)
+    for minute in range(max(seconds // 60, 1)):
+        at = START + minute * MINUTE
+        past.counters += [
+            (at, "s", "a", "up_s", 60.0),
+            (at, "s", "a", "gauge/rss/judge", 3e8 + minute * 1e7),
+        ]
+    past.events = [factory.alert_at(n, START + 30 * SECOND) for n in range(alerts)]
+    past.verdicts = [
+        Verdict(event.event_id, VerdictKind.FALSE_POSITIVE, "ana", n)
+        for n, event in enumerate(past.events[:verdicts])
+    ]
+    return past
+
+
+@pytest.mark.parametrize(
+    ("seconds", "alerts", "verdicts", "wanted"),
+    [
+        (57, 62, 1, ["so far 1 min", "29 more alerts with a result"]),
+        (57, 1, 1, ["so far 1 min"]),
+        (3 * 86_400, 62, 1, ["29 more alerts with a result"]),
+        (3 * 86_400, 5, 1, ["4 more alerts with a result"]),
+        (12 * 3600, 62, 62, ["so far 12 h"]),
+    ],
+)
+def test_too_little_is_no_statement_and_says_how_much_more(
+    seconds: int, alerts: int, verdicts: int, wanted: list[str]
+) -> None:
+    document = short_past(seconds, alerts, verdicts).document()
+    estimate = document.judged.false_per_day
+    assert estimate.value is estimate.low is estimate.high is None
+    text = text_of(document)
+    assert "false alerts a day (" not in text
+    assert catalogue()("field.key.false_few") in text
+    for part in wanted:
+        assert part in text, part
+    assert ("of running (so far" in text) is (seconds < 86_400)
+    assert ("with a result. Judge" in text) is (verdicts < min(alerts, 30))
+
+
+def test_enough_is_a_statement_with_its_interval() -> None:
+    for alerts, verdicts in ((62, 30), (5, 5)):
+        document = short_past(86_400, alerts, verdicts).document()
+        estimate = document.judged.false_per_day
+        assert estimate.value == pytest.approx(alerts)
+        assert estimate.low is not None and estimate.high is not None
+        assert estimate.low < estimate.value < estimate.high
+        assert not document.judged.more_verdicts and not document.judged.more_s
+
+
+def test_precision_delay_and_memory_are_not_told_of_too_few() -> None:
+    few = short_past(3600, 9, 9).document()
+    assert all(line.precision.value is None for line in few.judged.lines)
+    assert few.delays.events[0].median_s is not None and few.delays.events[0].p90_s is None
+    (judge,) = few.load.processes
+    assert judge.trend == "short" and judge.growth_per_day is None
+    text = text_of(few)
+    assert catalogue()("field.load.memory_short", least="1 d") in text
+    assert catalogue()("field.verdicts.precision_from", least=30) in text
+    assert catalogue()("field.key.delay_few", count=9) in text
+    more = short_past(2 * 86_400, 31, 31).document()
+    assert more.judged.lines[0].precision.value == 0.0
+    assert more.delays.events[0].p90_s is not None
+    assert more.load.processes[0].trend == "growing"
 
 
 @pytest.mark.parametrize("emulated", [True, False])

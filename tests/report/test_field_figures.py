@@ -8,8 +8,17 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chi2
 
-from veilwatch.report.field_figures import false_per_day, memory_trend, quantile, wilson
+from veilwatch.report.field_figures import (
+    MIN_DAYS,
+    MIN_VERDICTS,
+    false_per_day,
+    memory_trend,
+    poisson,
+    quantile,
+    wilson,
+)
 
 MB = 10**6
 
@@ -50,21 +59,38 @@ def test_wilson_solves_its_equation(of: int, data: st.DataObject) -> None:
             assert away == pytest.approx(1.959963984540054, rel=1e-3)
 
 
-@given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500), st.floats(0.01, 1000))
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 10, 50, 400])
+def test_poisson_is_near_the_exact_interval(count: int) -> None:
+    # Garwood, Biometrika 28, 1936: quantiles of chi-squared.
+    low, high = poisson(count)
+    exact_low = chi2.ppf(0.025, 2 * count) / 2 if count else 0.0
+    exact_high = chi2.ppf(0.975, 2 * count + 2) / 2
+    assert low == pytest.approx(exact_low, rel=0.2, abs=0.02)
+    assert high == pytest.approx(exact_high, rel=0.01)
+
+
+@given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500), st.floats(1, 1000))
 def test_false_alerts_a_day_lie_between_those_known_and_all(
     false: int, true: int, open_: int, days: float
 ) -> None:
     alerts = false + true + open_
     found = false_per_day(false, false + true, alerts, days)
-    if false + true == 0:
+    if false + true == 0 or false + true < min(MIN_VERDICTS, alerts):
         assert found.value is None
         return
     assert found.value is not None and found.low is not None and found.high is not None
     slack = 1 + 1e-9
-    assert false / days <= found.low * slack and found.high <= (alerts - true) / days * slack
-    assert found.low <= found.value * slack <= found.high * slack * slack
+    assert false / days <= found.value * slack and found.value <= (alerts - true) / days * slack
+    # Chance adds to what is not known of the others: the interval is never narrower than either.
+    share = wilson(false, false + true)
+    assert share.low is not None and share.high is not None
+    assert found.low <= poisson(found.value * days)[0] / days * slack
+    assert found.low <= (false + share.low * open_) / days * slack
+    assert found.high * slack >= (false + share.high * open_) / days
     if open_ == 0:
-        assert found.low == found.value == found.high == false / days
+        assert found.value == false / days
+        assert (found.low, found.high) == tuple(bound / days for bound in poisson(false))
+    assert false_per_day(false, false + true, alerts, MIN_DAYS * 0.99).value is None
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200), st.sampled_from([0.5, 0.9, 1.0]))
@@ -90,7 +116,8 @@ def test_memory_that_leaks_grows_and_memory_that_jumps_about_is_flat() -> None:
 
 
 def test_a_peak_or_a_restart_does_not_bend_the_trend() -> None:
-    points = [(k * 60.0, 200 * MB + (800 * MB if k in (20, 21, 60) else 0)) for k in range(90)]
+    points = [(k * 1200.0, 200 * MB + (800 * MB if k in (20, 21, 60) else 0)) for k in range(90)]
+    assert memory_trend([(at / 20, size) for at, size in points]) == ("short", None)
     assert memory_trend(points)[0] == "flat"
     slopes = [
         (points[j][1] - points[i][1]) / (points[j][0] - points[i][0])

@@ -14,7 +14,7 @@ from tests.report import factory
 from tests.report.test_document import document
 from veilwatch.report.catalogue import catalogue
 from veilwatch.report.evaluation import render_evaluation
-from veilwatch.report.html import render_html
+from veilwatch.report.html import code, render_html, soft
 
 MAX_PAGE = 2_500_000
 """Bytes of the largest page: it must open at once and pass through mail."""
@@ -23,10 +23,10 @@ KNOWN_TAGS = {
     *("html", "head", "meta", "title", "style", "body", "p", "header", "h1", "h2", "h3", "h4"),
     *("dl", "dt", "dd", "div", "nav", "a", "main", "section", "article", "span", "strong", "b"),
     *("bdi", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "figure"),
-    *("figcaption", "br", "ul", "li", "footer", "code"),
+    *("figcaption", "br", "wbr", "ul", "li", "footer", "code"),
     *("svg", "rect", "line", "text", "polyline", "circle"),
 }
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "wbr"}
 
 
 class Page(HTMLParser):
@@ -38,6 +38,7 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str, str]] = []
         self.text: list[str] = []
         self.open: list[str] = []
+        self._broken = False
         self.feed(html)
         self.close()
         assert self.open == []
@@ -45,14 +46,20 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes += [(tag, key, value or "") for key, value in attrs]
+        self._broken = tag == "wbr"  # a name goes on behind it
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+        self._broken = False
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
+        if self._broken:
+            self.text[-1] += data
+            self._broken = False
+        else:
+            self.text.append(data)
 
 
 def check_inert(html: str) -> Page:
@@ -123,6 +130,13 @@ def test_hostile_text_in_every_field_that_a_file_or_a_manifest_fills() -> None:
     )
     check_inert(html)
     assert "<script" not in html and "\u202e" not in html and "{{ 7*7 }}" in html
+
+
+def test_names_may_break_behind_dots_and_code_is_marked_all_escaped() -> None:
+    assert soft("a.b<i>.c/1") == "a.<wbr>b&lt;i&gt;.<wbr>c/<wbr>1"
+    assert soft("...") == "..." and soft("") == ""
+    assert code("run `a <b>` & go") == "run <code>a &lt;b&gt;</code> &amp; go"
+    assert code("one ` only") == "one ` only"
 
 
 @pytest.mark.parametrize("emulated", [True, False])

@@ -52,7 +52,9 @@ class Level(_Part):
     """Figures of one detector under one split at one level.
 
     `detection_rate_at_fpr` and `roc_auc` are means over folds, each judged by itself; `supported`
-    tells which rates the benign units can vouch for (rule of three).
+    tells which rates the benign units can vouch for (rule of three). `roc` and `precision_recall`
+    are means over the same folds and run through those figures; `calibration` and `confusion` hold
+    the units of all folds together.
     """
 
     positives: int

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from veilwatch.comparison.document import (
     Calibration,
@@ -249,8 +249,10 @@ def _level(
         benign=_class(confusion.true_negative, confusion.false_negative, false_positive),
         confusion=confusion,
         calibration=_calibration(score, malicious) if both else None,
-        roc=_roc(score, malicious) if both else [],
-        precision_recall=_precision_recall(score, malicious) if both else [],
+        roc=_roc([ranked for ranked, _ in parts]) if both else [],
+        precision_recall=_precision_recall([(score[rows], malicious[rows]) for _, rows in parts])
+        if both
+        else [],
     )
 
 
@@ -312,22 +314,36 @@ def _calibration(score: Floats, malicious: Mask) -> Calibration:
     )
 
 
-def _roc(score: Floats, malicious: Mask) -> list[tuple[float, float]]:
-    false, true, _ = roc_curve(malicious, score)
-    # Evenly in rank on a logarithmic scale: the left end is what matters.
-    return _thinned(false, true, np.geomspace(1, len(false), CURVE_POINTS).astype(np.int64) - 1)
+def _roc(folds: Sequence[Ranked]) -> list[tuple[float, float]]:
+    """Return the mean curve of folds: what they find at each false-positive rate, on average.
+
+    It runs through the figures of `detection_rate_at_fpr` (vertical averaging; Fawcett, Pattern
+    Recognition Letters 27, 2006, section 9). Scores of several folds ranked together would give
+    another curve, since each fold has a detector of its own.
+    """
+    rates = np.unique(
+        np.concatenate([np.geomspace(1e-4, 1, CURVE_POINTS), [float(r) for r in RATES]])
+    )
+    found = [
+        [ranked.detection_rate(np.ones(ranked.size), rate) for rate in rates] for ranked in folds
+    ]
+    return _points(rates, np.mean(found, axis=0))
 
 
-def _precision_recall(score: Floats, malicious: Mask) -> list[tuple[float, float]]:
-    precision, recall, _ = precision_recall_curve(malicious, score)
-    order = np.argsort(recall, kind="stable")
-    keep = np.linspace(0, len(recall) - 1, CURVE_POINTS).astype(np.int64)
-    return _thinned(recall[order], precision[order], keep)
+def _precision_recall(folds: Sequence[tuple[Floats, Mask]]) -> list[tuple[float, float]]:
+    """Return the mean curve of folds: their precision at each share found, on average."""
+    shares = np.linspace(0, 1, CURVE_POINTS + 1)
+    curves = []
+    for score, malicious in folds:
+        precision, recall, _ = precision_recall_curve(malicious, score)
+        # The curve comes with the share found falling: the highest threshold that reaches it.
+        place = np.searchsorted(recall[::-1], shares - 1e-9, side="left")
+        curves.append(precision[::-1][np.minimum(place, len(recall) - 1)])
+    return _points(shares, np.mean(curves, axis=0))
 
 
-def _thinned(x: Floats, y: Floats, keep: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
-    chosen = np.unique(np.concatenate([[0], keep, [len(x) - 1]]))
-    return [(round(float(x[k]), 5), round(float(y[k]), 5)) for k in chosen]
+def _points(x: Floats, y: Floats) -> list[tuple[float, float]]:
+    return [(round(float(a), 6), round(float(b), 5)) for a, b in zip(x, y, strict=True)]
 
 
 def _families(

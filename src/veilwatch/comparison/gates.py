@@ -65,8 +65,8 @@ def leak_gate(corpus: Corpus, split: Split) -> Gate:
     text = (
         f"{int(copies.sum())} captures hold flows that others hold too, to the microsecond, and "
         "are not learned from where those are judged. "
-        f"{alike / max(tellable, 1):.1%} of judged flows of {LEAST_PACKETS} or more packets have "
-        "the sizes and order of a flow that was learned, at other times."
+        f"{100 * alike / max(tellable, 1):.1f} % of judged flows of {LEAST_PACKETS} or more "
+        "packets have the sizes and order of a flow that was learned, at other times."
     )
     if share > MOST_COPIES:
         text += " THAT MANY COPIES MAKE FIGURES OF THIS SPLIT UNSURE: remove them from the corpus."

@@ -415,10 +415,10 @@ UNCHANGED: Final = "unchanged"
 PERTURBATIONS: Final[dict[str, Perturbation]] = {
     UNCHANGED: Perturbation("taken out of tunnels and written again", _unchanged),
     "padding": Perturbation(f"payloads filled up to a multiple of {PAD_TO} bytes", _padded),
-    "dummies": Perturbation(f"a dummy after {DUMMY_SHARE:.0%} of packets", _with_dummies),
+    "dummies": Perturbation(f"a dummy after {100 * DUMMY_SHARE:.0f} % of packets", _with_dummies),
     "jitter": Perturbation(f"packets late by up to {JITTER_NS // 10**6} ms", _late),
     "delay": Perturbation(f"every pause {STRETCH} times as long", _slowed),
-    "loss": Perturbation(f"{LOST_SHARE:.0%} of packets missing", _lossy),
+    "loss": Perturbation(f"{100 * LOST_SHARE:.0f} % of packets missing", _lossy),
     "cut": Perturbation(f"packets cut after {SNAP} bytes", _cut),
     "head": Perturbation(f"only the first {HEAD_PACKETS} packets of a flow", _heads),
     "mtu": Perturbation(f"a link of {MTU} bytes: segments cut, datagrams fragmented", _narrowed),

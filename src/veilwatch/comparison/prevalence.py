@@ -38,7 +38,8 @@ def prevalence_note(detector: DetectorResult, split: str) -> str | None:
     least = "" if measured else "at least "
     return (
         f"Where one capture in {round(1 / PREVALENCE):,} is malicious, {least}"
-        f"{precision_at(recall, false_alarms):.2%} of the captures that {detector.name} alerts at "
-        f"its own threshold would be ({split} held out: {recall:.1%} of malicious captures and "
-        f"{counts.false_positive} of {level.negatives:,} benign ones alerted)."
+        f"{100 * precision_at(recall, false_alarms):.2f} % of the captures that {detector.name} "
+        f"alerts at its own threshold would be ({split} held out: {100 * recall:.1f} % of "
+        f"malicious captures and {counts.false_positive} of {level.negatives:,} benign ones "
+        "alerted)."
     )

@@ -31,6 +31,11 @@ class Ranked:
         """Whether both classes are there."""
         return bool(len(self._bad) and len(self._good))
 
+    @property
+    def size(self) -> int:
+        """How many units there are."""
+        return len(self._bad) + len(self._good)
+
     def detection_rate(self, weight: Floats, rate: float) -> float:
         """Return the largest detection rate with a false-positive rate of at most `rate`."""
         bad, good = self._sums(weight)

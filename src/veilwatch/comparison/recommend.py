@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from veilwatch.comparison.document import DetectorResult, Interval, Recommendation
+from veilwatch.comparison.tables import LEVELS
 from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS
 
 BARS: Final = {"flow_tls": 0.95, "capture": 0.95}
@@ -39,7 +40,7 @@ def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recomme
     equal = [d for figure, d in judged if (figure.value or 0) >= (floor or 0)]
     chosen = max(equal, key=lambda d: (d.unit == "flow", _value(d, split), d.cost.units_per_second))
     missed = [
-        f"{level} {rate.value:.3f} of {bar:.2f}"
+        f"{LEVELS[level]} {rate.value:.3f} of {bar:.2f}"
         for level, bar in BARS.items()
         if (rate := _found(chosen, split, level)) is not None and (rate.value or 0) < bar
     ]

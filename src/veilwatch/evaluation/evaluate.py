@@ -12,7 +12,7 @@ import numpy.typing as npt
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.evaluation.calibration import supported_rate
 from veilwatch.evaluation.labelled import Labels
-from veilwatch.evaluation.metrics import RATES, Scores, measure
+from veilwatch.evaluation.metrics import RATES, Scores, mean_curve, measure
 
 RATE_NAMES: Final = ("roc_auc", "average_precision", "detection_rate", "false_positive_rate")
 """Figures of one level of which a mean over folds makes sense."""
@@ -151,9 +151,10 @@ def mean_of_folds(folds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str,
     Returns
     -------
     dict
-        By level the figures of `veilwatch.evaluation.metrics.measure` without `threshold` and
-        `curve`: rates are means over the `folds` that hold both classes, counts are their sums.
-        Rates are None where no fold holds both.
+        By level the figures of `veilwatch.evaluation.metrics.measure` without `threshold`: rates
+        are means over the `folds` that hold both classes, counts are their sums, the curve is
+        the mean of what they find at each false-positive rate. Rates are None, and there is no
+        curve, where no fold holds both.
     """
     return {level: _mean([fold[level] for fold in folds]) for level in folds[0]}
 
@@ -164,8 +165,10 @@ def _mean(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def mean(values: Sequence[float]) -> float | None:
         return float(np.mean(values)) if values else None
 
+    curves = [fold["curve"] for fold in whole if "curve" in fold]
     return {
         "folds": len(whole),
+        **({"curve": mean_curve(curves)} if curves else {}),
         **{name: sum(fold[name] for fold in whole) for name in ("n_positive", "n_negative")},
         **{name: mean([fold[name] for fold in whole]) for name in RATE_NAMES},
         "detection_rate_at_fpr": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -82,4 +83,22 @@ def _curve(score: Scores, malicious: Labels) -> dict[str, list[float]]:
     return {
         "false_positive_rate": [round(float(value), 6) for value in false],
         "detection_rate": [round(float(value), 6) for value in true],
+    }
+
+
+def mean_curve(curves: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """Return the mean of ROC curves: what they find at each false-positive rate, on average.
+
+    Between its points a curve is a step (vertical averaging; Fawcett, Pattern Recognition Letters
+    27, 2006, section 9), so that at a rate it says what `detection_rate_at` says.
+    """
+    rates = np.unique(np.concatenate([np.geomspace(1e-4, 1, 121), [float(r) for r in RATES]]))
+    found = []
+    for curve in curves:
+        false = np.asarray(curve["false_positive_rate"])
+        last = np.searchsorted(false, rates + 1e-9, side="right") - 1
+        found.append(np.asarray(curve["detection_rate"])[np.maximum(last, 0)])
+    return {
+        "false_positive_rate": [round(float(value), 6) for value in rates],
+        "detection_rate": [round(float(value), 6) for value in np.mean(found, axis=0)],
     }

@@ -98,8 +98,7 @@ def build_document(
     shown = host_alerts[:SHOWN_HOSTS] + flow_alerts[:SHOWN_ALERTS]
     rows = _rows(flows, {alert.flow_id for alert in shown})
     model = model_card(manifest, scores)
-    first, last = flows["first_ns"].min(), flows["first_ns"].max()
-    span = (int(first), int(last)) if isinstance(first, int) and isinstance(last, int) else (0, 0)
+    span = _span(flows)
     return doc.ReportDocument(
         title=visible(title),
         made_at=made_at or datetime.now(UTC),
@@ -133,6 +132,12 @@ def build_document(
         evaluation=evaluation_of(evaluation) if evaluation else None,
         limits=_limits(flows, captures, balance, model, emulated),
     )
+
+
+def _span(flows: pl.DataFrame) -> tuple[int, int]:
+    """Return when the first and the last flow began."""
+    first, last = flows["first_ns"].min(), flows["first_ns"].max()
+    return (int(first), int(last)) if isinstance(first, int) and isinstance(last, int) else (0, 0)
 
 
 def _rows(flows: pl.DataFrame, flow_ids: set[int]) -> dict[int, dict[str, Any]]:
@@ -290,6 +295,7 @@ def _host(
         ),
         more_servers=max(servers.height - SHOWN_SERVERS, 0),
         timeline=timeline(own, grid),
+        activity=timeline(own, time_grid(*_span(own), CARD_STEPS)),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from veilwatch.comparison import Comparison
 from veilwatch.comparison.tables import LEVELS
-from veilwatch.report import comparison_plots
+from veilwatch.report import comparison_plots, units
 from veilwatch.report.catalogue import catalogue
 from veilwatch.report.html import page
 
@@ -48,7 +48,11 @@ def _families(comparison: Comparison) -> dict[str, tuple[list[str], list[list[st
         for name in chosen:
             found = [detector.splits[split].families.get(name) for detector in judged]
             rows.append(
-                [name, str(sizes[name]), *(f"{100 * f.found:.0f} %" if f else "–" for f in found)]
+                [
+                    name,
+                    units.number(sizes[name]),
+                    *(units.percent(f.found) if f else "–" for f in found),
+                ]
             )
         if rows:
             tables[split] = ([detector.name for detector in judged], rows)

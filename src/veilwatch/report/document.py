@@ -173,7 +173,8 @@ class Timeline(Part):
 
 
 class HostCard(Part):
-    """One alerted host."""
+    """One alerted host; `timeline` spans the run, `activity` the time from its first to its last
+    flow."""
 
     alert: AlertEntry
     flows: int
@@ -182,6 +183,7 @@ class HostCard(Part):
     servers: tuple[Server, ...]
     more_servers: int
     timeline: Timeline
+    activity: Timeline
 
 
 class ScoreHistogram(Part):

@@ -7,13 +7,16 @@ from typing import Final
 from veilwatch.report import field_document as doc
 from veilwatch.report import field_plots, units
 from veilwatch.report.catalogue import Text, catalogue
+from veilwatch.report.field_figures import MIN_DAYS, MIN_TREND_S, MIN_VERDICTS
 from veilwatch.report.html import page
+from veilwatch.schema.counters import MIN_DRIFT_FLOWS
 
 PSI_USUAL: Final = 0.1
 PSI_OTHER: Final = 0.25
 """Bounds of the index in common use (Siddiqi, Credit Risk Scorecards, 2006)."""
 
 SECOND: Final = 10**9
+DAY_S: Final = 86_400
 
 SHOWN_DAYS: Final = 14
 """Days that stand in the page at once; the others wait behind one line."""
@@ -64,7 +67,7 @@ class Sentences:
             return text("field.verdict.nothing")
         if not found.alerts:
             return text("field.verdict.quiet")
-        hosts = text("field.verdict.hosts", count=found.hosts_told)
+        hosts = text("field.verdict.hosts", count=found.hosts_alerted)
         told = text("field.verdict.alerts", count=found.alerts, hosts=hosts)
         if found.incidents:
             told += text("field.verdict.incidents", count=found.incidents)
@@ -110,15 +113,16 @@ class Sentences:
         everything, estimate = judged.lines[-1], judged.false_per_day
         if not everything.alerts:
             return []
-        if estimate.value is None:
-            return [text("field.verdict.false_unknown", count=everything.alerts)]
         decided = everything.true_positive + judged.false_known
-        if decided == everything.alerts:
-            value = amount(estimate.value)
-            return [text("field.verdict.false_exact", value=value, alerts=decided)]
+        if not decided:
+            return [text("field.verdict.false_unknown", count=everything.alerts)]
+        if estimate.value is None:
+            return [self.false_needs()]
         return [
             text(
-                "field.verdict.false",
+                "field.verdict.false_all"
+                if decided == everything.alerts
+                else "field.verdict.false",
                 value=amount(estimate.value),
                 low=amount(estimate.low),
                 high=amount(estimate.high),
@@ -143,6 +147,50 @@ class Sentences:
             rest=everything.alerts - decided,
             days=amount(judged.days),
         )
+
+    def false_needs(self) -> str:
+        """Return what it takes to estimate false alerts a day, '' where they were estimated."""
+        text, judged = self._text, self._document.judged
+        everything = judged.lines[-1]
+        if judged.false_per_day.value is not None or not everything.alerts:
+            return ""
+        wants = []
+        if judged.more_s:
+            wants.append(
+                text(
+                    "field.verdicts.wants_time",
+                    least=seconds(MIN_DAYS * DAY_S),
+                    so_far=seconds(judged.days * DAY_S),
+                )
+            )
+        if judged.more_verdicts:
+            wants.append(text("field.verdicts.wants", count=judged.more_verdicts))
+        joined = text("field.verdicts.wants_join").join(wants)
+        return text("field.verdicts.needs", wants=joined)
+
+    def precision_note(self) -> str:
+        """Return from how many verdicts on precision is shown, '' where it is."""
+        lines = self._document.judged.lines
+        if all(line.precision.value is not None for line in lines if line.alerts):
+            return ""
+        return self._text("field.verdicts.precision_from", least=MIN_VERDICTS)
+
+    def delay_note(self, delay: doc.Delay) -> str:
+        """Return what stands below the median delay."""
+        if delay.median_s is None:
+            return self._text("field.key.delay_none")
+        if delay.p90_s is None:
+            return self._text("field.key.delay_few", count=delay.alerts)
+        return self._text("field.key.delay_note", p90=seconds(delay.p90_s))
+
+    def false_note(self) -> str:
+        """Return what stands below the number of false alerts a day."""
+        estimate, everything = self._document.judged.false_per_day, self._document.judged.lines[-1]
+        if estimate.value is not None:
+            low, high = amount(estimate.low), amount(estimate.high)
+            return self._text("field.key.false_note", low=low, high=high)
+        decided = everything.true_positive + self._document.judged.false_known
+        return self._text("field.key.false_few" if decided else "field.key.false_none")
 
     def balance(self, balance: doc.Balance) -> str:
         """Return whether a balance adds up."""
@@ -172,8 +220,9 @@ class Sentences:
     def gauge(self, name: str) -> str:
         """Return the name of a gauge in words."""
         kind, _, sink = name.partition("/")
-        if kind == "pending" and sink:
-            return self._text("field.load.pending", sink=sink)
+        if kind == "pending" and sink.isdecimal():
+            # Sinks are counted from 0 in the order of the configuration.
+            return self._text("field.load.pending", sink=int(sink) + 1)
         key = f"field.load.{'gauge_hosts' if name == 'hosts' else name}"
         return self._text(key) if name in _GAUGES else name
 
@@ -214,10 +263,13 @@ class Sentences:
         if not known:
             return []
         growing = [one.name for one in known if one.trend == "growing"]
+        short = [one.name for one in known if one.trend == "short"]
         if growing:
             lines = [text("field.load.memory_growing", names=", ".join(growing))]
-        elif all(one.trend == "short" for one in known):
-            lines = [text("field.load.memory_short")]
+        elif len(short) == len(known):
+            lines = [text("field.load.memory_short", least=seconds(MIN_TREND_S))]
+        elif short:
+            lines = [text("field.load.memory_flat_but", names=", ".join(short))]
         else:
             lines = [text("field.load.memory_flat")]
         if any(one.restarts for one in known):
@@ -225,17 +277,33 @@ class Sentences:
         return lines
 
     def drift(self) -> str:
-        """Return what the gauge of drift means, '' without one."""
+        """Return what the gauge of drift means, and without one what it takes."""
         drift = self._document.drift
         if drift.most is None or drift.last is None:
-            return ""
+            return self._text(
+                "field.drift.needs",
+                least=MIN_DRIFT_FLOWS,
+                flows=drift.flows,
+                so_far=seconds(self._document.uptime.covered_s),
+            )
         worst = drift.most
         key = "usual" if worst < PSI_USUAL else "moved" if worst < PSI_OTHER else "other"
         intro = self._text("field.drift.intro", last=f"{drift.last:.3g}", most=f"{worst:.3g}")
         return f"{intro} {self._text(f'field.drift.{key}')}"
 
+    def heights(self) -> str:
+        """Return how high scores are, '' where no flow ended."""
+        drift, text = self._document.drift, self._text
+        if not drift.flows:
+            return ""
+        share = units.share(drift.high, drift.flows)
+        said = text("field.drift.heights", share=share, count=drift.flows)
+        if drift.flows >= MIN_DRIFT_FLOWS and 2 * drift.high > drift.flows:
+            said += " " + text("field.drift.high")
+        return said
 
-_GAUGES: Final = frozenset({"live_flows", "hosts", "waiting_rows"})
+
+_GAUGES: Final = frozenset({"live_flows", "hosts", "waiting_rows", "pending_events"})
 
 
 def seconds(value: float | None) -> str:

@@ -11,6 +11,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.report import field_counts, field_events
 from veilwatch.report import field_document as doc
 from veilwatch.report.bins import time_grid
+from veilwatch.report.field_figures import MIN_DAYS
 from veilwatch.report.names import MAX_SENTENCE, visible
 from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.events import Event, Incident
@@ -24,9 +25,6 @@ MAX_DAYS: Final = 1100
 
 TIME_STEPS: Final = 120
 """About as many steps of time as a drawing has room for."""
-
-FEW_VERDICTS: Final = 30
-"""Alerts with a result below which the interval of precision says little."""
 
 
 def field_grid(since_ns: int, until_ns: int) -> doc.Grid:
@@ -133,11 +131,11 @@ def _limits(
     elif decided == 0:
         yield "no_verdicts"
     else:
-        if decided < FEW_VERDICTS:
+        if judged.more_verdicts:
             yield "few_verdicts"
         if decided < everything.alerts:
             yield "chosen"
-    if judged.days < 1:
+    if judged.days < MIN_DAYS:
         yield "short"
     yield "mirror"
     yield "distinct"

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from veilwatch.report import field_document as doc
 from veilwatch.report.field_figures import memory_trend
 from veilwatch.report.names import visible
-from veilwatch.schema.counters import CountedMinute, CounterStep
+from veilwatch.schema.counters import MIN_DRIFT_FLOWS, CountedMinute, CounterStep
 
 MINUTE_NS: Final = 60 * 10**9
 SECOND_NS: Final = 10**9
@@ -233,7 +233,7 @@ def loss(counts: Counts) -> doc.Loss:
         early_dropped=counts.total("dropped/early"),
         others=tuple(
             doc.Count(name=name, count=count)
-            for name in OTHER_LOSSES
+            for name in (*OTHER_LOSSES, *sorted({name for _, name in counts.keys("faults/")}))
             if (count := counts.total(name))
         ),
         drop_share=tuple(
@@ -392,11 +392,20 @@ def _gauge(counts: Counts, name: str) -> doc.Gauge:
 
 
 def drift(counts: Counts) -> doc.Drift:
-    """Return how far the scores moved."""
-    psi = counts.worst("gauge/score_psi")
+    """Return how far the scores moved, as far as enough flows ended to tell it."""
+    tenths = scores(counts)
+    # Two hours with the fewest flows are the least that an index is made of. A sensor that had
+    # nothing to compare with may have stored 0.
+    most = counts.most("gauge/score_psi") or 0.0
+    told = sum(tenths) >= 2 * MIN_DRIFT_FLOWS and most > 0
+    psi = counts.worst("gauge/score_psi") if told else (None,) * counts.grid.steps
     known = [value for value in psi if value is not None]
     return doc.Drift(
-        last=known[-1] if known else None, most=counts.most("gauge/score_psi"), psi=psi
+        flows=sum(tenths),
+        high=sum(tenths[len(tenths) // 2 :]),
+        last=known[-1] if known else None,
+        most=most if known else None,
+        psi=psi,
     )
 
 

@@ -173,7 +173,8 @@ class Found(Part):
     host_alerts: int
     incidents: int
     open_incidents: int
-    hosts_told: int
+    hosts_told: int  # with alerts or incidents
+    hosts_alerted: int
     severities: tuple[SeverityLine, ...]
     families: tuple[Count, ...]  # '' not named
     more_families: int
@@ -206,7 +207,7 @@ class VerdictLine(Part):
     benign: int
     unknown: int
     unjudged: int
-    precision: Estimate  # malware among alerts with a result
+    precision: Estimate  # malware among alerts with a result, None of too few
 
 
 class Judged(Part):
@@ -217,6 +218,8 @@ class Judged(Part):
     false_per_day: Estimate
     days: float
     days_counted: bool  # days of running, by counters; else of the period
+    more_verdicts: int  # that an estimate still needs
+    more_s: float  # time of running that an estimate still needs
 
 
 class Delay(Part):
@@ -278,8 +281,13 @@ class Load(Part):
 
 
 class Drift(Part):
-    """How far scores moved from those of training (population stability index)."""
+    """How far scores of an hour moved from those before it (population stability index).
 
+    None where too few flows ended for chance to be told from movement.
+    """
+
+    flows: int  # that ended with a score
+    high: int  # of them with a score of 0.5 or more
     last: float | None
     most: float | None
     psi: Series

@@ -10,7 +10,14 @@ from typing import Final, Literal
 
 from veilwatch.report import field_document as doc
 from veilwatch.report.field_counts import FATES, Counts, balance, top
-from veilwatch.report.field_figures import false_per_day, quantile, wilson
+from veilwatch.report.field_figures import (
+    MIN_DAYS,
+    MIN_TENTHS,
+    MIN_VERDICTS,
+    false_per_day,
+    quantile,
+    wilson,
+)
 from veilwatch.report.names import visible
 from veilwatch.schema.events import Event, EventKind, Incident
 from veilwatch.schema.verdicts import Verdict, VerdictKind
@@ -156,6 +163,7 @@ def found(gathered: Gathered, counts: Counts) -> doc.Found:
         incidents=gathered.incidents,
         open_incidents=gathered.open_incidents,
         hosts_told=len(gathered.hosts),
+        hosts_alerted=sum(host.alerts > 0 for host in gathered.hosts.values()),
         severities=tuple(
             doc.SeverityLine(
                 severity=grade,
@@ -222,12 +230,15 @@ def judged(gathered: Gathered, covered_s: float, period_s: float) -> doc.Judged:
     everything = _tally(gathered, (EventKind.FLOW, EventKind.HOST))
     false = everything.false_positive + everything.benign
     decided = false + everything.true_positive
+    wanted = min(MIN_VERDICTS, everything.alerts)
     return doc.Judged(
         lines=(flow, host, everything),
         false_known=false,
         false_per_day=false_per_day(false, decided, everything.alerts, days),
         days=days,
         days_counted=covered_s > 0,
+        more_verdicts=max(wanted - decided, 0),
+        more_s=max(MIN_DAYS - days, 0.0) * 86_400,
     )
 
 
@@ -249,7 +260,7 @@ def _tally(gathered: Gathered, kinds: tuple[EventKind, ...]) -> doc.VerdictLine:
         benign=by[VerdictKind.BENIGN],
         unknown=by[VerdictKind.UNKNOWN],
         unjudged=by[_UNJUDGED],
-        precision=wilson(true, decided),
+        precision=wilson(true, decided) if decided >= MIN_VERDICTS else doc.Estimate(),
     )
 
 
@@ -272,7 +283,7 @@ def _delay(since: Literal["last", "first"], seconds: array[float]) -> doc.Delay:
         alerts=len(ordered),
         left_out=len(seconds) - len(ordered),
         median_s=quantile(ordered, 0.5),
-        p90_s=quantile(ordered, 0.9),
+        p90_s=quantile(ordered, 0.9) if len(ordered) >= MIN_TENTHS else None,
         max_s=ordered[-1] if ordered else None,
     )
 

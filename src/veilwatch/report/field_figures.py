@@ -26,6 +26,21 @@ allocators keep moves by as much in a process that leaks nothing."""
 
 DAY_S: Final = 86_400
 
+MIN_VERDICTS: Final = 30
+"""Fewest alerts with a result that a share is estimated from: with fewer, its interval can be
+wider than a third of the scale (Wilson, at one half)."""
+
+MIN_DAYS: Final = 1.0
+"""Shortest time that a rate a day is estimated from: nights and days differ, and an hour times 24
+is neither."""
+
+MIN_TENTHS: Final = 10
+"""Fewest delays of which nine in ten mean anything: below it they are all but the longest."""
+
+MIN_TREND_S: Final = DAY_S
+"""Shortest time that a trend of memory is read from: tables follow the traffic of the day, so a
+morning looks like a leak."""
+
 Trend = Literal["flat", "growing", "shrinking", "short"]
 
 
@@ -49,10 +64,30 @@ def wilson(hits: int, of: int) -> Estimate:
     return Estimate(value=share, low=low, high=high)
 
 
+def poisson(count: float) -> tuple[float, float]:
+    """Return the 95 % interval of a rate of which `count` came (Byar's approximation).
+
+    See Breslow and Day, Statistical Methods in Cancer Research II, 1987, section 2.3. Where none
+    came the upper bound is 3.7: the rule of three, for both sides.
+
+    Examples
+    --------
+    >>> [round(bound, 2) for bound in poisson(10)]
+    [4.79, 18.39]
+    """
+    low = 0.0
+    if count > 0:
+        low = count * max(1 - 1 / (9 * count) - Z95 / (3 * math.sqrt(count)), 0.0) ** 3
+    above = count + 1
+    return low, above * (1 - 1 / (9 * above) + Z95 / (3 * math.sqrt(above))) ** 3
+
+
 def false_per_day(false: int, decided: int, alerts: int, days: float) -> Estimate:
     """Estimate false alerts a day: those known, and those among the others at the same share.
 
-    Where every alert was decided nothing is estimated and the interval is a point.
+    The interval holds both doubts: how many of the others are false (Wilson), and by how much
+    another time of that length would differ by chance (Poisson). Nothing is estimated from less
+    than `MIN_DAYS`, nor from fewer than `MIN_VERDICTS` alerts unless they are all.
 
     Parameters
     ----------
@@ -66,13 +101,13 @@ def false_per_day(false: int, decided: int, alerts: int, days: float) -> Estimat
         Time in which they came.
     """
     share = wilson(false, decided)
-    if share.value is None or share.low is None or share.high is None or days <= 0:
+    enough = days >= MIN_DAYS and (decided >= MIN_VERDICTS or decided == alerts)
+    if share.value is None or share.low is None or share.high is None or not enough:
         return Estimate()
     rest = alerts - decided
-    low, value, high = (
-        (false + part * rest) / days for part in (share.low, share.value, share.high)
-    )
-    return Estimate(value=value, low=low, high=high)
+    low, _ = poisson(false + share.low * rest)
+    _, high = poisson(false + share.high * rest)
+    return Estimate(value=(false + share.value * rest) / days, low=low / days, high=high / days)
 
 
 def quantile(ordered: Sequence[float], q: float) -> float | None:
@@ -97,10 +132,11 @@ def memory_trend(points: Sequence[tuple[float, float]]) -> tuple[Trend, float | 
     Parameters
     ----------
     points
-        (seconds, bytes) in order of time; the first `WARM_UP` of them is left aside.
+        (seconds, bytes) in order of time, over `MIN_TREND_S` at least (a tenth of it may be
+        missing at the edges); the first `WARM_UP` of them is left aside.
     """
     kept = points[math.ceil(len(points) * WARM_UP) :]
-    if len(kept) < MIN_POINTS:
+    if len(kept) < MIN_POINTS or points[-1][0] - points[0][0] < 0.9 * MIN_TREND_S:
         return "short", None
     at, size = np.asarray(kept, dtype=np.float64).T
     i, j = np.triu_indices(len(kept), 1)

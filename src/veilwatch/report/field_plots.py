@@ -11,14 +11,10 @@ from markupsafe import Markup
 from veilwatch.report import field_document as doc
 from veilwatch.report import svg, units
 from veilwatch.report.catalogue import Text
-from veilwatch.report.plots import WIDE, time_axis
+from veilwatch.report.plots import bars, curve_class, time_axis
 
-HALF: Final = 500
 LEFT: Final = 84.0
 PANEL: Final = 84.0
-
-CURVES: Final = 9
-"""Colours of lines in the style sheet."""
 
 SEVERITIES: Final = (("high", "alert"), ("medium", "heat2"), ("low", "heat1"))
 """Series of alerts with their shade, drawn from the bottom up."""
@@ -31,23 +27,30 @@ def traffic_plot(document: doc.FieldDocument, text: Text) -> Markup:
         (text("field.traffic.packets"), carried.packet_rate, units.number),
         (text("field.traffic.bytes"), carried.byte_rate, units.bit_rate),
     ]
-    parts: list[Markup] = []
-    y = 22.0
-    for caption, series, written in panels:
-        parts += [
-            svg.label(LEFT, y - 8, caption, "start", "caption"),
-            *_columns(series, y, PANEL, written, LEFT, WIDE - 8.0),
-        ]
-        y += PANEL + 34
-    return _over_time(document, parts, y - 34, text("field.traffic.plot"))
+
+    def draw(right: float) -> tuple[list[Markup], float]:
+        parts: list[Markup] = []
+        y = 22.0
+        for caption, series, written in panels:
+            parts += [
+                svg.label(LEFT, y - 8, caption, "start", "caption"),
+                *_columns(series, y, PANEL, written, LEFT, right),
+            ]
+            y += PANEL + 34
+        return parts, y - 34
+
+    return _over_time(document, draw, text("field.traffic.plot"))
 
 
 def drop_plot(document: doc.FieldDocument, text: Text) -> Markup:
     """Draw the share of packets that the kernel dropped."""
-    parts = _columns(
-        document.loss.drop_share, 8.0, PANEL, units.percent, LEFT, WIDE - 8.0, class_="alert"
-    )
-    return _over_time(document, parts, 8.0 + PANEL, text("field.loss.plot"))
+
+    def draw(right: float) -> tuple[list[Markup], float]:
+        shares = document.loss.drop_share
+        parts = _columns(shares, 8.0, PANEL, units.percent, LEFT, right, class_="alert")
+        return parts, 8.0 + PANEL
+
+    return _over_time(document, draw, text("field.loss.plot"))
 
 
 def alert_plot(document: doc.FieldDocument, text: Text) -> Markup:
@@ -55,68 +58,75 @@ def alert_plot(document: doc.FieldDocument, text: Text) -> Markup:
     found = document.found
     rows = list(zip(found.high, found.medium, found.low, strict=True))
     marks = svg.count_ticks(max([*map(sum, rows), 1]), 3)
-    top, left, right = 10.0, LEFT, WIDE - 8.0
+    top, left = 10.0, LEFT
     bottom = top + PANEL
-    parts = _grid([(m, units.number(m)) for m in marks], marks[-1], top, PANEL, left, right)
-    width = (right - left) / len(rows)
-    gap = 1 if width > 3 else 0
-    for i, row in enumerate(rows):
-        y = bottom
-        for count, (_, class_) in zip(row, SEVERITIES, strict=True):
-            if count:
-                size = max(count / marks[-1] * PANEL, 1.5)
-                y -= size
-                parts.append(svg.rect(left + i * width + gap / 2, y, width - gap, size, class_))
-    return _over_time(document, parts, bottom, text("field.alerts.plot"))
+
+    def draw(right: float) -> tuple[list[Markup], float]:
+        parts = _grid([(m, units.number(m)) for m in marks], marks[-1], top, PANEL, left, right)
+        width = (right - left) / len(rows)
+        gap = 1 if width > 3 else 0
+        for i, row in enumerate(rows):
+            y = bottom
+            for count, (_, class_) in zip(row, SEVERITIES, strict=True):
+                if count:
+                    size = max(count / marks[-1] * PANEL, 1.5)
+                    y -= size
+                    x = left + i * width + gap / 2
+                    parts.append(svg.rect(x, y, width - gap, size, class_))
+        return parts, bottom
+
+    return _over_time(document, draw, text("field.alerts.plot"))
 
 
 def service_plot(services: Sequence[doc.Count], total: int, text: Text) -> Markup:
     """Draw flows by service."""
-    left, right, top, step = 118.0, HALF - 118.0, 4.0, 24.0
-    most = max([row.count for row in services] + [1])
-    parts = []
-    for i, row in enumerate(services):
-        y = top + i * step
-        size = max(row.count / most * (right - left), 1.0)
-        name = row.name or text("field.traffic.service_unknown")
-        name = name if len(name) <= 16 else name[:15] + "…"
-        value = f"{units.number(row.count)} ({units.share(row.count, total)})"
-        parts += [
-            svg.label(left - 8, y + 13, name, "end", "name"),
-            svg.rect(left, y + 2, size, 15, "benign"),
-            svg.label(left + size + 6, y + 13, value, "start"),
-        ]
-    height = int(top + len(services) * step + 6)
-    return svg.figure(HALF, height, text("field.traffic.services"), parts, "plot")
+    rows = [
+        (
+            # The sensor counts what it does not recognise under a name of its own.
+            text("field.traffic.service_unknown")
+            if row.name in ("", "unknown")
+            else units.service(row.name),
+            row.count,
+            f"{units.number(row.count)} ({units.share(row.count, total)})",
+            "benign",
+        )
+        for row in services
+    ]
+    return bars(rows, text("field.traffic.services"))
 
 
 def score_plot(scores: Sequence[int], text: Text) -> Markup:
     """Draw how many flows have which tenth of score, on a log axis."""
-    left, right, top, bottom = 62.0, HALF - 10.0, 26.0, 190.0
+    top, bottom = 26.0, 190.0
     marks = svg.decades(max([*scores, 1]))
     rise = (bottom - top) / math.log10(marks[-1] * 2)
-    parts = [svg.label(left - 8, 12, text("field.drift.scores_flows"), "end")]
-    for mark in marks:
-        y = bottom - math.log10(mark * 2) * rise
+    left = 20.0 + svg.text_width(units.number(marks[-1]))
+
+    def draw(whole: int, class_: str) -> Markup:
+        right = whole - 10.0
+        parts = [svg.label(0, 12, text("field.drift.scores_flows"), "start")]
+        for mark in marks:
+            y = bottom - math.log10(mark * 2) * rise
+            parts += [
+                svg.line(left, y, right, y, "grid"),
+                svg.label(left - 8, y + 4, units.number(mark), "end"),
+            ]
+        width = (right - left) / len(scores)
+        for i, count in enumerate(scores):
+            if count:
+                size = math.log10(count * 2) * rise
+                x = left + i * width + 1
+                tip = units.number(count)
+                parts.append(svg.rect(x, bottom - size, width - 2, size, "benign", tip))
+        ticks = [(left + i * width, f"{i / len(scores):g}") for i in range(len(scores) + 1)]
         parts += [
-            svg.line(left, y, right, y, "grid"),
-            svg.label(left - 8, y + 4, units.number(mark), "end"),
+            svg.line(left, bottom, right, bottom, "axis"),
+            *svg.marks(ticks, left, right, bottom),
+            svg.label((left + right) / 2, bottom + 38, text("field.drift.scores_axis")),
         ]
-    width = (right - left) / len(scores)
-    for i, count in enumerate(scores):
-        if count:
-            size = math.log10(count * 2) * rise
-            parts.append(
-                svg.rect(left + i * width + 1, bottom - size, width - 2, size, "benign",
-                         units.number(count))
-            )  # fmt: skip
-        parts.append(svg.label(left + i * width, bottom + 18, f"{i / 10:g}"))
-    parts += [
-        svg.label(right, bottom + 18, "1", "end"),
-        svg.line(left, bottom, right, bottom, "axis"),
-        svg.label((left + right) / 2, bottom + 38, text("field.drift.scores_axis")),
-    ]
-    return svg.figure(HALF, 234, text("field.drift.scores"), parts, "plot")
+        return svg.figure(whole, 234, text("field.drift.scores"), parts, class_)
+
+    return svg.across_half(draw)
 
 
 def cpu_plot(document: doc.FieldDocument, text: Text) -> Markup:
@@ -143,6 +153,11 @@ def drift_plot(document: doc.FieldDocument, text: Text) -> Markup:
     return _lines(document, lines, text("field.drift.axis"), lambda value: f"{value:.3g}", title)
 
 
+def stroke(number: int) -> Markup:
+    """Return the piece of line that stands for a process in the legend."""
+    return svg.key(curve_class(number))
+
+
 def has_values(series: doc.Series) -> bool:
     """Whether there is anything to draw."""
     return any(value is not None for value in series)
@@ -159,26 +174,28 @@ def _lines(
     written: Callable[[float], str],
     title: str,
 ) -> Markup:
-    top, height, left, right = 24.0, 110.0, LEFT, WIDE - 8.0
+    top, height, left = 24.0, 110.0, LEFT
     most = max([value for _, series in lines for value in series if value is not None] + [0.0])
     marks = svg.ticks(most, 3)
-    parts = [svg.label(left, 12, caption, "start", "caption")]
-    parts += _grid([(m, written(m)) for m in marks], marks[-1], top, height, left, right)
-    for k, series in lines:
-        step = (right - left) / len(series)
-        for run in _runs(series):
-            points = [
-                (left + (i + 0.5) * step, top + height - value / marks[-1] * height)
-                for i, value in run
-            ]
-            if len(points) == 1:  # a line needs two points
-                x, y = points[0]
-                points = [(x - step / 2, y), (x + step / 2, y)]
-            written_points = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-            parts.append(
-                svg.element("polyline", points=written_points, class_=f"curve c{k % CURVES}")
-            )
-    return _over_time(document, parts, top + height, title)
+
+    def draw(right: float) -> tuple[list[Markup], float]:
+        parts = [svg.label(left, 12, caption, "start", "caption")]
+        parts += _grid([(m, written(m)) for m in marks], marks[-1], top, height, left, right)
+        for k, series in lines:
+            step = (right - left) / len(series)
+            for run in _runs(series):
+                points = [
+                    (left + (i + 0.5) * step, top + height - value / marks[-1] * height)
+                    for i, value in run
+                ]
+                if len(points) == 1:  # a line needs two points
+                    x, y = points[0]
+                    points = [(x - step / 2, y), (x + step / 2, y)]
+                joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+                parts.append(svg.element("polyline", points=joined, class_=curve_class(k)))
+        return parts, top + height
+
+    return _over_time(document, draw, title)
 
 
 def _runs(series: doc.Series) -> list[list[tuple[int, float]]]:
@@ -241,8 +258,17 @@ def _grid(
 
 
 def _over_time(
-    document: doc.FieldDocument, parts: Sequence[Markup], bottom: float, title: str
+    document: doc.FieldDocument,
+    draw: Callable[[float], tuple[list[Markup], float]],
+    title: str,
 ) -> Markup:
+    """Put a time axis below what `draw` makes of the right end; it returns its lower end too."""
     grid = document.grid
-    axis = time_axis(grid.start_ns, grid.step_ns, grid.steps, LEFT, WIDE - 8.0, bottom)
-    return svg.figure(WIDE, int(bottom + 26), title, [*parts, *axis], "plot wide")
+
+    def whole(width: int, class_: str) -> Markup:
+        right = width - 8.0
+        parts, bottom = draw(right)
+        axis = time_axis(grid.start_ns, grid.step_ns, grid.steps, LEFT, right, bottom)
+        return svg.figure(width, int(bottom + 26), title, [*parts, *axis], class_)
+
+    return svg.across_page(whole)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib.resources import files
 from typing import Any, Final
 
@@ -68,11 +69,51 @@ def page(template: str, text: Text, **values: Any) -> str:
     )
 
 
+_BREAKS: Final = re.compile(r"(?<=[./_@?&=])(?=[^./_@?&=])")
+
+
+_CODE: Final = re.compile(r"`([^`]+)`")
+
+
+def soft(name: str) -> Markup:
+    """Return a name, escaped, that may be broken behind its dots and slashes and keeps its words.
+
+    Examples
+    --------
+    >>> soft("telemetry.example")
+    Markup('telemetry.<wbr>example')
+    """
+    return Markup("<wbr>").join(_BREAKS.split(name))  # join escapes the parts
+
+
+def code(sentence: str) -> Markup:
+    """Return a sentence, escaped, with what stands between backticks as code.
+
+    Examples
+    --------
+    >>> code("run `a & b`")
+    Markup('run <code>a &amp; b</code>')
+    """
+    parts = _CODE.split(sentence)  # what it captures stands at odd places
+    marked = (Markup("<code>{}</code>").format(part) for part in parts[1::2])
+    parts[1::2] = marked
+    return Markup("").join(parts)
+
+
+def whole(sentence: str) -> str:
+    """Return a sentence whose per cent signs stay beside their figures."""
+    return sentence.replace(" %", "\u00a0%")
+
+
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("veilwatch.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["soft"] = soft
+    environment.filters["whole"] = whole
+    environment.filters["code"] = code
+    return environment

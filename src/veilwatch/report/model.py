@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from veilwatch.report import document as doc
+from veilwatch.report import units
 from veilwatch.report.names import visible
 from veilwatch.schema.scores import ScoreFrame
 
@@ -61,7 +62,8 @@ def _facts(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             if isinstance(item, bool | int):
                 yield visible(name), f"{item:,}" if type(item) is int else str(item)
             elif isinstance(item, str | float) and item != "":
-                yield visible(name), visible(f"{item:g}" if isinstance(item, float) else item)
+                shown = f"{item:g}" if isinstance(item, float) else units.timestamp(item)
+                yield visible(name), visible(shown)
 
 
 def evaluation_of(evaluation: Mapping[str, Any]) -> doc.Evaluation:

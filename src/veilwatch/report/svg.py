@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from markupsafe import Markup, escape
+
+WIDE: Final = 1056
+MEDIUM: Final = 660
+HALF: Final = 500
+NARROW: Final = 340
+"""Widths that a drawing is made in, CSS pixels. The style sheet shows the one that fits the window
+(classes `wide`, `medium`, `half`, `narrow`), so that the text in it stays as large as the text
+around it: a drawing that shrinks with the window cannot be read on a telephone."""
+
+LETTER: Final = 7.0
+"""About how wide one digit or letter of an axis is, at 12 pixels."""
 
 
 def element(name: str, content: str = "", **attributes: object) -> Markup:
@@ -26,8 +38,20 @@ def join(parts: Sequence[Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def figure(width: int, height: int, label: str, parts: Sequence[Markup], class_: str) -> Markup:
-    """Return a whole drawing that scales with its place and names itself to screen readers."""
+def figure(
+    width: int,
+    height: int,
+    label: str,
+    parts: Sequence[Markup],
+    class_: str,
+    *,
+    stretched: bool = False,
+) -> Markup:
+    """Return a whole drawing that names itself to screen readers.
+
+    It scales with its place, or is stretched to it: then text in it would be out of shape.
+    """
+    stretch = {"preserveAspectRatio": "none"} if stretched else {}
     return element(
         "svg",
         join(parts),
@@ -35,7 +59,65 @@ def figure(width: int, height: int, label: str, parts: Sequence[Markup], class_:
         role="img",
         aria_label=label,
         class_=class_,
+        **stretch,
     )
+
+
+def across_page(draw: Callable[[int, str], Markup]) -> Markup:
+    """Return a drawing as wide as the page, once for each width of window.
+
+    Parameters
+    ----------
+    draw
+        Draws in a given width; the second argument is the class of the drawing.
+    """
+    sizes = ((WIDE, "plot wide"), (MEDIUM, "plot medium"), (NARROW, "plot narrow"))
+    return join([draw(width, class_) for width, class_ in sizes])
+
+
+def across_half(draw: Callable[[int, str], Markup]) -> Markup:
+    """Return a drawing for one of two columns, and once more for a narrow window."""
+    return join([draw(HALF, "plot half"), draw(NARROW, "plot narrow")])
+
+
+def marks(places: Iterable[tuple[float, str]], left: float, right: float, y: float) -> list[Markup]:
+    """Return ticks below an axis with their names, those left out that would run into another.
+
+    Parameters
+    ----------
+    places
+        (x, name), from left to right.
+    left, right
+        Ends of the axis; no name stands out of the drawing.
+    y
+        Height of the axis.
+    """
+    parts: list[Markup] = []
+    end = -math.inf
+    for x, name in places:
+        width = text_width(name)
+        begin = max(min(x - width / 2, right + 6 - width), 0.0)
+        if begin < end:
+            continue
+        end = begin + width + 8
+        parts.append(line(x, y, x, y + 4, "axis"))
+        parts.append(label(begin + width / 2, y + 18, name))
+    return parts
+
+
+def text_width(text: str) -> float:
+    """Return about how wide a name is in a drawing; full-width characters count twice."""
+    return LETTER * sum(2 if ord(letter) > 0x2E7F else 1 for letter in text)
+
+
+def shortened(name: str, width: float) -> str:
+    """Return a name that fits a width, its end replaced where it is too long."""
+    if text_width(name) <= width:
+        return name
+    kept = name
+    while kept and text_width(kept) + LETTER > width:
+        kept = kept[:-1]
+    return kept + "…"
 
 
 def rect(x: float, y: float, width: float, height: float, class_: str, title: str = "") -> Markup:
@@ -54,9 +136,15 @@ def label(x: float, y: float, content: str, anchor: str = "middle", class_: str 
     return element("text", content, x=x, y=y, text_anchor=anchor, class_=class_)
 
 
+def key(class_: str) -> Markup:
+    """Return a piece of a line, to stand before its name in a legend."""
+    stroke = element("polyline", points="1,5 25,5", class_=class_)
+    return element("svg", stroke, viewBox="0 0 26 10", aria_hidden="true", class_="stroke")
+
+
 def ticks(high: float, count: int = 4) -> list[float]:
     """Return about `count` round values from 0 up to at least `high`."""
-    if high <= 0:
+    if high < 1e-9:  # nothing that could be seen
         return [0.0, 1.0]
     raw = high / count
     magnitude = 10 ** math.floor(math.log10(raw))

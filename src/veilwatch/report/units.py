@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = 10**9
+_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
+_ABBREVIATED: Final = (
+    *("tls", "dtls", "ssl", "quic", "ssh", "ike", "dns", "http", "rtsp", "sip", "ssdp", "smb"),
+    *("smtp", "ftp", "pop3", "imap", "irc", "rdp", "vnc", "stun", "mqtt", "ldap", "snmp", "tds"),
+    *("xmpp", "tftp", "dhcp", "ntp"),
+)
+_SERVICES: Final = {name: name.upper() for name in _ABBREVIATED} | {
+    "bittorrent": "BitTorrent",
+    "dcerpc": "DCE/RPC",
+    "kerberos": "Kerberos",
+    "mysql": "MySQL",
+    "netbios": "NetBIOS",
+    "openvpn": "OpenVPN",
+    "postgresql": "PostgreSQL",
+    "socks": "SOCKS",
+    "stratum": "Stratum",
+    "telnet": "Telnet",
+    "wireguard": "WireGuard",
+}
+"""Recognised services as people write them (`veilwatch.handshake.services`)."""
 
 
 def number(value: float) -> str:
@@ -106,6 +127,65 @@ def date_time(ns: int | None) -> str:
     return "–" if ns is None else f"{moment(ns):%Y-%m-%d %H:%M:%S}"
 
 
+def date_minute(ns: int | None) -> str:
+    """Return a packet time to the minute in UTC; a dash for None."""
+    return date_time(ns)[:16]
+
+
+def date(ns: int) -> str:
+    """Return the day of a packet time, UTC."""
+    return date_time(ns)[:10]
+
+
+def period(first_ns: int, last_ns: int | None) -> str:
+    """Return from when to when, the day once where both have it.
+
+    Examples
+    --------
+    >>> period(1_780_303_244 * 10**9, 1_780_305_694 * 10**9)
+    '2026-06-01 08:40:44 – 09:21:34'
+    """
+    first, last = date_time(first_ns), date_time(last_ns)
+    if last_ns is None or first == last:
+        return first
+    return f"{first} – {last[11:] if first[:10] == last[:10] else last}"
+
+
+def words(name: str) -> str:
+    """Return an internal name as words: `host_window` as "host window"."""
+    return name.replace("_", " ").replace(".", ": ")
+
+
+def timestamp(written: str) -> str:
+    """Return a time of ISO 8601 in the form of the reports; what is none as it is.
+
+    Examples
+    --------
+    >>> timestamp("2026-05-30T13:02:03+02:00"), timestamp("by day")
+    ('2026-05-30 11:02:03 UTC', 'by day')
+    """
+    if not _TIMESTAMP.fullmatch(written):
+        return written
+    try:
+        when = datetime.fromisoformat(written)
+    except ValueError:
+        return written
+    if when.tzinfo is None:
+        return f"{when:%Y-%m-%d %H:%M:%S}"
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def service(name: str) -> str:
+    """Return a service as people write it: TLS, WireGuard; '' stays.
+
+    Examples
+    --------
+    >>> service("tls"), service("wireguard"), service("")
+    ('TLS', 'WireGuard', '')
+    """
+    return _SERVICES.get(name, name)
+
+
 def clock(ns: int, span_ns: int) -> str:
     """Return a packet time as short as the span around it allows."""
     when = moment(ns)
@@ -116,7 +196,7 @@ def clock(ns: int, span_ns: int) -> str:
     if span_ns <= 36 * 3600 * _SECOND:
         return f"{when:%H:%M}"
     if span_ns <= 10 * 86400 * _SECOND:
-        return f"{when:%d %b %H:%M}"
+        return f"{when:%m-%d %H:%M}"
     return f"{when:%Y-%m-%d}"
 
 

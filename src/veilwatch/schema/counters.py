@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+MIN_DRIFT_FLOWS: Final = 1000
+"""Fewest flows on either side of an index of drift over tenths of the score. Chance alone gives an
+index of (10 - 1) (1/n + 1/m) on average (Yurdakul, Western Michigan University, 2018): 0.018 from
+here on, well below the 0.1 that counts as movement."""
 
 
 @dataclass(frozen=True, slots=True)

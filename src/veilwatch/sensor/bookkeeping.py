@@ -45,6 +45,9 @@ NAMES: Final = {
 }
 """Counters that are stored under another name."""
 
+BY_MINUTE: Final = ("hosts_seen", "subscribers_seen", "delay_max_s")
+"""What the scoring process says of the last minute as a whole (`FlowTally`)."""
+
 GAUGES: Final = ("live_flows", "hosts", "waiting_rows", "score_psi", "pending_events")
 
 
@@ -119,15 +122,16 @@ class Bookkeeper:
             for number, count in enumerate(said.get("score", ())):
                 self._grow(key, f"score/{number}", float(count))
             for name in GAUGES:
-                if name in said:
+                if said.get(name) is not None:
                     self._sums[f"gauge/{name}"] = float(said[name])
+            for name in BY_MINUTE:
+                if name in said:
+                    self._sums[name] = float(said[name])
             for number, sink in enumerate(said.get("sinks", ())):
                 self._sums[f"gauge/pending/{number}"] = float(sink.get("pending", 0))
             if "rss" in said:
                 self._sums[f"gauge/rss/{child}"] = float(said["rss"])
             self._grow(key, f"restarts/{child}", float(said.get("restarts", 0)), since_start=False)
-            if kind == "judge":
-                self._sums["delay_max_s"] = float(said.get("delay_max_s", 0.0))
         self._sums["gauge/cores"] = float(os.cpu_count() or 1)
         self._grow(("parent", 0), "up_s", float(document.get("up_s", 0.0)))
 

@@ -348,7 +348,7 @@ class Bench:
             "archive_lost": archive.flows_lost if archive else 0,
             "archive_dropped": archive.files_dropped if archive else 0,
             "memory": int(self._level),
-            "score_psi": round(self._book.drift, 4),
+            "score_psi": None if self._book.drift is None else round(self._book.drift, 4),
             "hosts_without_flow": self._alerts.without_flow,
             "notes": list(self._notes),
         }

@@ -108,7 +108,8 @@ class SensorCollector:
         for name, (kind, metric, doc) in GAUGES.items():
             gauge = GaugeMetricFamily(f"veilwatch_{metric}", doc, labels=["process"])
             for child, said in _of(children, kind):
-                gauge.add_metric([child], float(said.get(name, 0)))
+                if said.get(name, 0) is not None:  # None: not known yet
+                    gauge.add_metric([child], float(said.get(name, 0)))
             yield gauge
         yield from _scores(children)
         yield from _sinks(children)

@@ -15,6 +15,7 @@ import polars as pl
 
 from veilwatch.alerting.site import QuietPeriod, TopScores
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema.counters import MIN_DRIFT_FLOWS
 from veilwatch.sensor.patience import PatientStore
 from veilwatch.sensor.tally import BINS, score_tenths
 from veilwatch.store import Store
@@ -48,8 +49,9 @@ class ScoreBook:
     Attributes
     ----------
     drift
-        Population stability index of the scores of flows, this hour against all since the start;
-        0 at first. Above 0.25 the inputs are commonly held to have moved.
+        Population stability index of the scores of flows, an hour against all before it since the
+        start: the latest hour of which `MIN_DRIFT_FLOWS` came, None without any. Above 0.25 the
+        inputs are commonly held to have moved.
     """
 
     def __init__(self, store: Store | PatientStore, sensor: str) -> None:
@@ -60,7 +62,7 @@ class ScoreBook:
         self._counts = np.zeros(BINS, np.int64)
         self._before = np.zeros(BINS, np.int64)
         self._saved_ns = 0
-        self.drift = 0.0
+        self.drift: float | None = None
 
     def add(self, flows: pl.DataFrame, hosts: pl.DataFrame, now_ns: int) -> None:
         """Take the scores of flows that have ended and of hosts whose evidence changed."""
@@ -69,7 +71,8 @@ class ScoreBook:
             score = flows["score"].to_numpy()
             self._units.add(score)
             self._counts += score_tenths(score)
-            self.drift = stability_index(self._before, self._counts)
+            if min(self._before.sum(), self._counts.sum()) >= MIN_DRIFT_FLOWS:
+                self.drift = stability_index(self._before, self._counts)
         for *host, score in hosts.select("host", "subscriber", "source", "score").iter_rows():
             key = tuple(host)
             if key in self._hosts or len(self._hosts) < MAX_HOSTS:

@@ -18,6 +18,12 @@ MAX_SERVICES: Final = 40
 """Most services counted by name; their names come from a fixed list of recognisers."""
 
 OTHER: Final = "other"
+
+MAX_SEEN: Final = 131_072
+"""Most hosts, and most subscribers, told apart within a minute: some 16 MB each. More count as so
+many."""
+
+MINUTE_S: Final = 60
 BINS: Final = 10
 
 
@@ -41,13 +47,20 @@ class FlowTally:
         self._services: Counter[str] = Counter()
         self._scores = np.zeros(BINS, np.int64)
         self.alerts: Counter[str] = Counter()
-        self._delay_sum_s = self._delay_max_s = 0.0
+        self._delay_sum_s = 0.0
         self._delays = 0
+        self._minute = 0
+        self._hosts: set[tuple[str, str]] = set()
+        self._subscribers: set[str] = set()
+        self._delay_max_s = self._last_delay_max_s = 0.0
+        self._last_hosts = self._last_subscribers = 0
 
     def add(self, flows: pl.DataFrame) -> None:
         """Count flows that have ended, with their scores."""
+        self._turn()
         if flows.is_empty():
             return
+        self._see(flows)
         size = pl.col("fwd_bytes") + pl.col("bwd_bytes")
         sums = flows.select(
             flows=pl.len(),
@@ -63,8 +76,30 @@ class FlowTally:
             self._services[service or "unknown" if known else OTHER] += count
         self._scores += score_tenths(flows["score"].to_numpy())
 
+    def _see(self, flows: pl.DataFrame) -> None:
+        """Remember whose flows these are until the minute is over."""
+        for host in flows.select("src_ip", "subscriber").unique().iter_rows():
+            if len(self._hosts) < MAX_SEEN:
+                self._hosts.add(host)
+            if host[1] and len(self._subscribers) < MAX_SEEN:
+                self._subscribers.add(host[1])
+
+    def _turn(self) -> None:
+        """Close the minute, by the clock, where another has begun."""
+        minute = int(time.time() // MINUTE_S)
+        if minute == self._minute:
+            return
+        # A minute that is not the one before is over for longer: nothing ended in the last one.
+        follows = minute == self._minute + 1
+        self._last_hosts = len(self._hosts) if follows else 0
+        self._last_subscribers = len(self._subscribers) if follows else 0
+        self._last_delay_max_s = self._delay_max_s if follows else 0.0
+        self._hosts, self._subscribers, self._delay_max_s = set(), set(), 0.0
+        self._minute = minute
+
     def told(self, events: Iterable[Event]) -> None:
         """Count how long it took from the last packet of the evidence to an event."""
+        self._turn()
         now_ns = time.time_ns()
         for event in events:
             if event.kind not in (EventKind.FLOW, EventKind.HOST):
@@ -75,13 +110,20 @@ class FlowTally:
             self._delays += 1
 
     def status(self) -> dict[str, Any]:
-        """Return all of it."""
+        """Return all of it.
+
+        `hosts_seen` and `subscribers_seen` are those of flows that ended in the last whole minute,
+        `delay_max_s` is the longest delay of that one and of this.
+        """
+        self._turn()
         return {
             **self._sums,
             "service": dict(self._services),
             "score": self._scores.tolist(),
             "alerts": dict(self.alerts),
             "delay_sum_s": round(self._delay_sum_s, 3),
-            "delay_max_s": round(self._delay_max_s, 3),
+            "delay_max_s": round(max(self._delay_max_s, self._last_delay_max_s), 3),
+            "hosts_seen": self._last_hosts,
+            "subscribers_seen": self._last_subscribers,
             "delay_count": self._delays,
         }
