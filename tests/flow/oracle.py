@@ -23,6 +23,7 @@ from veilwatch.schema.flows import (
     GAP_EDGES_NS,
     HEAD_BYTES,
     MAX_DATAGRAMS,
+    MAX_HOLES,
     PREFIX_BYTES,
     SEQUENCE_DTYPE,
     SIZE_EDGES,
@@ -42,8 +43,16 @@ MOST_TWINS = 32
 NEAR, NEARER = 2**20, 2**16
 DNS_PORTS = {53, 5353, 5355}
 START_WITHIN = 16
-READY_AFTER = 32
+READY_AFTER, READY_AT_LAST = 32, 1024
 UDP_START_WITHIN, UDP_READY_AFTER = 128, 64
+GUESS_PACKETS = 4
+NO, MAYBE, YES = 0, 1, 2
+NEW, AHEAD, FILLS, OLD, ASIDE, PROBE = range(6)
+UNKNOWN, SEEN, ANCHORED = range(3)
+FAR_AHEAD, FAR_BEHIND = 2**26, 2**27
+LATE_SYN, LATE_SYN_NS = 65_535, NS
+EARLIER_PACKETS = 64
+PROXY_TEXT, PROXY_BINARY = b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,19 @@ class Head:
     """Stream bytes by position, the first copy of each."""
 
     base: int
+    floating: bool = False
+    sure: bool = False
     content: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def reach(self) -> int:
+        return max(self.content, default=-1) + 1
+
+    def move(self, distance: int) -> None:
+        """Count positions from `distance` bytes earlier on."""
+        self.base = (self.base - distance) % 2**32
+        moved = {position + distance: byte for position, byte in self.content.items()}
+        self.content = {p: byte for p, byte in moved.items() if 0 <= p < HEAD_BYTES}
 
     def put(self, sequence: int, payload: bytes) -> None:
         start = signed(sequence - self.base)
@@ -129,6 +150,7 @@ class Datagrams:
 
     begun: int  # after how many payload packets of the flow
     kept: list[bytes] = field(default_factory=list)
+    sure = True
 
     @property
     def full(self) -> bool:
@@ -148,6 +170,65 @@ class Datagrams:
 
 
 @dataclass
+class Stream:
+    """What is known of the bytes of one direction; sequence numbers all are modulo 2^32."""
+
+    known: int = UNKNOWN
+    base: int = 0
+    next: int = 0
+    fin: int = 0
+    far: tuple[int, int] = (0, 0)
+    holes: list[tuple[int, int]] = field(default_factory=list)
+    first: dict[int, int] = field(default_factory=dict)  # bytes by position from `base` + `skip` on
+    skip: int = 0
+
+    def begin(self, start: int, known: int) -> None:
+        self.base, self.known, self.first, self.skip = start, known, {}, 0
+
+    def begin_earlier(self, start: int, there_until: int) -> None:
+        distance = signed(self.base - start)
+        if signed(self.base - there_until) > 0:
+            self.miss(there_until, self.base, at=0)
+        if distance >= PREFIX_BYTES or (distance and self.skip):
+            self.begin(start, self.known)
+        self.base = start
+        self.first = {p + distance: b for p, b in self.first.items() if p + distance < PREFIX_BYTES}
+
+    def miss(self, start: int, end: int, at: int | None = None) -> None:
+        """Remember a hole; beyond the bound the lowest is forgotten."""
+        self.holes.insert(len(self.holes) if at is None else at, (start, end))
+        del self.holes[: max(0, len(self.holes) - MAX_HOLES)]
+
+    def fill(self, start: int, length: int) -> int:
+        """Cut bytes out of the holes; return how many lay in one."""
+        left, filled = [], 0
+        for low, high in self.holes:
+            size, offset = signed(high - low), signed(start - low)
+            inside = range(max(offset, 0), min(offset + length, size))
+            filled += len(inside)
+            parts = [(0, inside.start), (inside.stop, size)] if inside else [(0, size)]
+            left += [((low + a) % 2**32, (low + b) % 2**32) for a, b in parts if a < b]
+        self.holes = left[max(0, len(left) - MAX_HOLES) :]
+        return filled
+
+    def keep(self, sequence: int, payload: bytes) -> None:
+        """Keep the first bytes."""
+        start = signed(sequence - self.base) - self.skip
+        for position, byte in enumerate(payload, start):
+            if 0 <= position < PREFIX_BYTES:
+                self.first.setdefault(position, byte)
+
+    def append(self, payload: bytes) -> None:
+        """Keep the first bytes of what has no sequence numbers."""
+        for byte in payload[: PREFIX_BYTES - len(self.first)]:
+            self.first[len(self.first)] = byte
+
+    @property
+    def prefix_used(self) -> int:
+        return next(i for i in range(PREFIX_BYTES + 1) if i not in self.first)
+
+
+@dataclass
 class Connection:
     """What outlives the record when the active timeout cuts a flow."""
 
@@ -162,15 +243,14 @@ class Connection:
     alternate: Hashable = None
     moved: list[bool] = field(default_factory=lambda: [False, False])
     shown: list[tuple[int, int, int]] = field(default_factory=lambda: [(0, 255, 255)] * 2)
-    hole: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0), (0, 0)])
     session: int = 0
     syn_seq: int = 0
     state: int = 0
     sent: list[list[Packet]] = field(default_factory=lambda: [[], []])
     # Of each direction, the first packet of the latest record that has one.
     marks: list[Packet | None] = field(default_factory=lambda: [None, None])
-    next_seq: list[int | None] = field(default_factory=lambda: [None, None])
-    prefix: list[bytes] = field(default_factory=lambda: [b"", b""])
+    streams: list[Stream] = field(default_factory=lambda: [Stream(), Stream()])
+    turned: bool = False
     heads: list[Head | Datagrams | None] = field(default_factory=lambda: [None, None])
     head_done: bool = False
     # Of each direction, the 16-bit identifications of what was no copy, and whether one that is
@@ -183,6 +263,22 @@ class Connection:
         changes = sum(before != now for (before, _), (now, _) in pairs)
         repeats = sum(before == now and tells for (before, _), (now, tells) in pairs)
         return min(changes, 255) > min(repeats, 255)
+
+    def turn(self) -> None:
+        """Let initiator and responder change places."""
+        self.initiator, self.responder = self.responder, self.initiator
+        for pair in (
+            *(self.outer, self.tunnels, self.moved, self.shown, self.sent, self.marks),
+            *(self.streams, self.heads, self.identified),
+        ):
+            assert isinstance(pair, list)
+            pair.reverse()
+        ends = self.state & (TcpState.FIN_FWD | TcpState.FIN_BWD)
+        self.state &= ~ends
+        if ends in (TcpState.FIN_FWD, TcpState.FIN_BWD):
+            ends ^= TcpState.FIN_FWD | TcpState.FIN_BWD
+        self.state |= ends
+        self.turned = not self.turned
 
     def show(self, direction: int, packet: Packet) -> None:
         self.shown[direction] = packet.gtp_teid, packet.gtp_qfi, packet.gtp_pdu_type
@@ -205,6 +301,15 @@ class Flow:
     file_messages: Counter[str | None] = field(default_factory=Counter)
     handovers: int = 0
     alive: bool = True
+
+    def turn(self) -> None:
+        self.connection.turn()
+        self.packets = [(packet, 1 - direction) for packet, direction in self.packets]
+        for pair in (
+            *(self.retransmissions, self.out_of_order, self.keep_alives, self.stream_bytes),
+            *(self.duplicates, self.fragments),
+        ):
+            pair.reverse()
 
     @property
     def last_ns(self) -> int:
@@ -322,6 +427,7 @@ class Expected:
     packet: Packet
     flow: Flow
     direction: int
+    turned: bool
 
 
 @dataclass(frozen=True)
@@ -421,12 +527,15 @@ class Oracle:
             if self._is_over(flow, packet.ts_ns):
                 self._end(flow, self._silence(flow))
                 flow = None
-            elif is_reuse(flow.connection, packet):
+            elif is_reuse(flow, packet):
                 self._end(flow, EndReason.REUSED)
                 flow = None
             elif packet.ts_ns - flow.first.ts_ns > self.config.active_timeout_s * NS:
                 self._emit(flow, EndReason.ACTIVE)
                 flow = self._continue(flow, packet)
+            if flow is not None and is_turned(flow, packet):
+                flow.turn()
+                self.collecting = [(f, d ^ (f is flow)) for f, d in self.collecting]
         elif len(self.live.get(packet.key, [])) >= MOST_TWINS:
             self._end(self.live[packet.key][-1], EndReason.EVICTED)
             self.evicted += 1
@@ -445,7 +554,9 @@ class Oracle:
             flow.connection.identified[direction].append(told)
         self.memory[self.place(packet)] = Memory(packet, flow)
         if packet.fragment_key:
-            self.expected[packet.fragment_key] = Expected(packet, flow, direction)
+            self.expected[packet.fragment_key] = Expected(
+                *(packet, flow, direction, flow.connection.turned)
+            )
         self._update(flow, packet)
         self.open.pop(flow, None)
         self.closing.pop(flow, None)
@@ -461,7 +572,7 @@ class Oracle:
         if not aged and len(flow.packets) not in self.points.packets:
             return
         connection = flow.connection
-        first, second = (head.stream() if head else b"" for head in connection.heads)
+        first, second = (sure_stream(head) for head in connection.heads)
         record = make_record(flow, EndReason.EARLY)
         record["sequence_used"] = min(len(flow.packets), self.config.sequence_length)
         self.reports.append(
@@ -516,7 +627,10 @@ class Oracle:
             return False
         if not (packet.tcp_seq and packet.tcp_ack):
             return False
-        expected, confirmed = (flow.connection.next_seq[d] for d in (direction, 1 - direction))
+        expected, confirmed = (
+            stream.next if stream.known else None
+            for stream in (flow.connection.streams[d] for d in (direction, 1 - direction))
+        )
         apart = []
         if expected is not None:
             apart.append(abs(signed(packet.tcp_seq - expected)))
@@ -570,18 +684,23 @@ class Oracle:
         if abs(packet.ts_ns - expected.packet.ts_ns) > 30 * NS:
             return
         self.followed += 1
-        flow, direction = expected.flow, expected.direction
+        flow, connection = expected.flow, expected.flow.connection
+        direction = expected.direction ^ (connection.turned != expected.turned)
         age_before = flow.age_ns
         flow.fragments[direction] += 1
         before = expected.packet.payload_offset - expected.packet.fragment_start
         position = packet.fragment_offset - before
         sequence = expected.packet.tcp_seq + bool(expected.packet.tcp_flags & SYN) + position
-        connection = flow.connection
+        sequence %= 2**32
         if expected.packet.fragment == 1:
-            flow.stream_bytes[direction] += packet.payload_length
-            after, known = sequence + packet.payload_length, connection.next_seq[direction]
-            if expected.packet.protocol == TCP and known is not None and signed(after - known) > 0:
-                connection.next_seq[direction] = after % 2**32
+            stream = connection.streams[direction]
+            if expected.packet.protocol == TCP and stream.known and packet.payload_length:
+                kind = receive(flow, direction, sequence, packet.payload_length)
+                pass_fin(connection, direction)
+                if kind <= FILLS:
+                    stream.keep(sequence, packet.payload)
+            else:
+                flow.stream_bytes[direction] += packet.payload_length
             flow.packets.append((packet, direction))
             connection.sent[direction].append(packet)
             ages = self.closing if flow in self.closing else self.open
@@ -589,6 +708,7 @@ class Oracle:
         head = connection.heads[direction]
         if position > 0 and isinstance(head, Head):
             head.put(sequence, packet.payload)
+            self._settle(flow, direction, sequence + len(packet.payload))
         elif position > 0 and head is not None:
             head.extend(position, packet.payload)
         if expected.packet.fragment == 1:
@@ -613,9 +733,13 @@ class Oracle:
         direction = int(packet.is_syn_ack)
         tunnels = [None if packet.gtp_depth else BARE] * 2
         tunnels[direction] = packet.tunnel
+        back = Stream(base=packet.tcp_ack if packet.tcp_flags & ACK else 0)
+        streams = [Stream(), back] if direction == 0 else [back, Stream()]
         connection = Connection(
             *(ends[0], ends[1], outer, packet.gtp_depth, packet, flow_id, packet.pair, tunnels)
         )
+        if packet.protocol == TCP:
+            connection.streams = streams
         if packet.is_syn_ack:
             connection.syn_seq = (packet.tcp_ack - 1) % 2**32
         elif packet.is_syn:
@@ -628,6 +752,9 @@ class Oracle:
 
     def _continue(self, old: Flow, packet: Packet) -> Flow:
         flow = Flow(next(self.ids), old.connection, packet)
+        for stream in old.connection.streams:
+            stream.known = ANCHORED if stream.known else UNKNOWN
+            stream.far = 0, 0
         twins = self.live[packet.key]
         twins[twins.index(old)] = flow
         old.alive = False
@@ -642,10 +769,12 @@ class Oracle:
     def _update(self, flow: Flow, packet: Packet) -> None:
         connection = flow.connection
         direction = flow.direction(packet)
+        kind = NEW
         if packet.protocol == TCP:
-            old = self._follow(flow, direction, packet)
+            kind = follow(flow, direction, packet)
+            if kind == PROBE:
+                packet = Packet(packet.row | {"payload_length": 0}, b"")
         else:
-            old = False
             flow.stream_bytes[direction] += packet.payload_length
         if not flow.sent(direction):
             connection.marks[direction] = packet
@@ -653,99 +782,140 @@ class Oracle:
                 connection.show(direction, packet)
         flow.packets.append((packet, direction))
         connection.sent[direction].append(packet)
-        if packet.payload_length and not old:
-            kept = connection.prefix[direction]
-            connection.prefix[direction] = (kept + packet.payload)[:PREFIX_BYTES]
+        if packet.payload_length and kind <= FILLS:
+            stream = connection.streams[direction]
             if packet.protocol == TCP:
+                stream.keep(first_number(packet), packet.payload)
                 flow.file_messages[file_messages.kind(packet.payload)] += 1
-        self._collect(flow, direction, packet)
-
-    def _follow(self, flow: Flow, direction: int, packet: Packet) -> bool:
-        """TCP state and sequence numbers; True where the payload repeats old bytes."""
-        connection, flags = flow.connection, packet.tcp_flags
-        if flags & SYN and flags & ACK:
-            connection.state |= TcpState.SYN_ACK
-        elif flags & SYN:
-            connection.state &= ~ENDED
-            connection.state |= TcpState.SYN
-        elif flags & ACK and not flags & RST and connection.state & TcpState.SYN_ACK:
-            connection.state |= TcpState.ESTABLISHED
-        if flags & FIN:
-            connection.state |= [TcpState.FIN_FWD, TcpState.FIN_BWD][direction]
-        if flags & RST:
-            connection.state |= TcpState.RST
-        span = packet.payload_length + bool(flags & SYN) + bool(flags & FIN)
-        after = (packet.tcp_seq + span) % 2**32
-        expected = connection.next_seq[direction]
-        payload = packet.payload_length
-        if expected is None:
-            if not flags & RST:
-                connection.next_seq[direction] = after
-            flow.stream_bytes[direction] += payload
-            return False
-        ahead, beyond = signed(packet.tcp_seq - expected), signed(after - expected)
-        if ahead == -1 and payload <= 1 and not flags & (SYN | FIN | RST):
-            flow.keep_alives[direction] += 1
-            return False
-        if span and beyond > 0:
-            connection.next_seq[direction] = after
-        if payload == 0:
-            return False
-        hole_start, hole_end = connection.hole[direction]
-        if ahead >= 0:
-            flow.stream_bytes[direction] += payload
-            flow.out_of_order[direction] += ahead > 0
-            if ahead > 0 and hole_start == hole_end:
-                connection.hole[direction] = expected, packet.tcp_seq
-            return False
-        start = signed(packet.tcp_seq - hole_start)
-        missing = range(signed(hole_end - hole_start))
-        filled = range(max(start, 0), min(start + payload, len(missing)))
-        if filled:
-            if filled[0] == 0:
-                connection.hole[direction] = (hole_start + filled.stop) % 2**32, hole_end
             else:
-                connection.hole[direction] = hole_start, (hole_start + filled[0]) % 2**32
-            flow.out_of_order[direction] += 1
-        repeats = not filled and beyond <= 0
-        flow.retransmissions[direction] += repeats
-        flow.stream_bytes[direction] += min(len(filled) + max(beyond, 0), payload)
-        return repeats
+                stream.append(packet.payload)
+        if kind < ASIDE:
+            self._collect(flow, direction, packet, kind)
 
-    def _collect(self, flow: Flow, direction: int, packet: Packet) -> None:
+    def _collect(self, flow: Flow, direction: int, packet: Packet, kind: int) -> None:
         connection = flow.connection
         if connection.head_done or packet.payload_length == 0:
             return
         payloads = [sum(p.payload_length > 0 for p in flow.sent(d)) for d in (0, 1)]
-        sequence = packet.tcp_seq + bool(packet.tcp_flags & SYN)
+        young = payloads[direction] <= START_WITHIN
+        if packet.protocol == UDP:
+            self._collect_datagram(flow, direction, packet, sum(payloads))
+            return
+        if packet.protocol == TCP and packet.payload:
+            head = connection.heads[direction]
+            if head is None and young:
+                self._guess(flow, direction, packet, kind, payloads[direction])
+            elif isinstance(head, Head) and not head.sure:
+                self._guess_again(flow, direction, packet, head)
+            head = connection.heads[direction]
+            if isinstance(head, Head):
+                head.put(first_number(packet), packet.payload)
+                self._settle(flow, direction, first_number(packet) + len(packet.payload))
+        growing = sum(payloads) < READY_AT_LAST and any(
+            is_growing(head, stream)
+            for head, stream in zip(connection.heads, connection.streams, strict=True)
+        )
+        ready = sum(payloads) >= READY_AFTER and not growing
+        if ready:
+            self._hand_on(flow)
+
+    def _collect_datagram(self, flow: Flow, direction: int, packet: Packet, count: int) -> None:
+        connection = flow.connection
         head = connection.heads[direction]
-        early = packet.protocol == UDP or payloads[direction] <= START_WITHIN
-        if head is None and early and begins(packet, connection):
-            if len(self.collecting) == self.config.max_heads:
-                owner = self.collecting[0][0]
+        taken = not is_dns(packet) and continues(packet)
+        if head is None and begins(packet, connection):
+            taken = self._begin(flow, direction, Datagrams(count), guess=False)
+            if not taken and connection.head_done:
+                return
+            head = connection.heads[direction]
+        if isinstance(head, Datagrams) and taken:
+            head.put(part_kept(packet, fresh=not head.kept))
+        if is_answered(packet, direction, connection) or is_late(packet, connection, count):
+            self._hand_on(flow)
+
+    def _begin(self, flow: Flow, direction: int, head: Head | Datagrams, *, guess: bool) -> bool:
+        """Give a direction a head, if there is a buffer for it."""
+        most = self.config.max_heads
+        if guess and 4 * (most - len(self.collecting)) <= 3 * most:
+            return False
+        if len(self.collecting) == most:
+            owner = self.collecting[0][0]
+            if any(head and head.sure for head in owner.connection.heads):
                 self._hand_on(owner)
                 self.heads_cut += 1
                 if owner is flow:
-                    return
-            head = Head(sequence % 2**32) if packet.protocol == TCP else Datagrams(sum(payloads))
-            connection.heads[direction] = head
-            self.collecting.append((flow, direction))
-            taken = True
+                    return False
+            else:
+                owner.connection.heads = [None, None]
+                self.collecting = [(f, d) for f, d in self.collecting if f is not owner]
+        flow.connection.heads[direction] = head
+        self.collecting.append((flow, direction))
+        return True
+
+    def _guess(self, flow: Flow, direction: int, packet: Packet, kind: int, payloads: int) -> None:
+        """Begin a head with what is a handshake's, or may become one."""
+        stream, number = flow.connection.streams[direction], first_number(packet)
+        at_start = number == stream.base
+        verdict = opening(packet.payload, at_start)
+        if at_start and proxy_header(packet.payload):
+            verdict = max(verdict, MAYBE)
+        if verdict == YES or (verdict == MAYBE and kind != AHEAD):
+            floating = verdict == MAYBE and stream.known == SEEN and payloads == 1
+            self._begin(flow, direction, Head(number, floating), guess=verdict == MAYBE)
+        elif kind == AHEAD:
+            missing = [signed(b - a) for a, b in stream.holes if b == number]
+            if missing and missing[0] < HEAD_BYTES:
+                start = (number - missing[0]) % 2**32
+                self._begin(flow, direction, Head(start), guess=True)
+        elif stream.known == SEEN and payloads == 1 and not is_other_record(packet.payload):
+            self._begin(flow, direction, Head(number, floating=True), guess=True)
+
+    def _guess_again(self, flow: Flow, direction: int, packet: Packet, head: Head) -> None:
+        """Let a guess begin elsewhere."""
+        stream, number = flow.connection.streams[direction], first_number(packet)
+        behind = signed(number - head.base)
+        if behind > 0 and opening(packet.payload, number == stream.base) == YES:
+            seen = head.stream()
+            if behind == len(seen) and opening(seen, head.base == stream.base) == MAYBE:
+                return
+            head.base, head.content, head.floating = number, {}, False
+        elif behind < 0 and head.floating:
+            head.move(-behind)
+
+    def _settle(self, flow: Flow, direction: int, after: int) -> None:
+        """Judge a guess by its first bytes; `after` is the number after the latest segment."""
+        connection = flow.connection
+        head, stream = connection.heads[direction], connection.streams[direction]
+        if not isinstance(head, Head) or head.sure or not head.stream():
+            return
+        content, at_start = head.stream(), head.base == stream.base
+        skip = proxy_header(content)
+        if at_start and stream.skip == 0 and 0 < skip <= len(content):
+            stream.first = dict(enumerate(content[skip : skip + PREFIX_BYTES]))
+            stream.skip = skip
+        verdict = opening(content, at_start)
+        payloads = sum(p.payload_length > 0 for p in flow.sent(direction))
+        settled = at_start and stream.known == ANCHORED
+        head.sure = verdict == YES
+        if verdict != NO or (head.floating and not settled and payloads <= GUESS_PACKETS):
+            return
+        end = signed(after - head.base)
+        rest = opening(content[end:], False) if 0 < end < len(content) else NO
+        if rest != NO or head.reach > len(content):
+            head.move(-end if rest != NO else -len(content))
+            head.floating, head.sure = False, rest == YES
         else:
-            taken = packet.protocol == TCP or (not is_dns(packet) and continues(packet))
-        if isinstance(head, Head):
-            head.put(sequence, packet.payload)
-        elif head is not None and taken:
-            head.put(part_kept(packet, fresh=not head.kept))
-        if is_answered(packet, direction, connection) or is_late(packet, connection, sum(payloads)):
-            self._hand_on(flow)
+            connection.heads[direction] = None
+            self.collecting.remove((flow, direction))
 
     def _hand_on(self, flow: Flow) -> None:
         connection = flow.connection
         connection.head_done = True
-        if connection.heads == [None, None]:
+        self.collecting = [(f, d) for f, d in self.collecting if f is not flow]
+        heads, connection.heads = connection.heads, [None, None]
+        if not any(head and head.sure for head in heads):
             return
-        first, second = (head.stream() if head else b"" for head in connection.heads)
+        first, second = (sure_stream(head) for head in heads)
         self.heads.append(
             EmittedHead(
                 connection.parent_id,
@@ -755,8 +925,6 @@ class Oracle:
                 (first, second),
             )
         )
-        connection.heads = [None, None]
-        self.collecting = [(f, d) for f, d in self.collecting if f is not flow]
 
     def _end(self, flow: Flow, reason: EndReason) -> None:
         self._emit(flow, reason)
@@ -779,25 +947,194 @@ def signed(distance: int) -> int:
     return (distance + 2**31) % 2**32 - 2**31
 
 
-def is_reuse(connection: Connection, packet: Packet) -> bool:
+def first_number(packet: Packet) -> int:
+    """The sequence number of the first payload byte: a SYN takes the one before."""
+    return (packet.tcp_seq + bool(packet.tcp_flags & SYN)) % 2**32
+
+
+def opens(flow: Flow, direction: int, packet: Packet) -> bool:
+    """Whether a SYN or SYN-ACK is the one that a flow was seen without."""
+    stream = flow.connection.streams[direction]
+    if stream.known == UNKNOWN and stream.base == 0:
+        return False
+    missing = signed(stream.base - packet.tcp_seq - 1)
+    young = abs(packet.ts_ns - flow.first.ts_ns) <= LATE_SYN_NS
+    return missing == 0 or (0 < missing <= LATE_SYN and young)
+
+
+def is_reuse(flow: Flow, packet: Packet) -> bool:
     if not packet.is_syn:
         return False
-    if connection.state & TcpState.MIDSTREAM:
-        return True
-    if packet.sender == connection.initiator:
-        return packet.tcp_seq != connection.syn_seq
-    return bool(connection.state & (ENDED | TcpState.SYN_ACK))
+    direction, state = flow.direction(packet), flow.connection.state
+    unopened = not state & TcpState.SYN
+    if unopened and (state & TcpState.MIDSTREAM or direction == 0):
+        return not opens(flow, direction, packet)
+    if direction == 0:
+        return packet.tcp_seq != flow.connection.syn_seq
+    return bool(state & (ENDED | TcpState.SYN_ACK))
+
+
+def is_turned(flow: Flow, packet: Packet) -> bool:
+    """Whether a flow that was seen from the middle shows the other side to be its initiator."""
+    connection, direction = flow.connection, flow.direction(packet)
+    if not (packet.is_syn or packet.is_syn_ack) or flow.flow_id != connection.parent_id:
+        return False
+    if not connection.state & TcpState.MIDSTREAM or direction != packet.is_syn:
+        return False
+    return opens(flow, direction, packet)
+
+
+def follow(flow: Flow, direction: int, packet: Packet) -> int:
+    """Take a packet into the state of its connection; say what its payload is to the stream."""
+    connection, flags = flow.connection, packet.tcp_flags
+    late = connection.state & TcpState.MIDSTREAM and opens(flow, direction, packet)
+    if flags & SYN and late:
+        connection.state &= ~TcpState.MIDSTREAM
+    if flags & SYN and flags & ACK:
+        connection.state |= TcpState.SYN_ACK
+        if late:
+            connection.syn_seq = (packet.tcp_ack - 1) % 2**32
+    elif flags & SYN:
+        if connection.state & TcpState.SYN:
+            connection.state &= ~ENDED
+        connection.state |= TcpState.SYN
+        if direction == 0:
+            connection.syn_seq = packet.tcp_seq
+    elif flags & ACK and not flags & RST and connection.state & TcpState.SYN_ACK:
+        connection.state |= TcpState.ESTABLISHED
+    if flags & FIN:
+        connection.state |= [TcpState.FIN_FWD, TcpState.FIN_BWD][direction]
+    if flags & RST:
+        connection.state |= TcpState.RST
+        return ASIDE
+    stream, start = connection.streams[direction], first_number(packet)
+    if stream.known == UNKNOWN:
+        stream.known = ANCHORED if flags & SYN else SEEN
+        stream.base = stream.next = start
+    elif flags & SYN and stream.known == SEEN and opens(flow, direction, packet):
+        stream.known = ANCHORED
+        stream.begin_earlier(start, start)
+    elif flags & SYN and start != stream.base:
+        if stream.next == stream.base:
+            stream.far = start, start
+        return ASIDE
+    elif is_probe(stream, packet):
+        flow.keep_alives[direction] += 1
+        return PROBE
+    length, kind = packet.payload_length, NEW
+    if length:
+        kind = receive(flow, direction, start, length)
+    if flags & FIN and packet.fragment == 0:
+        stream.fin = (start + length) % 2**32
+    pass_fin(connection, direction)
+    return kind
+
+
+def is_probe(stream: Stream, packet: Packet) -> bool:
+    """Whether a packet repeats the last byte, or none before it: a keep-alive."""
+    bare = not packet.tcp_flags & (SYN | FIN) and packet.payload_length < 2
+    return bare and (packet.tcp_seq + 1) % 2**32 == stream.next
+
+
+def pass_fin(connection: Connection, direction: int) -> None:
+    """A FIN has a number of its own."""
+    stream = connection.streams[direction]
+    if connection.state & [TcpState.FIN_FWD, TcpState.FIN_BWD][direction]:
+        stream.next = (stream.next + (stream.next == stream.fin)) % 2**32
+
+
+def receive(flow: Flow, direction: int, start: int, length: int) -> int:
+    """Take payload into a stream; say what it is to it."""
+    connection = flow.connection
+    stream, end = connection.streams[direction], (start + length) % 2**32
+    ahead, beyond = signed(start - stream.next), max(signed(end - stream.next), 0)
+    finished = connection.state & [TcpState.FIN_FWD, TcpState.FIN_BWD][direction]
+    if ahead == 0 or (ahead == -1 and finished and start == stream.fin):
+        stream.next = end
+        flow.stream_bytes[direction] += length
+        return NEW
+    other_syn = stream.far == (start, start) and start and stream.next == stream.base
+    if not -FAR_BEHIND <= ahead <= FAR_AHEAD or (ahead < 0 and other_syn):
+        if stream.far == (0, 0) or start != stream.far[1]:
+            stream.far = start, end
+            (flow.out_of_order if ahead > 0 else flow.retransmissions)[direction] += 1
+            return ASIDE
+        before = signed(stream.far[1] - stream.far[0])
+        flow.stream_bytes[direction] += before + length
+        if stream.next == stream.base or signed(start - stream.base) < 0:
+            stream.begin(start, SEEN if before else ANCHORED)
+        stream.far, stream.holes, stream.next = (0, 0), [], end
+        return NEW
+    if ahead > 0:
+        stream.miss(stream.next, start)
+        stream.next = end
+        flow.stream_bytes[direction] += length
+        flow.out_of_order[direction] += 1
+        return AHEAD
+    known_length = signed(stream.next - stream.base)
+    if beyond:
+        stream.next = end
+        known_length += beyond
+    filled = stream.fill(start, length)
+    below = signed(stream.base - start)
+    payloads = sum(p.payload_length > 0 for p in flow.sent(direction))
+    early = stream.known == SEEN and payloads < EARLIER_PACKETS and 0 <= known_length <= FAR_AHEAD
+    if below > 0 and early:
+        filled += min(below, length)
+        stream.begin_earlier(start, end)
+    flow.stream_bytes[direction] += filled + beyond
+    flow.out_of_order[direction] += filled > 0
+    flow.retransmissions[direction] += not filled and not beyond
+    return FILLS if filled else NEW if beyond else OLD
+
+
+def sure_stream(head: Head | Datagrams | None) -> bytes:
+    return head.stream() if head and head.sure else b""
+
+
+def is_growing(head: Head | Datagrams | None, stream: Stream) -> bool:
+    """Whether the first record of a hello comes byte by byte."""
+    if not (isinstance(head, Head) and head.sure):
+        return False
+    content, skip = head.stream(), stream.skip if head.base == stream.base else 0
+    whole = skip + 5 + int.from_bytes(content[skip + 3 : skip + 5], "big")
+    come = signed(stream.next - head.base)
+    return come == len(content) < min(whole, HEAD_BYTES)
+
+
+def opening(seen: bytes, at_start: bool) -> int:
+    """Whether bytes begin a handshake, as far as they go."""
+    skip = proxy_header(seen) if at_start else 0
+    if skip < 0 or skip > len(seen):
+        return MAYBE
+    seen = seen[skip : skip + 6]
+    allowed = [{22}, {3}, set(range(5)), set(range(256)), set(range(256)), {1, 2}]
+    if not all(byte in values for byte, values in zip(seen, allowed, strict=False)):
+        return NO
+    return YES if len(seen) == 6 else MAYBE
+
+
+def proxy_header(seen: bytes) -> int:
+    """Bytes of the PROXY header that a stream begins with, -1 where it goes on."""
+    if seen.startswith(PROXY_TEXT) or PROXY_TEXT.startswith(seen):
+        line = seen[:107].find(b"\n") + 1
+        return line or (-1 if len(seen) < 107 else 0)
+    if seen.startswith(PROXY_BINARY) or PROXY_BINARY.startswith(seen):
+        if len(seen) < 16:
+            return -1
+        length = int.from_bytes(seen[14:16], "big")
+        return 16 + length if seen[12] >> 4 == 2 and length <= 2048 else 0
+    return 0
+
+
+def is_other_record(seen: bytes) -> bool:
+    """Whether a payload begins with a TLS record that is not of the handshake."""
+    return len(seen) > 2 and seen[0] in (20, 21, 23) and seen[1] == 3 and seen[2] <= 4
 
 
 def begins(packet: Packet, connection: Connection) -> bool:
-    """Whether a payload may begin a handshake, or answer one."""
+    """Whether a datagram begins a head."""
     seen = packet.payload
-    if packet.protocol == TCP:
-        if len(seen) < 3 or seen[0] != 22 or seen[1] != 3 or seen[2] > 4:
-            return False
-        return len(seen) < 6 or seen[5] in (1, 2)
-    if packet.protocol != UDP:
-        return False
     if is_dns(packet):
         return len(seen) >= 12
     if connection.heads != [None, None]:
@@ -978,7 +1315,7 @@ def make_record(flow: Flow, reason: EndReason) -> np.void:
     record["syn_seq"], record["tcp_state"] = connection.syn_seq, connection.state
     record["first_ns"], record["last_ns"] = flow.first.ts_ns, flow.last_ns
     record["first_number"], record["source"] = flow.first.number, flow.first.source
-    record["end_reason"] = reason
+    record["end_reason"], record["turned"] = reason, connection.turned
     pauses = [gap for gap in running_gaps([p.ts_ns for p, _ in flow.packets]) if gap > NS]
     record["pauses"] = len(pauses)
     record["pause_sum"] = sum(gap / NS for gap in pauses)
@@ -1037,7 +1374,11 @@ def describe_direction(record: Any, flow: Flow, d: int) -> None:
     for name, value in zip(("teid", "qfi", "gtp_pdu_type"), connection.shown[d], strict=True):
         record[name][d] = value
     record["moved"][d] = connection.moved[d]
-    record["hole_start"][d], record["hole_end"][d] = connection.hole[d]
+    stream = connection.streams[d]
+    for k, (start, end) in enumerate(stream.holes):
+        record["hole_start"][d, k], record["hole_end"][d, k] = start, end
+    record["base_seq"][d], record["fin_seq"][d] = stream.base, stream.fin
+    record["far_start"][d], record["far_end"][d] = stream.far
     for name in ("keep_alives", "duplicates", "fragments"):
         record[name][d] = getattr(flow, name)[d]
     record["old_bytes"][d] = sum(payloads) - flow.stream_bytes[d]
@@ -1045,11 +1386,11 @@ def describe_direction(record: Any, flow: Flow, d: int) -> None:
     record["wscale"][d] = opened[-1].tcp_wscale if opened else 255
     record["mss"][d] = opened[-1].tcp_mss if opened else 0
     record["first_payload"][d] = next((p.payload_length for p in ever if p.payload_length), 0)
-    record["prefix_used"][d] = len(connection.prefix[d])
-    prefix = np.frombuffer(connection.prefix[d], np.uint8)
-    record["prefix"][d, : len(prefix)] = prefix
-    record["seq_known"][d] = connection.next_seq[d] is not None
-    record["next_seq"][d] = connection.next_seq[d] or 0
+    record["prefix_used"][d], record["prefix_skip"][d] = stream.prefix_used, stream.skip
+    record["prefix_known"][d] = sum(1 << position for position in stream.first)
+    for position, byte in stream.first.items():
+        record["prefix"][d, position] = byte
+    record["seq_known"][d], record["next_seq"][d] = stream.known, stream.next
     if not packets:
         return
     times = [max(p.ts_ns, flow.first.ts_ns) for p in packets]

@@ -22,8 +22,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from veilwatch.flow.stream import FIN, SYN, seq_distance
 from veilwatch.flow.tunnel import BARE
-from veilwatch.flow.update import FIN, SYN, TCP, seq_distance
+from veilwatch.flow.update import TCP
 from veilwatch.hashing import mix
 from veilwatch.jit import inline_kernel
 

@@ -189,7 +189,7 @@ def report(state: State, early: Early, slot: Any) -> Any:
         which = row.head[direction]
         start = used[BYTES]
         length = np.int64(0)
-        if which != NIL:
+        if which != NIL and state.pool[which].sure:
             head = state.pool[which]
             length = np.int64(head.length)
             early.data[start : start + length] = head.bytes[:length]

@@ -16,7 +16,8 @@ from veilwatch.flow.early import AGE, MOST, Early, is_point, report
 from veilwatch.flow.heads import place_rest
 from veilwatch.flow.index import touch
 from veilwatch.flow.state import FRAGMENTS, FRAGMENTS_OF_FLOWS, ORPHANS, State
-from veilwatch.flow.update import SYN, update_fragment
+from veilwatch.flow.stream import data_seq, seq_after
+from veilwatch.flow.update import update_fragment
 from veilwatch.jit import inline_kernel
 
 MAX_AGE_NS: Final = 30_000_000_000
@@ -41,7 +42,8 @@ def expect(state: State, slot: Any, direction: Any, packet: Any) -> Any:
     row.direction = direction
     row.inner = packet.fragment
     row.before = packet.payload_offset - packet.fragment_start
-    row.tcp_seq = (np.int64(packet.tcp_seq) + (1 if packet.tcp_flags & SYN else 0)) & 0xFFFFFFFF
+    row.tcp_seq = data_seq(packet)
+    row.turned = state.flows[slot].turned
 
 
 @inline_kernel
@@ -61,15 +63,17 @@ def follow(state: State, early: Early, buffer: Any, packet: Any) -> Any:
     flow = state.flows[slot]
     before = flow.last_ns
     direction = np.int64(row.direction)
+    if row.turned != flow.turned:
+        direction = 1 - direction
     packet.flow_id = flow.flow_id
     flow.fragments[direction] += np.uint32(1)
     position = np.int64(packet.fragment_offset) - row.before
     if row.inner:
-        end = np.int64(row.tcp_seq) + position + np.int64(packet.payload_length)
-        update_fragment(flow, state.sequences[slot], direction, packet, end)
+        number = seq_after(row.tcp_seq, position)
+        update_fragment(flow, state.sequences[slot], direction, buffer, packet, number)
         touch(state.slots, state.ends, slot, state.slots[slot].list)
     if position > 0:
-        place_rest(state, slot, direction, buffer, packet, position, np.int64(row.tcp_seq))
+        place_rest(state, slot, direction, buffer, packet, position, row.tcp_seq)
     limits = early.limits
     if row.inner and is_point(flow, before, early.counts, limits[MOST], limits[AGE]):
         report(state, early, slot)

@@ -1,8 +1,15 @@
 """Keeping the first stream bytes of flows that begin like a handshake.
 
-A TCP stream is kept from its first TLS handshake record on (the start may lie behind a proxy or
-STARTTLS dialogue), placed by sequence number; of UDP the datagrams are kept that `datagrams` wants,
-one behind another. A byte that was seen is never overwritten by another copy of it.
+A TCP stream is kept from its first TLS handshake record on (or from the PROXY header before it; the
+start may lie behind a proxy or STARTTLS dialogue), placed by sequence number; of UDP the datagrams
+are kept that `datagrams` wants, one behind another. A byte that was seen is never overwritten by
+another copy of it.
+
+Segments come in any order, and the first may be a byte long. So a buffer is also taken on a guess:
+where the first bytes fit as far as they go; where bytes before the payload are missing, for it to
+begin with what will fill the hole; and where a stream is seen from an unknown byte on, which may be
+its second segment's. The guess is settled by the first six bytes in the order of the stream, and
+the buffer given back where they are no handshake's.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ from veilwatch.flow.datagrams import (
     wants_datagram,
 )
 from veilwatch.flow.index import append, unlink
+from veilwatch.flow.opening import MAYBE, NO, YES, is_other_record, opening, proxy_header
 from veilwatch.flow.state import (
     COLLECTING,
     DATA_OUT,
@@ -29,9 +37,20 @@ from veilwatch.flow.state import (
     NIL,
     State,
 )
-from veilwatch.flow.update import SYN, TCP, seq_distance
+from veilwatch.flow.stream import (
+    AHEAD,
+    ANCHORED,
+    SEEN,
+    clear_prefix,
+    data_seq,
+    hole_before,
+    place_prefix,
+    seq_after,
+    seq_distance,
+)
+from veilwatch.flow.update import TCP
 from veilwatch.jit import inline_kernel
-from veilwatch.schema.flows import HEAD_BYTES
+from veilwatch.schema.flows import HEAD_BYTES, PREFIX_BYTES
 
 START_WITHIN_PACKETS: Final = 16
 """A handshake of TLS must begin within this many payload packets of its direction."""
@@ -40,15 +59,13 @@ READY_AFTER_PACKETS: Final = 32
 """A head of TLS is handed on after this many payload packets of the flow: a handshake is over by
 then, and its buffer is wanted elsewhere."""
 
+READY_AT_LAST: Final = 1024
+"""The same where a hello comes without a hole and is still not whole: only in segments of a few
+bytes, which is a way to hide its server name."""
 
-@inline_kernel
-def begins_tls(buffer: Any, offset: Any, captured: Any) -> Any:
-    """Whether bytes begin a TLS record with a ClientHello or ServerHello (RFC 8446 cl. 5.1)."""
-    if captured < 3:
-        return False
-    if buffer[offset] != 0x16 or buffer[offset + 1] != 0x03 or buffer[offset + 2] > 4:
-        return False
-    return captured < 6 or buffer[offset + 5] == 1 or buffer[offset + 5] == 2
+GUESS_PACKETS: Final = 4
+"""A guess that begins with an unknown byte of its stream is given up after this many payload
+packets of its direction: those of a hello with a post-quantum key share are two or three."""
 
 
 @inline_kernel
@@ -79,17 +96,70 @@ def place(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> 
 
 
 @inline_kernel
-def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
-    """Whether a payload packet continues a head or begins one."""
+def shift(head: Any, distance: Any) -> Any:
+    """Make room for `distance` bytes, fewer than a head holds, before its first one."""
+    reach = min(np.int64(head.reach) + distance, HEAD_BYTES)
+    head.holed = 1
+    for i in range(reach - 1, -1, -1):
+        before = i - distance
+        bit = np.uint8(1 << (i & 7))
+        if before >= 0 and (before < head.length or head.known[before >> 3] >> (before & 7) & 1):
+            head.bytes[i] = head.bytes[before]
+            head.known[i >> 3] |= bit
+        else:
+            head.known[i >> 3] &= ~bit
+    head.length = 0
+    head.reach = reach
+
+
+@inline_kernel
+def drop_start(head: Any, distance: Any) -> Any:
+    """Let a head begin `distance` bytes later, at the first byte that it misses or before it."""
+    length = np.int64(head.length)
+    reach = np.int64(head.reach)
+    head.holed = 1
+    for i in range(reach):
+        bit = np.uint8(1 << (i & 7))
+        there = i + distance
+        if there < length or (there < reach and head.known[there >> 3] >> (there & 7) & 1):
+            head.bytes[i] = head.bytes[there]
+            head.known[i >> 3] |= bit
+        else:
+            head.known[i >> 3] &= ~bit
+    head.base = seq_after(head.base, distance)
+    head.length = length - distance
+    head.reach = reach - distance
+    head.floating = 0
+
+
+@inline_kernel
+def empty(head: Any, sequence: Any, floating: Any) -> Any:
+    """Let a head begin with the number `sequence`, without any byte."""
+    head.base = sequence
+    head.length = 0
+    head.reach = 0
+    head.sure = 0
+    head.floating = floating
+    if head.holed:
+        head.known[:] = 0
+        head.holed = 0
+
+
+@inline_kernel
+def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any, kind: Any) -> Any:
+    """Whether a payload packet continues a head or may begin one."""
     if packet.protocol == UDP:
         return wants_datagram(row, direction, buffer, packet)
     if row.head[direction] == NIL and flow.payload_packets[direction] > START_WITHIN_PACKETS:
         return False
     if packet.protocol != TCP:
         return False
-    if row.head[direction] != NIL:
+    if row.head[direction] != NIL or kind == AHEAD:
         return True
-    return begins_tls(buffer, packet.payload_offset, np.int64(packet.payload_captured))
+    if flow.seq_known[direction] == SEEN and flow.payload_packets[direction] == 1:
+        captured = np.int64(packet.payload_captured)
+        return not is_other_record(buffer, packet.payload_offset, captured)
+    return fits(flow, direction, buffer, packet) != NO
 
 
 @inline_kernel
@@ -99,52 +169,191 @@ def payload_packets(flow: Any) -> Any:
 
 
 @inline_kernel
-def begin(state: State, slot: Any, direction: Any, sequence: Any) -> Any:
+def fits(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
+    """Whether a TCP payload begins a handshake; MAYBE also for a PROXY header before anything."""
+    at_start = data_seq(packet) == flow.base_seq[direction]
+    captured = np.int64(packet.payload_captured)
+    verdict = opening(buffer, packet.payload_offset, captured, at_start)
+    if verdict == NO and at_start and proxy_header(buffer, packet.payload_offset, captured) != 0:
+        return MAYBE
+    return verdict
+
+
+@inline_kernel
+def release(state: State, slot: Any, direction: Any) -> Any:
+    """Give a direction's buffer back to the pool."""
+    row = state.slots[slot]
+    which = row.head[direction]
+    unlink(state.pool, state.ends, which)
+    state.pool_free[state.counters[HEADS_FREE]] = which
+    state.counters[HEADS_FREE] += 1
+    row.head[direction] = NIL
+
+
+@inline_kernel
+def is_sure(pool: Any, row: Any, direction: Any) -> Any:
+    """Whether a direction has a head and no mere guess."""
+    return row.head[direction] != NIL and pool[row.head[direction]].sure != 0
+
+
+@inline_kernel
+def begin(state: State, slot: Any, direction: Any, sequence: Any, guess: Any) -> Any:
     """Give a direction a buffer of the pool, whose first byte has the number `sequence`.
 
     For datagrams that is how many the flow has had.
 
     When all are in use, the flow that has had one for longest hands its head on as it is: a new
-    handshake is worth more than the end of an old one. False if that was this very flow.
+    handshake is worth more than the end of an old one. A guess takes a buffer only while three
+    quarters of them are free: no flood of other traffic shall push handshakes out. False if there
+    is none for it.
     """
-    if state.counters[HEADS_FREE] == 0:
+    free = state.counters[HEADS_FREE]
+    if guess and 4 * free <= 3 * len(state.pool):
+        return False
+    if free == 0:
         owner = state.pool[state.ends[COLLECTING, 0]].owner
-        hand_on(state, owner)
-        state.counters[HEADS_CUT] += 1
-        if owner == slot:
-            return False
+        if is_sure(state.pool, state.slots[owner], 0) or is_sure(state.pool, state.slots[owner], 1):
+            hand_on(state, owner)
+            state.counters[HEADS_CUT] += 1
+            if owner == slot:
+                return False
+        else:
+            for side in range(2):
+                if state.slots[owner].head[side] != NIL:
+                    release(state, owner, side)
     state.counters[HEADS_FREE] -= 1
     which = state.pool_free[state.counters[HEADS_FREE]]
     state.slots[slot].head[direction] = which
     head = state.pool[which]
-    head.base = sequence & 0xFFFFFFFF
-    head.length = 0
-    head.reach = 0
+    empty(head, sequence, 0)
     head.owner = slot
-    if head.holed:
-        head.known[:] = 0
-        head.holed = 0
     append(state.pool, state.ends, which, COLLECTING)
     return True
 
 
 @inline_kernel
-def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any) -> Any:
+def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any, kind: Any) -> Any:
     """Keep the bytes of a packet that is `wanted`."""
+    if packet.protocol == UDP:
+        row = state.slots[slot]
+        if row.head[direction] == NIL:
+            count = np.uint32(payload_packets(state.flows[slot]) & 0xFFFFFFFF)
+            if not begin(state, slot, direction, count, False):
+                return
+            state.pool[row.head[direction]].sure = 1
+        keep_datagram(state.pool[row.head[direction]], buffer, packet)
+    elif make_room(state, slot, direction, buffer, packet, kind):
+        captured = np.int64(packet.payload_captured)
+        sequence = data_seq(packet)
+        place_segment(state, slot, direction, buffer, packet.payload_offset, captured, sequence)
+
+
+@inline_kernel
+def make_room(state: State, slot: Any, direction: Any, buffer: Any, packet: Any, kind: Any) -> Any:
+    """Make sure that a TCP payload has a head in which it lies where the stream has it."""
+    flow = state.flows[slot]
     row = state.slots[slot]
-    # A SYN takes the sequence number before its payload (RFC 9293 cl. 3.4, RFC 7413).
-    sequence = np.int64(packet.tcp_seq) + (1 if packet.tcp_flags & SYN else 0)
-    if packet.protocol == UDP:
-        sequence = payload_packets(state.flows[slot])
-    if row.head[direction] == NIL and not begin(state, slot, direction, sequence):
-        return
-    head = state.pool[row.head[direction]]
-    captured = np.int64(packet.payload_captured)
-    if packet.protocol == UDP:
-        keep_datagram(head, buffer, packet)
-    else:
-        position = seq_distance(sequence, head.base)
-        place(head, buffer, packet.payload_offset, captured, position)
+    sequence = data_seq(packet)
+    if row.head[direction] != NIL:
+        head = state.pool[row.head[direction]]
+        if head.sure == 0:
+            behind = seq_distance(sequence, head.base)
+            if behind > 0 and fits(flow, direction, buffer, packet) == YES:
+                if behind != head.length or first_bytes(flow, direction, head) != MAYBE:
+                    empty(head, sequence, 0)  # what came before was another dialogue
+            elif behind < 0 and head.floating:
+                if -behind < HEAD_BYTES:
+                    shift(head, -behind)
+                    head.base = sequence
+                else:
+                    empty(head, sequence, 1)
+        return True
+    verdict = fits(flow, direction, buffer, packet)
+    if verdict == YES or (verdict == MAYBE and kind != AHEAD):
+        if not begin(state, slot, direction, sequence, verdict != YES):
+            return False
+        first = flow.seq_known[direction] == SEEN and flow.payload_packets[direction] == 1
+        state.pool[row.head[direction]].floating = 1 if first and verdict != YES else 0
+        return True
+    if kind == AHEAD:
+        missing = hole_before(flow, direction, sequence)
+        if missing == 0 or missing >= HEAD_BYTES:
+            return False
+        return begin(state, slot, direction, seq_after(sequence, -missing), True)
+    if not begin(state, slot, direction, sequence, True):
+        return False
+    state.pool[row.head[direction]].floating = 1
+    return True
+
+
+@inline_kernel
+def place_segment(
+    state: State,
+    slot: Any,
+    direction: Any,
+    buffer: Any,
+    offset: Any,
+    captured: Any,
+    sequence: Any,
+) -> Any:
+    """Put bytes of a stream into its head, and settle whether it is one."""
+    head = state.pool[state.slots[slot].head[direction]]
+    position = seq_distance(sequence, head.base)
+    place(head, buffer, offset, captured, position)
+    if head.sure == 0 and head.length > 0:
+        settle(state, slot, direction, position + captured)
+
+
+@inline_kernel
+def first_bytes(flow: Any, direction: Any, head: Any) -> Any:
+    """Whether what a head holds begins a handshake."""
+    at_start = head.base == flow.base_seq[direction]
+    return opening(head.bytes, np.int64(0), np.int64(head.length), at_start)
+
+
+@inline_kernel
+def settle(state: State, slot: Any, direction: Any, end: Any) -> Any:
+    """Look at the first bytes of a guess: it becomes a head, is given back, or stays one.
+
+    `end` is where the segment ends that was placed last: a dialogue before the handshake ends there
+    too.
+    """
+    flow = state.flows[slot]
+    head = state.pool[state.slots[slot].head[direction]]
+    length = np.int64(head.length)
+    at_start = head.base == flow.base_seq[direction]
+    if at_start and flow.prefix_skip[direction] == 0:
+        skip_proxy_header(flow, direction, head, length)
+    verdict = first_bytes(flow, direction, head)
+    if verdict == YES:
+        head.sure = 1
+    elif verdict == NO:
+        settled = at_start and flow.seq_known[direction] == ANCHORED
+        late = flow.payload_packets[direction] > GUESS_PACKETS
+        if head.floating and not settled and not late:
+            return
+        # Another dialogue's, but what follows it has perhaps begun to come.
+        verdict = NO
+        if 0 < end < length:
+            verdict = opening(head.bytes, end, length - end, False)
+        if verdict != NO:
+            drop_start(head, end)
+            head.sure = 1 if verdict == YES else 0
+        elif head.reach > length:
+            drop_start(head, length)
+        else:
+            release(state, slot, direction)
+
+
+@inline_kernel
+def skip_proxy_header(flow: Any, direction: Any, head: Any, length: Any) -> Any:
+    """Let the first bytes that a flow is known by begin behind its PROXY header."""
+    skip = proxy_header(head.bytes, np.int64(0), length)
+    if 0 < skip <= length:
+        clear_prefix(flow, direction)
+        flow.prefix_skip[direction] = skip
+        kept = min(length - skip, PREFIX_BYTES)
+        place_prefix(flow, direction, head.bytes, skip, kept, np.int64(0))
 
 
 @inline_kernel
@@ -163,13 +372,12 @@ def place_rest(
     which = state.slots[slot].head[direction]
     if which == NIL:
         return
-    head = state.pool[which]
     captured = np.int64(packet.payload_captured)
     if state.flows[slot].protocol == UDP:
-        extend_datagram(head, buffer, packet.payload_offset, captured, position)
+        extend_datagram(state.pool[which], buffer, packet.payload_offset, captured, position)
     else:
-        position += seq_distance(sequence, head.base)
-        place(head, buffer, packet.payload_offset, captured, position)
+        number = seq_after(sequence, position)
+        place_segment(state, slot, direction, buffer, packet.payload_offset, captured, number)
 
 
 @inline_kernel
@@ -178,17 +386,40 @@ def is_ready(pool: Any, row: Any, flow: Any, direction: Any, buffer: Any, packet
     count = payload_packets(flow)
     if packet.protocol == UDP:
         return is_answered(pool, row, direction, buffer, packet) or is_late(pool, row, count)
-    return count >= READY_AFTER_PACKETS
+    if count < READY_AFTER_PACKETS:
+        return False
+    if count >= READY_AT_LAST:
+        return True
+    return not (is_growing(pool, row, flow, 0) or is_growing(pool, row, flow, 1))
+
+
+@inline_kernel
+def is_growing(pool: Any, row: Any, flow: Any, direction: Any) -> Any:
+    """Whether a direction's first TLS record has come without a hole, but not yet whole."""
+    if not is_sure(pool, row, direction):
+        return False
+    head = pool[row.head[direction]]
+    come = seq_distance(flow.next_seq[direction], head.base)
+    if head.length != come or head.length >= HEAD_BYTES:
+        return False
+    start = np.int64(0)
+    if head.base == flow.base_seq[direction]:
+        start = np.int64(flow.prefix_skip[direction])
+    record = np.int64(head.bytes[start + 3]) << 8 | np.int64(head.bytes[start + 4])
+    return head.length < start + 5 + record
 
 
 @inline_kernel
 def hand_on(state: State, slot: Any) -> Any:
     """Move a flow's heads to the output; the caller made sure that there is room.
 
-    A flow's heads leave once: what it says later is no handshake.
+    A flow's heads leave once: what it says later is no handshake. Guesses are given back.
     """
     row = state.slots[slot]
     row.head_done = 1
+    for direction in range(2):
+        if row.head[direction] != NIL and not is_sure(state.pool, row, direction):
+            release(state, slot, direction)
     if row.head[0] == NIL and row.head[1] == NIL:
         return
     flow = state.flows[slot]
@@ -199,17 +430,13 @@ def hand_on(state: State, slot: Any) -> Any:
     out.dst_port = flow.dst_port
     out.protocol = flow.protocol
     for direction in range(2):
-        which = row.head[direction]
         start = state.counters[DATA_OUT]
         length = np.int64(0)
-        if which != NIL:
-            head = state.pool[which]
+        if row.head[direction] != NIL:
+            head = state.pool[row.head[direction]]
             length = np.int64(head.length)
             state.out_data[start : start + length] = head.bytes[:length]
-            unlink(state.pool, state.ends, which)
-            state.pool_free[state.counters[HEADS_FREE]] = which
-            state.counters[HEADS_FREE] += 1
-            row.head[direction] = NIL
+            release(state, slot, direction)
         out.start[direction] = start
         out.length[direction] = length
         state.counters[DATA_OUT] += length

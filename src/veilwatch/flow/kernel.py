@@ -40,8 +40,10 @@ from veilwatch.flow.state import (
     TIME,
     State,
 )
+from veilwatch.flow.stream import ACK, ANCHORED, ASIDE, SYN, UNKNOWN, opens_stream
 from veilwatch.flow.tunnel import BARE, NONE, adopt, pair_of, session_of, tunnel_of
-from veilwatch.flow.update import ACK, SYN, TCP, show_tunnel, update
+from veilwatch.flow.turn import is_turned, turn
+from veilwatch.flow.update import TCP, show_tunnel, update
 from veilwatch.jit import inline_kernel, kernel
 from veilwatch.packet_time import (
     AGREE,
@@ -59,7 +61,7 @@ from veilwatch.packet_time import (
     believe,
     judge,
 )
-from veilwatch.schema.flows import EndReason, TcpState
+from veilwatch.schema.flows import MAX_HOLES, PREFIX_BYTES, EndReason, TcpState
 from veilwatch.schema.packets import NONE8, Status
 
 _OK = int(Status.OK)
@@ -72,6 +74,7 @@ _END = int(EndReason.END)
 _REUSED = int(EndReason.REUSED)
 _FINS = TcpState.FIN_FWD | TcpState.FIN_BWD
 _RST_BIT = TcpState.RST
+_SYN_BIT = TcpState.SYN
 _SYN_ACK_BIT = TcpState.SYN_ACK
 _MIDSTREAM_BIT = TcpState.MIDSTREAM
 _NONE8 = NONE8
@@ -304,6 +307,8 @@ def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> An
     elif packet.protocol == TCP:
         flow.tcp_state = _MIDSTREAM_BIT
     direction = 1 if reverse else 0
+    if packet.protocol == TCP and flags & ACK:
+        flow.base_seq[1 - direction] = packet.tcp_ack  # by which a late SYN is known
     flow.pair = pair
     flow.tunnel[direction] = tunnel
     # Outside tunnels the way back is known; of a tunnel's it is learned.
@@ -338,11 +343,15 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     flow.parent_id = old.parent_id
     flow.tcp_state = old.tcp_state
     flow.syn_seq = old.syn_seq
+    flow.turned = old.turned
     for direction in range(2):
-        flow.seq_known[direction] = old.seq_known[direction]
+        flow.seq_known[direction] = ANCHORED if old.seq_known[direction] else UNKNOWN
         flow.next_seq[direction] = old.next_seq[direction]
-        flow.hole_start[direction] = old.hole_start[direction]
-        flow.hole_end[direction] = old.hole_end[direction]
+        flow.base_seq[direction] = old.base_seq[direction]
+        flow.fin_seq[direction] = old.fin_seq[direction]
+        for k in range(MAX_HOLES):
+            flow.hole_start[direction, k] = old.hole_start[direction, k]
+            flow.hole_end[direction, k] = old.hole_end[direction, k]
         flow.tunnel[direction] = old.tunnel[direction]
         flow.moved[direction] = old.moved[direction]
         flow.vlan[direction] = old.vlan[direction]
@@ -353,7 +362,9 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
         flow.wscale[direction] = old.wscale[direction]
         flow.first_payload[direction] = old.first_payload[direction]
         flow.prefix_used[direction] = old.prefix_used[direction]
-        for i in range(old.prefix_used[direction]):
+        flow.prefix_known[direction] = old.prefix_known[direction]
+        flow.prefix_skip[direction] = old.prefix_skip[direction]
+        for i in range(PREFIX_BYTES):
             flow.prefix[direction, i] = old.prefix[direction, i]
     start(flow, packet, state.counters)
 
@@ -362,14 +373,15 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
 def is_reuse(flow: Any, direction: Any, packet: Any) -> Any:
     """Whether a packet opens a new connection on the 5-tuple of a flow that is known.
 
-    A SYN does, unless it repeats the one that opened the flow (or that its SYN+ACK answered; a
-    refused attempt is made again with the same number), or both sides open at once (RFC 9293
-    cl. 3.5).
+    A SYN does, unless it repeats the one that opened the flow (a refused attempt is made again
+    with the same number), comes late to a flow that was seen without it, or both sides open at
+    once (RFC 9293 cl. 3.5).
     """
     if packet.protocol != TCP or packet.tcp_flags & (SYN | ACK) != SYN:
         return False
-    if flow.tcp_state & _MIDSTREAM_BIT:
-        return True
+    state = np.int64(flow.tcp_state)
+    if state & _SYN_BIT == 0 and (state & _MIDSTREAM_BIT or direction == 0):
+        return not opens_stream(flow, direction, packet)
     if direction == 1:
         return flow.tcp_state & (_SYN_ACK_BIT | _FINS | _RST_BIT) != 0
     return flow.syn_seq != packet.tcp_seq
@@ -495,6 +507,9 @@ def meter_block(
             elif now - flow.first_ns > timeouts.active:
                 emit(state, slot, _ACTIVE)
                 continue_flow(state, slot, packet)
+            if slot != NIL and is_turned(flow, direction, packet):
+                turn(state, slot)
+                direction = 1 - direction
         elif surplus != NIL:
             end(state, surplus, _EVICTED)
             counters[EVICTED] += 1
@@ -515,11 +530,11 @@ def meter_block(
         if packet.fragment_key != 0:
             expect(state, slot, direction, packet)
         before = flow.last_ns
-        update(flow, sequences[slot], direction, buffer, packet)
+        kind = update(flow, sequences[slot], direction, buffer, packet)
         row = slots[slot]
-        if packet.payload_length > 0 and row.head_done == 0:
-            if packet.payload_captured > 0 and wanted(row, flow, direction, buffer, packet):
-                collect(state, slot, direction, buffer, packet)
+        if packet.payload_length > 0 and row.head_done == 0 and kind < ASIDE:
+            if packet.payload_captured > 0 and wanted(row, flow, direction, buffer, packet, kind):
+                collect(state, slot, direction, buffer, packet, kind)
             if is_ready(pool, row, flow, direction, buffer, packet):
                 hand_on(state, slot)
         touch(slots, ends, slot, CLOSING if is_closed(flow) else OPEN)

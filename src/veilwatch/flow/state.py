@@ -112,6 +112,7 @@ FRAGMENT_DTYPE: Final = np.dtype(
         ("tcp_seq", np.uint32),  # of the first payload byte
         ("direction", np.uint8),
         ("inner", np.uint8),  # whether the innermost packet was fragmented, not its tunnel
+        ("turned", np.uint8),  # what the flow's `turned` was
     ],
     align=True,
 )
@@ -130,6 +131,8 @@ POOL_DTYPE: Final = np.dtype(
         ("newer", np.int32),
         ("list", np.uint8),
         ("holed", np.uint8),  # whether any bit of `known` is set
+        ("sure", np.uint8),  # whether its first bytes are a handshake's
+        ("floating", np.uint8),  # whether earlier bytes of the stream may still come
         ("known", np.uint8, (HEAD_BYTES // 8,)),  # a bit for each byte that lies past a hole
         ("bytes", np.uint8, (HEAD_BYTES,)),
     ],

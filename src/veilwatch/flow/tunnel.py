@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.flow.state import PARTNERS
-from veilwatch.flow.update import ACK, SYN, TCP, seq_distance
+from veilwatch.flow.stream import ACK, SYN, seq_distance
+from veilwatch.flow.update import TCP
 from veilwatch.hashing import mix
 from veilwatch.jit import inline_kernel, kernel
 

@@ -7,6 +7,22 @@ from typing import Any
 import numpy as np
 
 from veilwatch.flow.file_sharing import count_file_message
+from veilwatch.flow.stream import (
+    ACK,
+    FILLS,
+    FIN,
+    NEW,
+    PROBE,
+    RST,
+    SYN,
+    advance_stream,
+    data_seq,
+    opens_stream,
+    pass_fin,
+    place_prefix,
+    prefix_position,
+    receive,
+)
 from veilwatch.jit import inline_kernel
 from veilwatch.schema.flows import GAP_EDGES_NS, PREFIX_BYTES, SIZE_EDGES, TcpState
 
@@ -14,11 +30,6 @@ SECOND_NS = 1_000_000_000
 PAUSE_NS = SECOND_NS
 MICROSECOND_NS = 1000
 MAX_GAP_US = 0xFFFFFFFF
-
-FIN = 0x01
-SYN = 0x02
-RST = 0x04
-ACK = 0x10
 
 TCP = 6
 
@@ -40,15 +51,6 @@ def bin_of(edges: Any, value: Any) -> Any:
     while k > 0 and value < edges[k]:
         k -= 1
     return k
-
-
-@inline_kernel
-def seq_distance(a: Any, b: Any) -> Any:
-    """Return a - b as a signed 32-bit distance (serial-number arithmetic, RFC 1982)."""
-    distance = (np.int64(a) - np.int64(b)) & 0xFFFFFFFF
-    if distance >= 0x80000000:
-        distance -= 0x100000000
-    return distance
 
 
 @inline_kernel
@@ -90,8 +92,8 @@ def show_tunnel(flow: Any, direction: Any, packet: Any) -> Any:
 
 
 @inline_kernel
-def update_size(flow: Any, direction: Any, packet: Any) -> Any:
-    """Update counts and sizes."""
+def update_size(flow: Any, direction: Any, packet: Any, payload: Any) -> Any:
+    """Update counts and sizes of a packet that carries `payload` bytes of payload."""
     size = packet.ip_length
     if flow.packets[direction] == 0:
         flow.size_min[direction] = size
@@ -105,7 +107,6 @@ def update_size(flow: Any, direction: Any, packet: Any) -> Any:
     flow.size_max[direction] = max(flow.size_max[direction], size)
     wide = np.float64(size)
     flow.size_sumsq[direction] += wide * wide
-    payload = packet.payload_length
     flow.size_counts[direction, bin_of(_SIZE_EDGES, np.int64(payload))] += np.uint32(1)
     if payload > 0:
         if flow.first_payload[direction] == 0:
@@ -133,7 +134,7 @@ def update_burst(flow: Any, direction: Any, payload: Any) -> Any:
 
 @inline_kernel
 def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
-    """Update flags, windows, sequence numbers and connection state; return True for old bytes."""
+    """Update flags, windows, state and stream; return what the payload is to the stream."""
     flags = np.int64(packet.tcp_flags)
     counts = flow.flag_counts
     for bit in range(8):
@@ -154,11 +155,7 @@ def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
     if flags & SYN:
         flow.mss[direction] = packet.tcp_mss
         flow.wscale[direction] = packet.tcp_wscale
-        if flags & ACK:
-            state |= _SYN_ACK_BIT
-        else:
-            # After a RST the attempt is made again: the flow is open once more.
-            state = (state & ~_ENDS) | _SYN_BIT
+        state = opened(flow, direction, packet, state)
     elif flags & (ACK | RST) == ACK and state & _SYN_ACK_BIT:
         state |= _ESTABLISHED_BIT
     if flags & FIN:
@@ -167,90 +164,45 @@ def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
         state |= _RST_BIT
     flow.tcp_state = state
 
-    return update_stream(flow, direction, packet, flags)
+    return advance_stream(flow, direction, packet)
 
 
 @inline_kernel
-def update_stream(flow: Any, direction: Any, packet: Any, flags: Any) -> Any:
-    """Tell new bytes from old ones by sequence number; return True for old ones.
+def opened(flow: Any, direction: Any, packet: Any, state: Any) -> Any:
+    """Return a connection's state after a SYN or SYN-ACK, and note what it shows of its beginning.
 
-    Payload past the next expected byte leaves a hole and is out of order, and so is what fills the
-    hole; what lies wholly before the next expected byte otherwise is a retransmission. A keep-alive
-    probe (RFC 9293 cl. 3.8.4) repeats at most the last byte and is neither. Of several holes the
-    first is remembered.
+    A flow that began without one is no longer midstream when its own comes late.
     """
-    payload = np.int64(packet.payload_length)
-    span = payload + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
-    after = np.uint32((np.int64(packet.tcp_seq) + span) & 0xFFFFFFFF)
-    if flow.seq_known[direction] == 0:
-        # A RST may carry any sequence number: it does not start the count.
-        if not flags & RST:
-            flow.seq_known[direction] = 1
-            flow.next_seq[direction] = after
-        return False
-    expected = flow.next_seq[direction]
-    ahead = seq_distance(packet.tcp_seq, expected)
-    if ahead == 0:
-        flow.next_seq[direction] = after
-        return False
-    if ahead == -1 and payload <= 1 and not flags & (SYN | FIN | RST):
-        flow.keep_alives[direction] += np.uint32(1)
-        flow.old_bytes[direction] += np.uint64(payload)
-        return False
-    beyond = seq_distance(after, expected)
-    if span > 0 and beyond > 0:
-        flow.next_seq[direction] = after
-    if payload == 0:
-        return False
-    if ahead > 0:
-        flow.out_of_order[direction] += np.uint32(1)
-        if flow.hole_start[direction] == flow.hole_end[direction]:
-            flow.hole_start[direction] = expected
-            flow.hole_end[direction] = packet.tcp_seq
-        return False
-    filled = fill_hole(flow, direction, packet, payload)
-    new = filled + max(beyond, 0)  # more than the payload where the numbers have gone round
-    flow.old_bytes[direction] += np.uint64(max(payload - new, 0))
-    if filled > 0:
-        flow.out_of_order[direction] += np.uint32(1)
-        return False
-    if beyond <= 0:
-        flow.retransmissions[direction] += np.uint32(1)
-        return True
-    return False
-
-
-@inline_kernel
-def fill_hole(flow: Any, direction: Any, packet: Any, payload: Any) -> Any:
-    """Return how many bytes of a packet lie in the hole, and make the hole smaller.
-
-    Where they lie in its middle, what is behind them is given up.
-    """
-    start, end = flow.hole_start[direction], flow.hole_end[direction]
-    length = seq_distance(end, start)
-    first = max(seq_distance(packet.tcp_seq, start), 0)
-    last = min(seq_distance(packet.tcp_seq, start) + payload, length)
-    if last <= first:
-        return 0
-    if first == 0:
-        flow.hole_start[direction] = np.uint32((np.int64(start) + last) & 0xFFFFFFFF)
-    else:
-        flow.hole_end[direction] = np.uint32((np.int64(start) + first) & 0xFFFFFFFF)
-    return last - first
+    belongs = state & _MIDSTREAM_BIT and opens_stream(flow, direction, packet)
+    if packet.tcp_flags & ACK:
+        if belongs:
+            state &= ~_MIDSTREAM_BIT
+            flow.syn_seq = np.uint32((np.int64(packet.tcp_ack) - 1) & 0xFFFFFFFF)
+        return state | _SYN_ACK_BIT
+    if state & _SYN_BIT:
+        # After a RST the attempt is made again: the flow is open once more.
+        state &= ~_ENDS
+    if belongs:
+        state &= ~_MIDSTREAM_BIT
+    if direction == 0:
+        flow.syn_seq = packet.tcp_seq
+    return state | _SYN_BIT
 
 
 @inline_kernel
 def update_prefix(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
-    """Keep the first payload bytes of a direction."""
-    used = np.int64(flow.prefix_used[direction])
-    take = min(np.int64(packet.payload_captured), PREFIX_BYTES - used)
-    for i in range(take):
-        flow.prefix[direction, used + i] = buffer[packet.payload_offset + i]
-    flow.prefix_used[direction] = used + take
+    """Keep the first payload bytes of a direction, those of TCP where they lie in the stream."""
+    position = np.int64(flow.prefix_used[direction])
+    if packet.protocol == TCP:
+        position = prefix_position(flow, direction, data_seq(packet))
+    captured = np.int64(packet.payload_captured)
+    place_prefix(flow, direction, buffer, packet.payload_offset, captured, position)
 
 
 @inline_kernel
-def update_sequence(sequence: Any, flow: Any, direction: Any, packet: Any, gap_flow: Any) -> Any:
+def update_sequence(
+    sequence: Any, flow: Any, direction: Any, packet: Any, payload: Any, gap_flow: Any
+) -> Any:
     """Keep the packet itself while the flow is young."""
     used = np.int64(flow.sequence_used)
     if used >= len(sequence):
@@ -258,7 +210,7 @@ def update_sequence(sequence: Any, flow: Any, direction: Any, packet: Any, gap_f
     row = sequence[used]
     size = min(np.int64(packet.ip_length), np.int64(32767))
     row.size = -size if direction == 1 else size
-    row.payload = min(np.int64(packet.payload_length), 65535)
+    row.payload = min(np.int64(payload), 65535)
     row.gap_us = min(gap_flow // MICROSECOND_NS, MAX_GAP_US)
     row.flags = packet.tcp_flags & 0xFF
     flow.sequence_used = used + 1
@@ -266,30 +218,43 @@ def update_sequence(sequence: Any, flow: Any, direction: Any, packet: Any, gap_f
 
 @inline_kernel
 def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -> Any:
-    """Apply one packet to its flow."""
-    old_bytes = False
+    """Apply one packet to its flow; return what its payload is to the flow's stream.
+
+    The garbage byte of a keep-alive is no payload: the packet counts as one without.
+    """
+    kind, payload = NEW, np.int64(packet.payload_length)
     if packet.protocol == TCP:
-        old_bytes = update_tcp(flow, direction, packet)
+        kind = update_tcp(flow, direction, packet)
+        if kind == PROBE:
+            payload = np.int64(0)
     gap_flow = update_time(flow, direction, packet.ts_ns)
-    update_size(flow, direction, packet)
-    if packet.payload_length > 0:
-        update_burst(flow, direction, packet.payload_length)
-        if flow.prefix_used[direction] < PREFIX_BYTES and not old_bytes:
-            update_prefix(flow, direction, buffer, packet)
-        if packet.protocol == TCP and not old_bytes:
-            count_file_message(flow, buffer, packet)
-    update_sequence(sequence, flow, direction, packet, gap_flow)
+    update_size(flow, direction, packet, payload)
+    if payload > 0:
+        update_burst(flow, direction, payload)
+        if kind <= FILLS:
+            if flow.prefix_used[direction] < PREFIX_BYTES:
+                update_prefix(flow, direction, buffer, packet)
+            if packet.protocol == TCP:
+                count_file_message(flow, buffer, packet)
+    update_sequence(sequence, flow, direction, packet, payload, gap_flow)
+    return kind
 
 
 @inline_kernel
-def update_fragment(flow: Any, sequence: Any, direction: Any, packet: Any, end: Any) -> Any:
-    """Apply a later fragment of the inner packet; `end` is the sequence number after its data."""
-    if flow.protocol == TCP and flow.seq_known[direction]:
-        after = np.uint32(end & 0xFFFFFFFF)
-        if seq_distance(after, flow.next_seq[direction]) > 0:
-            flow.next_seq[direction] = after
+def update_fragment(
+    flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any, start: Any
+) -> Any:
+    """Apply a later fragment of the inner packet, whose data begin with the number `start`."""
+    payload = np.int64(packet.payload_length)
+    if flow.protocol == TCP and flow.seq_known[direction] and payload > 0:
+        kind = receive(flow, direction, start, payload)
+        pass_fin(flow, direction)
+        if kind <= FILLS and flow.prefix_used[direction] < PREFIX_BYTES:
+            position = prefix_position(flow, direction, start)
+            captured = np.int64(packet.payload_captured)
+            place_prefix(flow, direction, buffer, packet.payload_offset, captured, position)
     gap_flow = update_time(flow, direction, packet.ts_ns)
-    update_size(flow, direction, packet)
-    if packet.payload_length > 0:
-        update_burst(flow, direction, packet.payload_length)
-    update_sequence(sequence, flow, direction, packet, gap_flow)
+    update_size(flow, direction, packet, payload)
+    if payload > 0:
+        update_burst(flow, direction, payload)
+    update_sequence(sequence, flow, direction, packet, payload, gap_flow)

@@ -12,6 +12,7 @@ from veilwatch.handshake.dns import DNS_PORTS, DnsMessage, read_dns
 from veilwatch.handshake.dtls import client_hello, read_flight
 from veilwatch.handshake.ja3 import ja3, ja3s
 from veilwatch.handshake.ja4 import DTLS, QUIC, TCP, ja4
+from veilwatch.handshake.proxy import without_proxy_header
 from veilwatch.handshake.quic_hello import read_quic
 from veilwatch.handshake.text import MAX_ALPN_NAME, escape, escape_protocols
 from veilwatch.handshake.tls import (
@@ -96,7 +97,7 @@ def facts_of(heads: HeadBatch, row: int) -> Facts:
     """Return what one flow said, by name of the column; the rest is `EMPTY`."""
     flow = heads.rows[row]
     if flow["protocol"] == _TCP:
-        return _tls_facts(heads.stream(row, 0), heads.stream(row, 1))
+        return _tls_facts(*(without_proxy_header(heads.stream(row, side)) for side in (0, 1)))
     if flow["protocol"] != _UDP:
         return {}
     sides = heads.datagrams(row, 0), heads.datagrams(row, 1)

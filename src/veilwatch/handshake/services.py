@@ -36,7 +36,8 @@ class Side:
     used
         uint8 array, bytes of the prefix that were seen.
     size
-        uint64 array, length of the first payload on the wire.
+        uint64 array, length of the first payload on the wire, without a PROXY header in it; where
+        that header came alone, of what was seen behind it.
     """
 
     def __init__(self, records: npt.NDArray[np.void], direction: int) -> None:
@@ -45,7 +46,11 @@ class Side:
         self.used: npt.NDArray[np.uint8] = np.ascontiguousarray(
             records["prefix_used"][:, direction]
         )
-        self.size: npt.NDArray[np.uint64] = records["first_payload"][:, direction].astype(np.uint64)
+        first = records["first_payload"][:, direction].astype(np.uint64)
+        skip = records["prefix_skip"][:, direction].astype(np.uint64)
+        self.size: npt.NDArray[np.uint64] = np.where(
+            skip == 0, first, np.where(first > skip, first - skip, self.used)
+        )
 
     @cached_property
     def _opening(self) -> npt.NDArray[np.uint64]:
@@ -560,7 +565,7 @@ def recognise_services(records: npt.NDArray[np.void]) -> npt.NDArray[np.str_]:
     ----------
     records
         Array of `FLOW_RECORD_DTYPE`, shape (n,); read are `prefix`, `prefix_used`,
-        `first_payload`, `protocol` and the ports.
+        `prefix_skip`, `first_payload`, `protocol` and the ports.
 
     Returns
     -------

@@ -30,6 +30,11 @@ to headers + 64 bytes still holds all of them."""
 SEQUENCE_LENGTH: Final = 64
 """Packets of a flow's head that are kept one by one unless the caller asks for more."""
 
+MAX_HOLES: Final = 4
+"""Missing ranges of a TCP stream remembered per direction: as many as a receiver can tell its
+sender of (RFC 2018 cl. 3). Beyond it the one farthest back is given up, which in a capture that
+lost packets nobody fills any more."""
+
 HEAD_BYTES: Final = 8192
 """Most stream bytes of a handshake kept per direction: a ClientHello with a post-quantum key
 share takes 1.8 KB, a TLS 1.2 server's flight with three certificates 4–6 KB."""
@@ -66,7 +71,7 @@ class TcpState:
     FIN_FWD: Final = 8
     FIN_BWD: Final = 16
     RST: Final = 32
-    MIDSTREAM: Final = 64  # the first packet seen was not a SYN
+    MIDSTREAM: Final = 64  # neither SYN nor SYN-ACK of the connection was seen
 
 
 FLOW_RECORD_DTYPE: Final = np.dtype(
@@ -93,7 +98,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("next_seq", np.uint32, (2,)),
         ("pair", np.uint32),  # hash of the two end points of the flow's tunnels
         ("sequence_used", np.uint16),
-        ("seq_known", np.uint8, (2,)),
+        ("seq_known", np.uint8, (2,)),  # 1 where `next_seq` is, 2 where `base_seq` is by a SYN
         #
         ("payload_bytes", np.uint64, (2,)),
         ("payload_sumsq", np.float64, (2,)),  # of payload lengths over payload packets, bytes²
@@ -134,11 +139,16 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("pauses", np.uint32),
         ("source", np.uint32),
         ("session", np.int64),  # number of the subscriber's session, 0 unknown
-        ("old_bytes", np.uint64, (2,)),  # payload that had been sent before
+        ("old_bytes", np.uint64, (2,)),  # payload that adds nothing to the TCP stream
+        ("prefix_known", np.uint64, (2,)),  # a bit for each byte of `prefix` that was seen
         ("syn_seq", np.uint32),  # of the SYN that opened the flow
         ("alternate", np.uint32),  # end points of a second place where the flow was seen
-        ("hole_start", np.uint32, (2,)),  # sequence numbers that are missing, equal for none
-        ("hole_end", np.uint32, (2,)),
+        ("base_seq", np.uint32, (2,)),  # first byte of the stream, as far as is known
+        ("fin_seq", np.uint32, (2,)),  # of the latest FIN
+        ("far_start", np.uint32, (2,)),  # of a segment that lay elsewhere, equal for none
+        ("far_end", np.uint32, (2,)),
+        ("hole_start", np.uint32, (2, MAX_HOLES)),  # numbers that are missing, ascending; equal
+        ("hole_end", np.uint32, (2, MAX_HOLES)),  # where there is none
         ("bursts", np.uint32, (2,)),
         ("retransmissions", np.uint32, (2,)),
         ("out_of_order", np.uint32, (2,)),
@@ -152,6 +162,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("window_first", np.uint16, (2,)),
         ("mss", np.uint16, (2,)),
         ("vlan", np.uint16, (2,)),  # as the first packet of the direction showed it
+        ("prefix_skip", np.uint16, (2,)),  # bytes of a PROXY header before `prefix`
         ("wscale", np.uint8, (2,)),
         ("ttl", np.uint8, (2,)),  # of the first packet of the direction
         ("qfi", np.uint8, (2,)),  # as the first packet of the direction showed it
@@ -159,11 +170,12 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("moved", np.uint8, (2,)),  # whether a handover makes a new tunnel likely
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
+        ("turned", np.uint8),  # whether fwd was bwd at first, see flow/turn.py
         ("prefix", np.uint8, (2, PREFIX_BYTES)),
     ],
     align=True,
 )
-"""Everything the meter knows about one flow, 904 bytes, in the order that is fastest."""
+"""Everything the meter knows about one flow, 1008 bytes, in the order that is fastest."""
 
 SEQUENCE_DTYPE: Final = np.dtype(
     [
@@ -199,10 +211,11 @@ class HeadBatch:
         uint8 array that `rows["start"]` points into.
     rows
         Array of `HEAD_DTYPE`. For TCP the bytes are reassembled by sequence number and begin
-        at the first TLS handshake record. For UDP they are datagrams, at most `MAX_DATAGRAMS`, each
-        behind its length in two bytes, big-endian: the first of DNS, those of DTLS that are in
-        clear, and of QUIC what `flow/datagrams.py` keeps of them (Initial packets without what is
-        coalesced with them). The last one is shorter than on the wire where the head was full.
+        at the first TLS handshake record, or at the PROXY header before it. For UDP they are
+        datagrams, at most `MAX_DATAGRAMS`, each behind its length in two bytes, big-endian: the
+        first of DNS, those of DTLS that are in clear, and of QUIC what `flow/datagrams.py` keeps of
+        them (Initial packets without what is coalesced with them). The last one is shorter than on
+        the wire where the head was full.
     """
 
     data: npt.NDArray[np.uint8]
@@ -335,8 +348,8 @@ IDENTITY_COLUMNS: Final = [
 MEASURE_COLUMNS: Final = [
     *_pair("packets", pl.UInt32, "packets", "Packets"),
     *_pair("bytes", pl.UInt64, "bytes", "Sum of IP lengths"),
-    *_pair("payload_packets", pl.UInt32, "packets", "Packets with payload"),
-    *_pair("payload_bytes", pl.UInt64, "bytes", "Sum of payload lengths"),
+    *_pair("payload_packets", pl.UInt32, "packets", "Packets with payload, keep-alives excepted"),
+    *_pair("payload_bytes", pl.UInt64, "bytes", "Sum of payload lengths, keep-alives excepted"),
     *_pair("size_min", pl.UInt32, "bytes", "Smallest IP length, 0 without packets"),
     *_pair("size_max", pl.UInt32, "bytes", "Largest IP length"),
     *_pair("size_std", pl.Float32, "bytes", "Standard deviation of IP lengths"),
@@ -359,8 +372,10 @@ MEASURE_COLUMNS: Final = [
     *_pair("ttl", pl.UInt8, "", "TTL or hop limit of the first packet"),
     *_pair("retransmissions", pl.UInt32, "packets", "Payload packets that repeat old bytes"),
     *_pair("out_of_order", pl.UInt32, "packets", "Payload packets past a hole, or filling it"),
-    *_pair("stream_bytes", pl.UInt64, "bytes", "Payload without what TCP sent before"),
-    *_pair("keep_alives", pl.UInt32, "packets", "TCP keep-alive probes"),
+    *_pair("stream_bytes", pl.UInt64, "bytes", "Payload that is new in its TCP stream"),
+    *_pair(
+        "keep_alives", pl.UInt32, "packets", "TCP keep-alive probes, with a garbage byte or none"
+    ),
     *_pair(
         "duplicates",
         pl.UInt32,
@@ -392,7 +407,9 @@ MEASURE_COLUMNS: Final = [
             f"Gaps from {GAP_EDGES_NS[i] / 1e9:g} s on",
         )
     ],
-    *_pair("prefix_bytes", pl.UInt8, "bytes", "Bytes of the first payloads that were looked at"),
+    *_pair(
+        "prefix_bytes", pl.UInt8, "bytes", "First bytes that were looked at, PROXY header excepted"
+    ),
     *_pair("prefix_entropy", pl.Float32, "bit", "Entropy of those bytes, NaN without"),
     *_pair("prefix_printable", pl.Float32, "", "Share of printable ASCII among them, NaN without"),
     *_pair("prefix_zero", pl.Float32, "", "Share of zero bytes among them, NaN without"),

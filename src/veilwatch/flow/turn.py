@@ -1,0 +1,82 @@
+"""Turning a flow whose direction was guessed from its first packet and proves to be the other one.
+
+A capture point may see a server's packet before the SYN that it answers. When that SYN, or the
+SYN-ACK, comes after all, whoever sent the SYN is the initiator: what was measured of one direction
+becomes the other one's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from veilwatch.flow.state import State
+from veilwatch.flow.stream import ACK, SYN, opens_stream
+from veilwatch.flow.update import TCP
+from veilwatch.jit import inline_kernel, kernel
+from veilwatch.schema.flows import FLOW_RECORD_DTYPE, TcpState
+
+_MIDSTREAM_BIT = TcpState.MIDSTREAM
+_FIN_FWD_BIT = TcpState.FIN_FWD
+_FIN_BWD_BIT = TcpState.FIN_BWD
+
+
+def _mirrored() -> list[tuple[int, int, int]]:
+    """Return where a record holds what the two directions have alike: two offsets and a length."""
+    fields = FLOW_RECORD_DTYPE.fields or {}
+    found = []
+    for name, (dtype, offset, *_) in fields.items():
+        if dtype.shape[:1] == (2,):
+            size = dtype.itemsize // 2
+            found.append((offset, offset + size, size))
+        elif "src_" in name:
+            found.append((offset, fields[name.replace("src_", "dst_")][1], dtype.itemsize))
+    return found
+
+
+MIRRORED: Final = np.array(_mirrored(), np.int64)
+"""The bytes of a record that change places, shape (fields, 3)."""
+
+
+@inline_kernel
+def is_turned(flow: Any, direction: Any, packet: Any) -> Any:
+    """Whether a packet shows that its flow runs the other way.
+
+    Only of a connection's first record: those that were handed on cannot be turned any more.
+    """
+    if packet.tcp_flags & SYN == 0 or packet.protocol != TCP:
+        return False
+    if not flow.tcp_state & _MIDSTREAM_BIT or flow.flow_id != flow.parent_id:
+        return False
+    answers = packet.tcp_flags & ACK != 0
+    return direction == (0 if answers else 1) and opens_stream(flow, direction, packet)
+
+
+@kernel
+def turn(state: State, slot: Any) -> None:
+    """Let a flow's directions change places."""
+    record = state.flow_words[slot].view(np.uint8)
+    for k in range(len(MIRRORED)):
+        one, other = MIRRORED[k, 0], MIRRORED[k, 1]
+        for i in range(MIRRORED[k, 2]):
+            byte = record[one + i]
+            record[one + i] = record[other + i]
+            record[other + i] = byte
+    flow = state.flows[slot]
+    if flow.burst_direction < 2:
+        flow.burst_direction = 1 - flow.burst_direction
+    both = np.int64(flow.tcp_state)
+    ends = both & ~(_FIN_FWD_BIT | _FIN_BWD_BIT)
+    if both & _FIN_FWD_BIT:
+        ends |= _FIN_BWD_BIT
+    if both & _FIN_BWD_BIT:
+        ends |= _FIN_FWD_BIT
+    flow.tcp_state = ends
+    flow.turned = 1 - flow.turned
+    for k in range(flow.sequence_used):
+        state.sequences[slot, k].size = -state.sequences[slot, k].size
+    heads = state.slots[slot].head
+    first = heads[0]
+    heads[0] = heads[1]
+    heads[1] = first
