@@ -10,7 +10,7 @@ import pytest
 from tests.flow.oracle import LATER_FRAGMENT, Packet
 from tests.flow.streams import SECOND, assert_same, meter, packet, reply
 from veilwatch.flow import EarlyPoints, MeterConfig
-from veilwatch.flow.state import NIL, new_state
+from veilwatch.flow.state import SLOT_DTYPE, new_state
 from veilwatch.flow.turn import turn
 from veilwatch.schema.flows import FLOW_RECORD_DTYPE, TcpState
 
@@ -123,10 +123,14 @@ def test_every_field_of_two_directions_changes_places() -> None:
     state.flow_words[0] = rng.integers(0, 2**63, state.flow_words.shape[1], np.uint64)
     state.flows["burst_direction"][0], state.flows["tcp_state"][0] = 2, 0
     state.flows["turned"][0] = state.flows["sequence_used"][0] = 0
-    state.slots["head"][0] = 7, NIL
+    pairs = [name for name in SLOT_DTYPE.names or () if SLOT_DTYPE[name].shape == (2,)]
+    for name in pairs:
+        state.slots[name][0] = 7, 9
     before = state.flows[:1].copy()
     turn(state, 0)
-    assert state.slots["head"][0].tolist() == [NIL, 7]
+    assert {name: state.slots[name][0].tolist() for name in pairs} == {
+        name: [9, 7] for name in pairs
+    }
     for name in FLOW_RECORD_DTYPE.names or ():
         found, was = state.flows[name][0], before[name][0]
         if name == "turned":

@@ -7,6 +7,7 @@ becomes the other one's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +25,7 @@ _FIN_BWD_BIT = TcpState.FIN_BWD
 
 def _mirrored() -> list[tuple[int, int, int]]:
     """Return where a record holds what the two directions have alike: two offsets and a length."""
-    fields = FLOW_RECORD_DTYPE.fields or {}
+    fields: Mapping[str, Any] = FLOW_RECORD_DTYPE.fields or {}
     found = []
     for name, (dtype, offset, *_) in fields.items():
         if dtype.shape[:1] == (2,):
@@ -53,6 +54,14 @@ def is_turned(flow: Any, direction: Any, packet: Any) -> Any:
     return direction == (0 if answers else 1) and opens_stream(flow, direction, packet)
 
 
+@inline_kernel
+def swap(pair: Any) -> Any:
+    """Let the two values of an array change places."""
+    first = pair[0]
+    pair[0] = pair[1]
+    pair[1] = first
+
+
 @kernel
 def turn(state: State, slot: Any) -> None:
     """Let a flow's directions change places."""
@@ -76,7 +85,8 @@ def turn(state: State, slot: Any) -> None:
     flow.turned = 1 - flow.turned
     for k in range(flow.sequence_used):
         state.sequences[slot, k].size = -state.sequences[slot, k].size
-    heads = state.slots[slot].head
-    first = heads[0]
-    heads[0] = heads[1]
-    heads[1] = first
+    row = state.slots[slot]
+    swap(row.head)
+    swap(row.ip_id)
+    swap(row.id_changes)
+    swap(row.id_repeats)
