@@ -214,7 +214,7 @@ NOT_READ_BY_TSHARK = {
     *("HDLC, PPP", "PPP of pppd", "PPP of pppd, whole framing"),
     *("Cisco HDLC with direction", "Frame Relay with direction"),
     *("ATM, IP alone", "ATM, PPP alone", "ATM, bridged alone", "LANE"),
-    *("NFLOG, big-endian", "802.11, decrypted"),
+    *("pflog, before 3.4", "NFLOG, big-endian", "802.11, decrypted"),
     *("Broadcom tag", "Broadcom tag in front", "DSA tag", "EDSA tag", "SLIP"),
 }
 """What tshark 4.0 refuses, or leaves to a preference."""

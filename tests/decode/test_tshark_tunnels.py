@@ -20,7 +20,13 @@ pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark i
 
 WITHOUT_TSHARK = (
     *("L2TPv3", "GUE", "PPP on Ethernet", "EDSA", "Frame Relay in GRE"),
-    *("EoIP over IPv6", "EtherIP, halves", "CAPWAP with 802.11,", "MPLS in VXLAN-GPE"),
+    *(
+        "MPLS pseudowire",
+        "EoIP over IPv6",
+        "EtherIP, halves",
+        "CAPWAP with 802.11,",
+        "MPLS in VXLAN-GPE",
+    ),
 )
 """Wrappings of which tshark 4.0 shows nothing, or only by a preference."""
 
@@ -33,21 +39,25 @@ def read_by_tshark(items: Sequence[tuple[int, bytes]], path: Path) -> list[Frame
     return list(frames(path))
 
 
-def assert_inner_packet(frame: Frame, name: str) -> None:
+def differing(frame: Frame) -> bool:
+    """Whether tshark does not end at the packet that every frame of the tests holds."""
     found = [reading for reading in readings(frame) if not reading.quoted]
-    assert found, f"{name}: {frame.path}"
-    last = found[-1].fields
-    assert (last["src"], last["dst"]) == (address(SRC), address(DST)), f"{name}: {frame.path}"
-    assert (last["src_port"], last["dst_port"]) == (40000, 443), f"{name}: {frame.path}"
-    assert last["payload_length"] == len(PAYLOAD), f"{name}: {frame.path}"
+    want = {
+        "src": address(SRC),
+        "dst": address(DST),
+        "src_port": 40000,
+        "dst_port": 443,
+        "payload_length": len(PAYLOAD),
+    }
+    return not found or {name: found[-1].fields.get(name) for name in want} != want
 
 
 def test_tshark_finds_the_same_packet_behind_every_link_type(tmp_path: Path) -> None:
     items = {name: item for name, item in LINKS.items() if name not in NOT_READ_BY_TSHARK}
     read = read_by_tshark(list(items.values()), tmp_path / "links.pcapng")
     assert len(read) == len(items) > 90
-    for name, frame in zip(items, read, strict=True):
-        assert_inner_packet(frame, name)
+    wrong = {name: f.path for name, f in zip(items, read, strict=True) if differing(f)}
+    assert not wrong
 
 
 def test_tshark_finds_the_same_packet_in_every_wrapping(tmp_path: Path) -> None:
@@ -56,5 +66,5 @@ def test_tshark_finds_the_same_packet_in_every_wrapping(tmp_path: Path) -> None:
     }
     read = read_by_tshark([(1, data) for data in items.values()], tmp_path / "wrapped.pcapng")
     assert len(read) == len(items) > 60
-    for name, frame in zip(items, read, strict=True):
-        assert_inner_packet(frame, name)
+    wrong = {name: f.path for name, f in zip(items, read, strict=True) if differing(f)}
+    assert not wrong

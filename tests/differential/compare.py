@@ -56,6 +56,9 @@ UNTAUGHT: Final = (
 
 ONLY_TSHARK = "only tshark looks into"
 LINK = "only tshark reads link type"
+ONLY_OURS = "tshark does not read link type"
+ARISTA = "a version of Arista's time stamps that tshark does not know"
+PSEUDOWIRE = "a pseudowire of L2TPv3 that tshark shows by a preference only"
 CUT_OPTIONS = "tshark shows an IP header whose options are cut"
 OTHER_VERSION = "tshark follows an IP version that contradicts what led to it"
 LOOPBACK_ETHERTYPE = "a loopback frame that has an EtherType in the place of its address family"
@@ -154,7 +157,7 @@ def differences(
         elif real:
             yield f"{status.name} has IP in tshark", unseen(status, frame, link)
         else:
-            yield f"{status.name} has no IP in tshark", ""
+            yield f"{status.name} has no IP in tshark", unseen_by_tshark(frame, link)
         return
     inner = real[-1]
     if not is_same_header(ours, inner):
@@ -228,9 +231,18 @@ def unseen(status: Status, frame: Frame, link: int) -> str:
     return f"{LINK} {link}" if link not in (1, 101, 113) else ""
 
 
+def unseen_by_tshark(frame: Frame, link: int) -> str:
+    """Return why tshark has no IP header where we found one."""
+    if "avsp" in (layer.name for layer in frame.layers):
+        return ARISTA
+    return f"{ONLY_OURS} {link}" if frame.path == "data" else ""
+
+
 def not_followed(ours: Fields, where: Reading | None, inner: Reading, frame: Frame) -> str:
     """Return why tshark's innermost header is not ours; `where` is ours in its chain."""
     if where is None:
+        if "l2tp" in inner.after:
+            return PSEUDOWIRE
         if frame.malformed:
             return BIG_TCP
         if VXLAN_GPE_PORT in (ours["src_port"], ours["dst_port"]) or "ip" in inner.after:

@@ -26,6 +26,8 @@ stack is an attack on the decoder."""
 
 MIN_ETHERTYPE: Final = 0x600  # below: an 802.3 length (IEEE 802.3, 3.2.6)
 
+INET6_FAMILIES: Final = (10, 23, 24, 26, 28, 30)
+
 VN_TAG: Final = 0x8926  # Cisco's 802.1Qbh
 E_TAG: Final = 0x893F  # IEEE 802.1BR
 HSR: Final = 0x892F  # IEC 62439-3
@@ -126,22 +128,35 @@ def nlpid(buffer: Buffer, offset: int, end: int, wire: int) -> Walk:
 
 
 @inner_kernel
+def step_of_family(family: int) -> int:
+    """Return what an address family leads to: its number for IPv6 differs from system to system.
+
+    IPv4 is 2 everywhere. IPv6 is 10 on Linux, 23 on Windows, 24 on NetBSD and OpenBSD, 26 on
+    Solaris, 28 on FreeBSD, 30 on macOS.
+    """
+    if family == 2:
+        return IPV4
+    if family in INET6_FAMILIES:
+        return IPV6
+    return NOT_IP
+
+
+@inner_kernel
 def loopback(buffer: Buffer, offset: int, end: int, wire: int) -> Walk:
     """Read the 4-byte address family of BSD loopback, in either byte order.
 
-    IPv4 is 2 everywhere. IPv6 is 10 on Linux, 23 on Windows, 24 on NetBSD and OpenBSD, 28 on
-    FreeBSD, 30 on macOS.
+    Some tools put an EtherType there.
     """
     if offset + 4 > end:
         return TRUNCATED_LINK, offset, end, wire
     family = u32(buffer, offset)
     if family & 0x00FFFFFF == 0:  # a small number, least significant byte first
         family >>= 24
-    if family == 2:
+    if family == 0x0800:
         return IPV4, offset + 4, end, wire
-    if family == 10 or family == 23 or family == 24 or family == 28 or family == 30:
+    if family == 0x86DD:
         return IPV6, offset + 4, end, wire
-    return NOT_IP, offset, end, wire
+    return step_of_family(family), offset + 4, end, wire
 
 
 @inner_kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from veilwatch.decode.byteorder import Buffer, le16, le32, u8, u16, u32
-from veilwatch.decode.link import raw_ip
+from veilwatch.decode.link import raw_ip, step_of_family
 from veilwatch.decode.ppp import hdlc
 from veilwatch.decode.steps import (
     ETHERNET,
@@ -22,9 +22,6 @@ from veilwatch.decode.steps import (
 from veilwatch.decode.wan import atm
 from veilwatch.decode.wireless import skipped
 from veilwatch.jit import inner_kernel
-
-AF_INET: Final = 2
-AF_INET6_SOLARIS: Final = 26
 
 ENC_HEADER: Final = 12
 PFLOG_OLD_HEADER: Final = 28
@@ -51,20 +48,6 @@ ERF_HDLC: Final = (1, 5, 10, 15, 17, 19)
 ERF_MULTI_CHANNEL: Final = (5, 17)  # four bytes say which channel
 ERF_ETHERNET: Final = (2, 11, 16, 20)
 ERF_AAL5: Final = (4, 9)
-
-
-@inner_kernel
-def step_of_family(family: int) -> int:
-    """Return what an address family leads to: its number for IPv6 differs from system to system.
-
-    IPv4 is 2 everywhere. IPv6 is 10 on Linux, 23 on Windows, 24 on NetBSD and OpenBSD, 26 on
-    Solaris, 28 on FreeBSD, 30 on macOS.
-    """
-    if family == AF_INET:
-        return IPV4
-    if family in (10, 23, 24, 26, 28, 30):
-        return IPV6
-    return NOT_IP
 
 
 @inner_kernel

@@ -31,7 +31,6 @@ from veilwatch.decode.reference_layer import (
 from veilwatch.decode.shim import MAX_LABELS
 from veilwatch.schema.packets import MAX_CAPTURED, NONE8, PACKET_DTYPE, Status
 
-INET6_FAMILIES = {10, 23, 24, 28, 30}
 TAGS = dict.fromkeys(VLAN_ETHERTYPES, 4)
 TAGS |= {0x8926: 6, 0x892F: 6, 0xF1C1: 6, 0x893F: 8, 0x8909: 8, 0xDADA: 8}
 """Lengths of tags with the EtherType that ends them."""
@@ -156,9 +155,10 @@ class PlainWalk:
             case 0 | 108:
                 head = frame.need(4, Status.TRUNCATED_LINK)
                 families = {*struct.unpack("<I", head), *struct.unpack(">I", head)}
-                if 2 in families:
+                ethertype = int.from_bytes(head)
+                if 2 in families or ethertype == 0x0800:
                     self.ip(frame.after(4), 4)
-                elif families & INET6_FAMILIES:
+                elif families & links.INET6_FAMILIES or ethertype == 0x86DD:
                     self.ip(frame.after(4), 6)
                 else:
                     raise Refused(Status.NOT_IP)
@@ -751,3 +751,25 @@ class PlainWalk:
             gtp_qfi=qfi,
         )
         self.leave_udp()
+
+
+class _FirstPacket(PlainWalk):
+    """A walk that goes no further than to the outermost IP header."""
+
+    def ip(self, packet: Layer, version: int) -> None:
+        self.result.fields["ip_version"] = version
+        self.result.fields["ip_offset"] = packet.at
+        raise Refused(Status.OK)
+
+
+def first_packet(data: bytes, link: int) -> tuple[Status, int]:
+    """Return where a frame's outermost IP packet begins; a status other than OK says why nowhere.
+
+    For tools that take the link layer off frame by frame; whole captures are decoded by kernels.
+    """
+    walk = _FirstPacket()
+    try:
+        walk.link(Layer(data, len(data), 0), link)
+    except Refused as refusal:
+        return refusal.status, walk.result.fields.get("ip_offset", 0)
+    return Status.NOT_IP, 0
