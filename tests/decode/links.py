@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 from scapy.layers.l2 import Ether
 
@@ -16,6 +17,7 @@ SNAP = bytes.fromhex("aaaa030000000800") + INNER
 BRIDGED = bytes.fromhex("aaaa030080c20007")
 PPP = b"\xff\x03\x00\x21" + INNER
 CISCO = b"\x0f\0\x08\0" + INNER
+FCS = zlib.crc32(FRAME).to_bytes(4, "little")
 PREAMBLE = b"\x55" * 7
 
 TO_STATION = b"\x08\x02" + bytes(22)  # a data frame from an access point
@@ -60,6 +62,7 @@ def juniper(flags: int, content: bytes, extensions: bytes = b"") -> bytes:
     return b"MGC" + bytes([flags]) + length + extensions + content
 
 
+PRISM = struct.pack("<II16s", 0x44, 144, b"wlan0") + bytes(120)
 AVS = struct.pack(">II", 0x80211001, 64) + bytes(56)
 
 LINKS: dict[str, tuple[int, bytes]] = {
@@ -81,7 +84,7 @@ LINKS: dict[str, tuple[int, bytes]] = {
     "SLL, 6in4 interface": (113, cooked(0x0800, 776, INNER)),
     "SLL, GRE interface": (113, cooked(0x0800, 778, INNER)),
     "SLL, 802.11": (113, cooked(4, 801, WLAN)),
-    "SLL, Prism": (113, cooked(4, 802, bytes(144) + WLAN)),
+    "SLL, Prism": (113, cooked(4, 802, PRISM + WLAN)),
     "SLL, radiotap": (113, cooked(4, 803, radiotap(0) + WLAN)),
     "SLL, Frame Relay": (113, cooked(0x0800, 770, b"\x18\x41\x03\xcc" + INNER)),
     "SLL, Ethernet under 802.3": (113, cooked(1, 1, FRAME)),
@@ -140,7 +143,7 @@ LINKS: dict[str, tuple[int, bytes]] = {
     "pflog, FreeBSD": (117, b"\x45\2" + bytes(70) + INNER),
     "pflog, OpenBSD 4.9": (117, b"\x64\2" + bytes(98) + INNER),
     "pflog, before 3.4": (17, struct.pack(">I24x", 2) + INNER),
-    "ipnet": (226, b"\1\2" + bytes(22) + INNER),
+    "ipnet": (226, b"\1\2\0\0" + struct.pack(">I16x", len(INNER)) + INNER),
     "NFLOG": (239, attributes("<")),
     "NFLOG, big-endian": (239, attributes(">")),
     "PPI, Ethernet": (192, ppi(1, FRAME)),
@@ -171,18 +174,18 @@ LINKS: dict[str, tuple[int, bytes]] = {
         radiotap(3, bytes(8) + b"\x20") + QOS + bytes(2) + SNAP,
     ),
     "radiotap, two words": (127, radiotap(0x8000_0002, bytes(4) + b"\0") + QOS + SNAP),
-    "Prism": (119, bytes(144) + WLAN),
+    "Prism": (119, PRISM + WLAN),
     "Prism, AVS": (119, AVS + WLAN),
     "AVS": (163, AVS + WLAN),
-    "mPacket": (274, PREAMBLE + b"\xd5" + FRAME + bytes(4)),
-    "mPacket, short preamble": (274, PREAMBLE[:3] + b"\xd5" + FRAME + bytes(4)),
-    "mPacket, preemptable": (274, PREAMBLE + b"\xe6" + FRAME + bytes(4)),
+    "mPacket": (274, PREAMBLE + b"\xd5" + FRAME + FCS),
+    "mPacket, short preamble": (274, PREAMBLE[:3] + b"\xd5" + FRAME + FCS),
+    "mPacket, preemptable": (274, PREAMBLE + b"\xe6" + FRAME + FCS),
     "EPON": (259, bytes.fromhex("5555d5555500 01 00") + FRAME),
     "DOCSIS": (143, b"\0\0" + struct.pack(">H", len(FRAME)) + bytes(2) + FRAME),
     "DOCSIS, extended": (143, b"\1\4" + struct.pack(">H", len(FRAME)) + bytes(6) + FRAME),
     "InfiniBand": (242, bytes(40) + b"\x08\0\0\0" + INNER),
     "netANALYZER": (240, bytes(4) + FRAME + bytes(4)),
-    "netANALYZER, transparent": (241, bytes(4) + PREAMBLE + b"\xd5" + FRAME + bytes(4)),
+    "netANALYZER, transparent": (241, bytes(4) + PREAMBLE + b"\xd5" + FRAME + FCS),
     "Broadcom tag": (281, MACS + b"\x20\0\0\1\x08\0" + INNER),
     "Broadcom tag in front": (282, b"\x20\0\0\1" + FRAME),
     "DSA tag": (284, MACS + b"\xc0\0\0\1\x08\0" + INNER),
@@ -215,9 +218,10 @@ NOT_READ_BY_TSHARK = {
     *("Cisco HDLC with direction", "Frame Relay with direction"),
     *("ATM, IP alone", "ATM, PPP alone", "ATM, bridged alone", "LANE"),
     *("pflog, before 3.4", "NFLOG, big-endian", "802.11, decrypted"),
+    *("DOCSIS", "DOCSIS, extended", "netANALYZER", "netANALYZER, transparent"),
     *("Broadcom tag", "Broadcom tag in front", "DSA tag", "EDSA tag", "SLIP"),
 }
-"""What tshark 4.0 refuses, or leaves to a preference."""
+"""What tshark 4.0 refuses, leaves to a preference, or reads only with more fields than are here."""
 
 REFUSED: dict[str, tuple[int, bytes]] = {
     "SLL, netlink": (113, cooked(4, 824, SNAP)),

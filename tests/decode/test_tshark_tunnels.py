@@ -19,16 +19,12 @@ from veilwatch.capture.writer import PcapngWriter
 pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 WITHOUT_TSHARK = (
-    *("L2TPv3", "GUE", "PPP on Ethernet", "EDSA", "Frame Relay in GRE"),
-    *(
-        "MPLS pseudowire",
-        "EoIP over IPv6",
-        "EtherIP, halves",
-        "CAPWAP with 802.11,",
-        "MPLS in VXLAN-GPE",
-    ),
+    *("L2TPv3", "GUE", "PPP on Ethernet", "EDSA", "Frame Relay in GRE", "ERSPAN III of IP"),
+    *("MPLS pseudowire", "EoIP over IPv6", "EtherIP, halves", "MPLS in VXLAN-GPE"),
+    # unless its frame control field is swapped, as tshark expects it there
+    *("CAPWAP with 802.11, QoS", "CAPWAP with 802.11 of no binding"),
 )
-"""Wrappings of which tshark 4.0 shows nothing, or only by a preference."""
+"""How wrappings' names begin of which tshark 4.0 shows nothing, or only by a preference."""
 
 
 def read_by_tshark(items: Sequence[tuple[int, bytes]], path: Path) -> list[Frame]:
@@ -62,7 +58,9 @@ def test_tshark_finds_the_same_packet_behind_every_link_type(tmp_path: Path) -> 
 
 def test_tshark_finds_the_same_packet_in_every_wrapping(tmp_path: Path) -> None:
     items = {
-        name: data for name, (_, data) in WRAPPED.items() if not name.startswith(WITHOUT_TSHARK)
+        name: data
+        for name, (_, data) in WRAPPED.items()
+        if not name.startswith(WITHOUT_TSHARK) and name != "CAPWAP with 802.11"
     }
     read = read_by_tshark([(1, data) for data in items.values()], tmp_path / "wrapped.pcapng")
     assert len(read) == len(items) > 60

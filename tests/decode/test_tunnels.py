@@ -16,7 +16,7 @@ from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
 from tests.decode.frames import Frame, as_block, assert_as_reference, decode_one
-from tests.decode.links import AVS, QOS, SNAP, WLAN
+from tests.decode.links import AVS, PRISM, QOS, SNAP, WLAN
 from tests.decode.test_layers import (
     DST,
     DST6,
@@ -288,7 +288,7 @@ WRAPPED = {
     ),
     "TZSP to send": ({"tzsp": 1}, over_udp(37008, b"\1\1\0\1\1" + FRAME)),
     "TZSP with 802.11": ({"tzsp": 1}, over_udp(37008, b"\1\0\0\x12\1" + WLAN)),
-    "TZSP with Prism": ({"tzsp": 1}, over_udp(37008, b"\1\0\0\x77\1" + bytes(144) + WLAN)),
+    "TZSP with Prism": ({"tzsp": 1}, over_udp(37008, b"\1\0\0\x77\1" + PRISM + WLAN)),
     "TZSP with AVS": ({"tzsp": 1}, over_udp(37008, b"\1\0\0\x7f\1" + AVS + WLAN)),
     "CAPWAP": ({"capwap": 1}, over_udp(5247, capwap(0) + FRAME)),
     "CAPWAP, answered": ({"capwap": 1}, over_udp(50000, capwap(0) + FRAME, sport=5247)),
