@@ -245,6 +245,7 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "NFLOG with empty attributes": (239, b"\2\0\0\0" + bytes(40)),
     "PPI in PPI": (192, ppi(192, ppi(1, FRAME))),
     "pktap in PPI": (192, ppi(258, pktap(1, FRAME))),
+    "SLL in pktap": (258, pktap(113, cooked(0x0800, 1, INNER))),
     "pktap of no packet": (258, struct.pack("<III", 108, 2, 1) + bytes(96) + FRAME),
     "ERF, metadata": (197, erf(27, bytes(60))),
     "ERF, endless extensions": (197, erf(0x82, FRAME, b"\x85" * 8 * 20)),

@@ -8,6 +8,8 @@ from veilwatch.decode.byteorder import Buffer, le16, le32, u8, u16, u32
 from veilwatch.decode.link import raw_ip, step_of_family
 from veilwatch.decode.ppp import hdlc
 from veilwatch.decode.steps import (
+    COOKED,
+    COOKED_V2,
     ETHERNET,
     IPV4,
     IPV6,
@@ -138,9 +140,12 @@ def pktap(buffer: Buffer, offset: int, end: int, wire: int) -> Walk:
 
 @inner_kernel
 def recorded(buffer: Buffer, link: int, size: int, offset: int, end: int, wire: int) -> Walk:
-    """Go on with a frame of another link type; records in records are refused."""
+    """Go on with a frame of another link type; records in records are refused.
+
+    So are cooked frames: their header is a record of the system, too.
+    """
     step = step_of_link(link)
-    if step in (PPI, PKTAP):
+    if step in (PPI, PKTAP, COOKED, COOKED_V2):
         step = NOT_IP
     if offset + size >= end:
         return TRUNCATED_LINK, offset, end, wire

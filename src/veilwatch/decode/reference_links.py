@@ -376,7 +376,7 @@ def pktap(walk: PlainWalk, frame: Layer) -> None:
 
 def _recorded(walk: PlainWalk, frame: Layer, size: int, link: int) -> None:
     frame.need(size + 1, CUT)
-    if link in (192, 258):
+    if link in (113, 192, 258, 276):
         raise Refused(Status.NOT_IP)
     walk.link(frame.after(size), link)
 
