@@ -10,11 +10,19 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.layers.l2 import ARP, GRE, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from veilwatch.capture import PcapngWriter
-from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate, parse_networks
+from tests.capture.build import read_all
+from tests.decode.links import INNER as LINK_INNER
+from tests.decode.links import LINKS, REFUSED
+from veilwatch.capture import PcapngWriter, open_captures
+from veilwatch.corpus.encapsulate import (
+    DROPS,
+    EncapsulateOptions,
+    encapsulate,
+    parse_networks,
+)
 from veilwatch.corpus.tunnel import MAX_INNER, Subscriber, checksum, word_sum, wrap
 from veilwatch.errors import CaptureError
 
@@ -234,3 +242,31 @@ def test_real_captures_keep_their_traffic(corpus_path: Path, tmp_path: Path) -> 
         known = {f"0x{s.uplink_teid:08x}" for s in summary.subscribers.values()}
         known |= {f"0x{s.downlink_teid:08x}" for s in summary.subscribers.values()}
         assert {row[0] for row in rows} <= known
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_every_link_type_is_taken_off(tmp_path: Path, name: str) -> None:
+    link, data = LINKS[name]
+    source = tmp_path / "in.pcapng"
+    with PcapngWriter(source, link=link) as writer:
+        writer.write(10**18, data)
+    summary = encapsulate([source], tmp_path / "out.pcapng")
+    assert (summary.uplink, summary.dropped) == (1, dict.fromkeys(DROPS, 0))
+    (frame,) = [record.frame for record in read_all(open_captures([tmp_path / "out.pcapng"]))]
+    assert frame.endswith(LINK_INNER)
+
+
+def test_the_outermost_packet_is_wrapped_and_not_one_further_in(tmp_path: Path) -> None:
+    frame = Ether() / IP(src=UE, dst=SERVER) / GRE() / IP(src="10.9.9.9", dst="10.9.9.8") / UDP()
+    source = capture(tmp_path / "in.pcapng", [frame])
+    summary = encapsulate([source], tmp_path / "out.pcapng")
+    assert [str(address) for address in summary.subscribers] == [UE]
+
+
+def test_what_has_no_ip_is_dropped_as_that(tmp_path: Path) -> None:
+    for link, data in REFUSED.values():
+        source = tmp_path / "in.pcapng"
+        with PcapngWriter(source, link=link) as writer:
+            writer.write(10**18, data)
+        summary = encapsulate([source], tmp_path / "out.pcapng")
+        assert summary.dropped["not_ip"] == summary.read == 1

@@ -41,7 +41,7 @@ def test_an_empty_block_is_fine() -> None:
 
 def test_balance_accounts_for_every_packet() -> None:
     # Arrange
-    frames = [TCP_FRAME, TCP_FRAME, Frame(ECHO), Frame(b""), Frame(b"x" * 40, link=105)]
+    frames = [TCP_FRAME, TCP_FRAME, Frame(ECHO), Frame(b""), Frame(b"x" * 40, link=190)]
     decoder = Decoder()
 
     # Act

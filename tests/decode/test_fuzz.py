@@ -11,21 +11,29 @@ from scapy.layers.l2 import CookedLinux, Dot1Q, Ether
 from scapy.packet import Raw
 
 from tests.decode.frames import Frame, assert_as_reference, blocks
+from tests.decode.links import INNER, LINKS, REFUSED
 from tests.decode.test_tunnels import WRAPPED
 from veilwatch.decode import Decoder
 from veilwatch.schema.packets import Status
 
-LINKS = (0, 1, 9, 12, 14, 50, 51, 101, 108, 113, 228, 229, 276, 105, 65535)
+COMMON_LINKS = (0, 1, 9, 12, 14, 50, 51, 101, 108, 113, 228, 229, 276, 65535)
+OTHER_LINKS = sorted({link for link, _ in LINKS.values()} - {*COMMON_LINKS})
 
 
-@pytest.mark.parametrize("link", LINKS)
+MUTANTS = 100
+"""Changed forms of each seed; `make fuzz` makes many more."""
+
+
+@pytest.mark.parametrize("link", [*COMMON_LINKS, *OTHER_LINKS])
 def test_random_bytes_raise_nothing_and_balance(link: int) -> None:
     # Arrange: the first bytes lead into IP often enough to reach the inner layers
     rng = np.random.default_rng(link)
     lead = [b"", b"\x45", b"\x60", b"\x02\0\0\0\x45", b"\x08\0" + bytes(18), bytes(12) + b"\x08\0"]
     lead += [bytes(12) + b"\x81\x00\x00\x05\x86\xdd\x60", bytes(14) + b"\x08\0\x45"]
+    # what stands in front of IP in the frames of this link type, where one of the tests has some
+    lead += [data[: data.index(INNER) + 1] for other, data in LINKS.values() if other == link]
     frames = []
-    for i in range(4096):
+    for i in range(4096 if link in COMMON_LINKS else 512):
         head = lead[i % len(lead)]
         data = head + rng.bytes(int(rng.integers(0, 160)))
         frames.append(Frame(data, link, int(rng.integers(0, 2**32)) if i % 3 == 0 else None))
@@ -61,7 +69,10 @@ def seeds() -> list[tuple[int, bytes]]:
         (101, bytes(inner6)),
         (0, b"\x02\0\0\0" + bytes(tcp)),
         (1, bytes(12) + b"\x00\x40\xaa\xaa\x03\0\0\0\x08\x00" + bytes(tcp)),
-        *((1, data) for _, data in WRAPPED.values()),
+        *((1, data) for name, (_, data) in WRAPPED.items() if "bytes before" not in name),
+        *((1, data) for name, (_, data) in WRAPPED.items() if "8 bytes before" in name),
+        *LINKS.values(),
+        *REFUSED.values(),
     ]
 
 
@@ -70,7 +81,7 @@ def test_mutated_packets_agree_with_the_reference() -> None:
     rng = np.random.default_rng(7)
     frames = []
     for link, packet in seeds():
-        for _ in range(700):
+        for _ in range(MUTANTS):
             data = bytearray(packet)
             for _ in range(int(rng.integers(0, 4))):
                 place = int(rng.integers(0, len(data)))

@@ -147,7 +147,7 @@ def test_loopback_knows_every_number_of_ipv6(family: int, order: str) -> None:
     ("link", "frame", "status"),
     [
         (1, b"", Status.EMPTY),
-        (105, b"x" * 60, Status.UNSUPPORTED_LINK),
+        (190, b"x" * 60, Status.UNSUPPORTED_LINK),
         (1, on_ethernet(inner())[:13], Status.TRUNCATED_LINK),
         (1, on_ethernet(Dot1Q(vlan=5) / inner())[:17], Status.TRUNCATED_LINK),
         (1, on_ethernet(ARP()), Status.NOT_IP),

@@ -61,7 +61,8 @@ def transports(draw: st.DrawFn) -> Packet:
 @st.composite
 def networks(draw: st.DrawFn, upper: Packet) -> Packet:
     # What Scapy sees as bytes it gives no protocol number: IP in IP, GRE by hand, anything else.
-    bare = draw(st.sampled_from([4, 4, 41, 41, 47, 50])) if isinstance(upper, Raw) else None
+    numbers = [4, 4, 41, 41, 47, 50, 97, 115, 137, 143, 33, 136]
+    bare = draw(st.sampled_from(numbers)) if isinstance(upper, Raw) else None
     if draw(st.booleans()):
         flags, frag = draw(st.sampled_from([(0, 0), (0, 0), ("DF", 0), ("MF", 0), (0, 9)]))
         options = [IPOption_NOP()] * draw(st.integers(0, 4))
@@ -92,12 +93,40 @@ def networks(draw: st.DrawFn, upper: Packet) -> Packet:
     return header / upper
 
 
+PPP_HEADS = (b"\xff\x03\0\x21", b"\xff\x03\0\x57", b"\0\x21", b"\x57", b"\0\xfd")
+HEADS: dict[int, list[bytes]] = {
+    97: [b"\x30\0", b"\3\0"],
+    115: [b"\0\0\0\5" + cookie for cookie in (b"", b"abcd", b"abcdefgh")] + [bytes(4)],
+    137: [b"\0\1\1\x40", b"\0\1\0\x40\0\1\1\x40", b"\0\1\1\x40" + bytes(4)],
+    1701: [
+        *(b"\0\2\0\7\0\1" + ppp for ppp in PPP_HEADS),
+        *(b"\x0a\2\0\7\0\1" + bytes(4) + b"\0\2ab" + ppp for ppp in PPP_HEADS),
+        *(b"\0\3\0\0\0\0\0\5" + cookie for cookie in (b"", b"abcd", b"abcdefghijkl")),
+        b"\xc8\2\0\x0c" + bytes(8),
+    ],
+    4341: [b"\xc0\0\0\1\0\0\0\1"],
+    4754: [b"\0\0\x08\0", b"\x20\0\x65\x58abcd", b"\0\0\x12\x34"],
+    5072: [b"\x42\x52\x11\x29" + bytes(40), b"\2\2\x11\x29" + bytes(5)],
+    5247: [
+        b"\0\x10\2\0\0\0\0\0",
+        b"\0\x10\2\x80\0\7\0\0",
+        b"\0\x10\2\x80\0\7\0\x08",
+        b"\0\x10\3\0\0\0\0\0\x08\2" + bytes(22) + b"\xaa\xaa\3\0\0\0\x08\0",
+    ],
+    6080: [b"\0\4\0\0", b"\1\x29\0\0abcd", b"\0\x8f\0\0", b"\0\x2f\0\0\0\0\x08\0", b""],
+    6635: [b"\0\1\1\x40", b"\0\1\0\x40\0\1\1\x40", b"\0\1\1\x40" + bytes(4)],
+    37008: [b"\1\0\0\1\1", b"\1\0\0\1\x0a\1\0\0\0\1", b"\1\4\0\0"],
+}
+"""What stands between a port, or an IP protocol below 256, and the content of a tunnel."""
+
+
 @st.composite
 def tunnels(draw: st.DrawFn, content: Packet) -> Packet:
     """What stands between two IP headers; a tunnel may announce another thing than it holds."""
     framed = Ether(type=draw(st.sampled_from([0x800, 0x86DD, 0x8847, 0x806]))) / content
     ethertype = draw(st.sampled_from([0x800, 0x86DD, 0x8847, 0x8864, 0x1234]))
-    kind = draw(st.sampled_from(["gtp", "gtp", "gre", "bridged", "erspan", "udp", "ip", "pptp"]))
+    kinds = ["gtp", "gtp", "gre", "bridged", "erspan", "udp", "ip", "pptp", "port", "port"]
+    kind = draw(st.sampled_from(kinds))
     bits = {name: draw(st.integers(0, 1)) for name in ("chksum", "key", "seqnum")}
     present = {f"{name}_present": bit for name, bit in bits.items()}
     match kind:
@@ -129,6 +158,16 @@ def tunnels(draw: st.DrawFn, content: Packet) -> Packet:
             )
             inside = draw(st.sampled_from([framed, content]))
             return UDP(sport=draw(ports), dport=port) / Raw(bytes(header)) / inside
+        case "port":
+            port, heads = draw(st.sampled_from(list(HEADS.items())))
+            head = draw(st.sampled_from(heads))
+            inside = draw(st.sampled_from([framed, content]))
+            if port < 256:  # an IP protocol, which `networks` gives to what Scapy knows as bytes
+                return Raw(head) / inside
+            ends = {"sport": draw(ports), "dport": port}
+            if draw(st.integers(0, 3)) == 0:
+                ends = {"sport": port, "dport": draw(ports)}
+            return UDP(**ends) / Raw(head) / inside
         case "pptp":
             ppp = Raw(draw(st.sampled_from([b"\0\x21", b"\xff\x03\0\x57", b"\x21", b"\0\xfd"])))
             return Raw(bytes(GRE_PPTP(seqnum_present=bits["seqnum"]))) / ppp / content
@@ -146,6 +185,21 @@ def packets(draw: st.DrawFn) -> bytes:
         frame /= tag(vlan=draw(st.integers(0, 4095)))
     if draw(st.booleans()):
         return bytes(frame / packet)
+    if draw(st.integers(0, 3)) == 0:
+        kind, head = draw(
+            st.sampled_from(
+                [
+                    (0x88E7, bytes(4)),
+                    (0x8903, bytes(2)),
+                    (0x22F3, b"\0\x7f\0\1\0\2" + bytes(4)),
+                    (0x894F, b"\x0f\xc2\2\3" + bytes(4)),
+                    (0x88E5, b"\x20" + bytes(13) + b"\x08\0"),
+                    (0x8926, bytes(4) + b"\x08\0"),
+                    (0x880B, b"\xff\3\0\x21"),
+                ]
+            )
+        )
+        return bytes(Ether(type=kind)) + head + bytes(frame / packet if len(head) != 16 else packet)
     shim = PPPoE(sessionid=1) / PPP(proto=0x21 if isinstance(packet, IP) else 0x57)
     if draw(st.booleans()):
         shim = MPLS(s=0) / MPLS(s=1) / Raw(draw(st.sampled_from([b"", b"", bytes(4)])))

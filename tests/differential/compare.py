@@ -36,30 +36,19 @@ GTP_U_PORT: Final = 2152
 VXLAN_GPE_PORT: Final = 4790
 GENEVE_PORT: Final = 6081
 
-UNTAUGHT: Final = (
-    *(
-        "cfp",
-        "vntag",
-        "etag",
-        "nsh",
-        "cmd",
-        "ayiya",
-        "wlan",
-        "nhrp",
-        "gtpprime",
-        "lisp",
-        "lisp-data",
-    ),
-    *("sflow", "ipv6.routing", "avsp", "macsec", "ieee8021ah"),
-)
+UNTAUGHT: Final = ("cmd", "nhrp", "gtpprime", "lisp", "sflow", "ieee8021ah")
 """Layers that lead tshark to an IP packet and us nowhere: a word of each for `ONLY_TSHARK`."""
 
 ONLY_TSHARK = "only tshark looks into"
 LINK = "only tshark reads link type"
+ONLY_OURS = "tshark does not read link type"
+UNREAD = "a frame of a link type or with a tag that tshark does not read, cut"
+FABRICPATH = "tshark takes the end of the frame in FabricPath for its check sequence"
+ARISTA = "a version of Arista's time stamps that tshark does not know"
+PSEUDOWIRE = "a pseudowire of L2TPv3 that tshark shows by a preference only"
 CUT_OPTIONS = "tshark shows an IP header whose options are cut"
 OTHER_VERSION = "tshark follows an IP version that contradicts what led to it"
 LOOPBACK_ETHERTYPE = "a loopback frame that has an EtherType in the place of its address family"
-GRE_IN_UDP = "GRE in UDP (RFC 8086) stays UDP"
 GRE_VERSION = "GRE of a version that is not defined stays GRE"
 GRE_OTHER = "GRE of another EtherType stays GRE"
 FROM_PORT = "VXLAN or GENEVE that comes from its port instead of going to it stays UDP"
@@ -154,7 +143,7 @@ def differences(
         elif real:
             yield f"{status.name} has IP in tshark", unseen(status, frame, link)
         else:
-            yield f"{status.name} has no IP in tshark", ""
+            yield f"{status.name} has no IP in tshark", unseen_by_tshark(frame, link)
         return
     inner = real[-1]
     if not is_same_header(ours, inner):
@@ -210,6 +199,8 @@ def why_status(status: Status, inner: Reading | None, frame: Frame) -> str:
     """Return why a status is not what tshark's reading suggests."""
     if status is Status.BAD_NETWORK and len(frame.layers) > MAX_EXTENSION_HEADERS:
         return CHAIN
+    if status in TRUNCATED and frame.path in ("data", "eth:ethertype:data"):
+        return UNREAD
     return ""
 
 
@@ -228,9 +219,21 @@ def unseen(status: Status, frame: Frame, link: int) -> str:
     return f"{LINK} {link}" if link not in (1, 101, 113) else ""
 
 
+def unseen_by_tshark(frame: Frame, link: int) -> str:
+    """Return why tshark has no IP header where we found one."""
+    layers = {layer.name for layer in frame.layers}
+    if "avsp" in layers:
+        return ARISTA
+    if "cfp" in layers and frame.malformed:
+        return FABRICPATH
+    return f"{ONLY_OURS} {link}" if frame.path == "data" else ""
+
+
 def not_followed(ours: Fields, where: Reading | None, inner: Reading, frame: Frame) -> str:
     """Return why tshark's innermost header is not ours; `where` is ours in its chain."""
     if where is None:
+        if "l2tp" in inner.after:
+            return PSEUDOWIRE
         if frame.malformed:
             return BIG_TCP
         if VXLAN_GPE_PORT in (ours["src_port"], ours["dst_port"]) or "ip" in inner.after:
@@ -241,8 +244,6 @@ def not_followed(ours: Fields, where: Reading | None, inner: Reading, frame: Fra
             return f"{ONLY_TSHARK} {name}"
     if where.after[:2] == ["udp", "gtp"]:
         return NOT_PLAUSIBLE
-    if where.after[:2] == ["udp", "gre"]:
-        return GRE_IN_UDP
     if where.after == ["gre"]:
         return GRE_OTHER
     if ours["src_port"] in (VXLAN_GPE_PORT, GENEVE_PORT):
@@ -252,6 +253,8 @@ def not_followed(ours: Fields, where: Reading | None, inner: Reading, frame: Fra
 
 def why_field(name: str, ours: Fields, inner: Reading, frame: Frame) -> str:
     """Return why a field differs, '' for no good reason."""
+    if frame.path.startswith("eth:cfp:") and (frame.malformed or frame.short):
+        return FABRICPATH
     if name == "tcp_wscale" and ours[name] == MAX_WINDOW_SCALE < inner.fields[name]:
         return WSCALE
     if name in ("gtp_message", "gtp_teid") and not ours["gtp_message"]:

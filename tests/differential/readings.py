@@ -37,6 +37,13 @@ TRANSPORTS: Final[dict[str, dict[str, str]]] = {
         "checksum": "udp.checksum",
         "udp_length": "udp.length",
     },
+    "udplite": {"src_port": "udp.srcport", "dst_port": "udp.dstport", "checksum": "udp.checksum"},
+    "dccp": {
+        "src_port": "dccp.srcport",
+        "dst_port": "dccp.dstport",
+        "checksum": "dccp.checksum",
+        "transport_header": "dccp.data_offset",  # in words of four bytes
+    },
     "sctp": {"src_port": "sctp.srcport", "dst_port": "sctp.dstport"},
     "icmp": {"icmp_type": "icmp.type", "icmp_code": "icmp.code", "checksum": "icmp.checksum"},
     "icmpv6": {
@@ -45,7 +52,7 @@ TRANSPORTS: Final[dict[str, dict[str, str]]] = {
         "checksum": "icmpv6.checksum",
     },
 }
-HEADER_BYTES: Final = {"udp": 8, "sctp": 12, "icmp": 8, "icmpv6": 8}
+HEADER_BYTES: Final = {"udp": 8, "udplite": 8, "sctp": 12, "icmp": 8, "icmpv6": 8}
 
 SYN: Final = 2
 G_PDU: Final = 255
@@ -187,6 +194,8 @@ def transport(layer: Layer, here: Reading) -> None:
         value = last(layer, theirs)
         if value >= 0:
             mine[ours] = value
+    if layer.name == "dccp" and "transport_header" in mine:
+        mine["transport_header"] *= 4
     if "tcp_flags" in mine:
         mine["tcp_flags"] &= 0x1FF
         if mine["tcp_flags"] & SYN:

@@ -30,6 +30,8 @@ LAYER_FIELDS: Final = {
         *("tcp.options.mss_val", "tcp.options.wscale.shift"),
     ),
     "udp": ("udp.srcport", "udp.dstport", "udp.length", "udp.checksum"),
+    "udplite": ("udp.srcport", "udp.dstport", "udp.checksum"),
+    "dccp": ("dccp.srcport", "dccp.dstport", "dccp.checksum", "dccp.data_offset"),
     "sctp": ("sctp.srcport", "sctp.dstport"),
     "icmp": ("icmp.type", "icmp.code", "icmp.checksum"),
     "icmpv6": ("icmpv6.type", "icmpv6.code", "icmpv6.checksum"),

@@ -30,9 +30,10 @@ from typing import Final, NamedTuple
 
 from veilwatch.capture import Captures, PcapngWriter, as_names, open_captures
 from veilwatch.corpus.tunnel import MAX_INNER, IPAddress, Subscriber, wrap
+from veilwatch.decode.reference import first_packet
 from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
-from veilwatch.schema.packets import RawBlock
+from veilwatch.schema.packets import RawBlock, Status
 
 IPNetwork = IPv4Network | IPv6Network
 
@@ -45,7 +46,6 @@ starts anew, and a later packet of an old pair is taken for its first."""
 
 _NOTICE: Final = "synthetic GTP-U wrapping by Veilwatch of"
 _MAX_NAMES: Final = 4096  # letters of file names in the comment; an option holds 65,535 bytes
-_MAX_LINK_TAGS: Final = 8  # VLAN tags before the IP header
 _PRIVATE: Final = [
     ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 ]
@@ -53,8 +53,10 @@ _GNB_IPV4: Final = IPv4Address("172.20.1.10")
 _UPF_IPV4: Final = IPv4Address("172.20.9.2")
 _GNB_IPV6: Final = IPv6Address("2001:db8:20:1::10")
 _UPF_IPV6: Final = IPv6Address("2001:db8:20:9::2")
-_VLAN_TYPES: Final = (0x8100, 0x88A8, 0x9100)
-_IP_TYPES: Final = (0x0800, 0x86DD)
+_CUT: Final = (
+    *(Status.EMPTY, Status.TRUNCATED_LINK, Status.TRUNCATED_NETWORK),
+    Status.TRUNCATED_TUNNEL,
+)
 _TCP_SYN_ACK: Final = 0x12
 
 
@@ -134,22 +136,11 @@ class _IPPacket(NamedTuple):
 
 
 def _network_start(frame: bytes, link: int) -> int:
-    """Return where the IP header begins; the link types are those that carry it directly."""
-    if link in (1, 113, 276):  # Ethernet, Linux cooked v1 and v2
-        at, first = {1: (12, 14), 113: (14, 16), 276: (0, 20)}[link]
-        kind = int.from_bytes(frame[at : at + 2], "big")
-        for _ in range(_MAX_LINK_TAGS):
-            if kind not in _VLAN_TYPES:
-                break
-            kind = int.from_bytes(frame[first + 2 : first + 4], "big")
-            first += 4
-        if kind in _IP_TYPES:
-            return first
-    elif link in (12, 14, 101, 228, 229):  # raw IP
-        return 0
-    elif link in (0, 108):  # BSD loopback: the address family, in either byte order
-        return 4
-    raise _Dropped("not_ip")
+    """Return where the outermost IP header begins, behind any link type that can be read."""
+    status, start = first_packet(frame, link)
+    if status is Status.OK:
+        return start
+    raise _Dropped("cut" if status in _CUT else "not_ip")
 
 
 def _address(data: bytes) -> IPAddress:

@@ -1,4 +1,4 @@
-"""Integers in network byte order, read from the block's bytes.
+"""Integers read from the block's bytes, in network byte order where nothing else is said.
 
 All are int64, so that offsets and lengths never mix with unsigned types (Numba would turn such
 a mix into a float); only address halves and 32-bit fields that are stored as they stand need
@@ -15,30 +15,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 
 Buffer = npt.NDArray[np.uint8]
 
 
-@inline_kernel
+@inner_kernel
 def i64(value: Any) -> int:
     """Return an integer of any type as int64."""
     return np.int64(value)  # type: ignore[return-value]
 
 
-@inline_kernel
+@inner_kernel
 def u8(buffer: Buffer, at: int) -> int:
     """Return the byte at `at` as int64."""
     return i64(buffer[at])
 
 
-@inline_kernel
+@inner_kernel
 def u16(buffer: Buffer, at: int) -> int:
     """Return the 16-bit integer at `at` as int64."""
     return (i64(buffer[at]) << 8) | i64(buffer[at + 1])
 
 
-@inline_kernel
+@inner_kernel
 def u32(buffer: Buffer, at: int) -> int:
     """Return the 32-bit integer at `at` as int64."""
     return (
@@ -49,7 +49,19 @@ def u32(buffer: Buffer, at: int) -> int:
     )
 
 
-@inline_kernel
+@inner_kernel
 def u64(buffer: Buffer, at: int) -> np.uint64:
     """Return the 64-bit integer at `at` as uint64."""
     return (np.uint64(u32(buffer, at)) << np.uint64(32)) | np.uint64(u32(buffer, at + 4))
+
+
+@inner_kernel
+def le16(buffer: Buffer, at: int) -> int:
+    """Return the 16-bit integer at `at`, least significant byte first, as int64."""
+    return i64(buffer[at]) | (i64(buffer[at + 1]) << 8)
+
+
+@inner_kernel
+def le32(buffer: Buffer, at: int) -> int:
+    """Return the 32-bit integer at `at`, least significant byte first, as int64."""
+    return le16(buffer, at) | (le16(buffer, at + 2) << 16)

@@ -30,6 +30,23 @@ VXLAN: Final = STATUS_SLOTS + 17
 GENEVE: Final = STATUS_SLOTS + 18
 TEREDO: Final = STATUS_SLOTS + 19
 TUNNEL_FALSE: Final = STATUS_SLOTS + 20
+TUNNEL_CONTROL: Final = STATUS_SLOTS + 21
+TUNNEL_NOT_IP: Final = STATUS_SLOTS + 22
+GTP_ETHERNET: Final = STATUS_SLOTS + 23
+GTP_PPP: Final = STATUS_SLOTS + 24
+L2TP: Final = STATUS_SLOTS + 25
+TZSP: Final = STATUS_SLOTS + 26
+CAPWAP: Final = STATUS_SLOTS + 27
+CAPWAP_FRAGMENT: Final = STATUS_SLOTS + 28
+ETHERIP: Final = STATUS_SLOTS + 29
+EOIP: Final = STATUS_SLOTS + 30
+GUE: Final = STATUS_SLOTS + 31
+LISP: Final = STATUS_SLOTS + 32
+AYIYA: Final = STATUS_SLOTS + 33
+NSH: Final = STATUS_SLOTS + 34
+FABRIC: Final = STATUS_SLOTS + 35
+MACSEC: Final = STATUS_SLOTS + 36
+NETLINK: Final = STATUS_SLOTS + 37
 
 INFORMATIVE: Final = (
     "vlan_tagged",  # packets with a VLAN identifier (`vlan` not 0)
@@ -53,6 +70,23 @@ INFORMATIVE: Final = (
     "geneve",
     "teredo",
     "tunnel_false",  # datagrams on the port of such a tunnel that are none: left as ordinary UDP
+    "tunnel_control",  # control messages and keep-alives of L2TP, TZSP, CAPWAP and GUE: left as UDP
+    "tunnel_not_ip",  # messages of L2TP that carry no IP that can be read: left to their end points
+    "gtp_ethernet",  # of `gtp_g_pdu`: those that carry an Ethernet frame
+    "gtp_ppp",  # of `gtp_g_pdu`: those that carry a PPP frame
+    "l2tp",
+    "tzsp",
+    "capwap",
+    "capwap_fragment",  # fragments of CAPWAP after the first, which carry no header
+    "etherip",
+    "eoip",  # MikroTik's Ethernet over IP, each within a GRE header
+    "gue",
+    "lisp",
+    "ayiya",
+    "nsh",
+    "fabric",  # 802.1ah, FabricPath, TRILL
+    "macsec",  # encrypted frames of MACsec: refused as not IP
+    "netlink",  # messages of Linux' netlink in cooked captures: refused as not IP
 )
 """Names of the slots after the statuses, in order."""
 

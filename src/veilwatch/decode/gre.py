@@ -12,20 +12,24 @@ import numpy.typing as npt
 
 from veilwatch.decode.byteorder import Buffer, u8, u16
 from veilwatch.decode.counters import ERSPAN, GRE, IP_IN_IP
-from veilwatch.decode.shim import ppp
+from veilwatch.decode.etherip import EOIP_FLAGS, EOIP_PROTOCOL, eoip
+from veilwatch.decode.ppp import ppp
 from veilwatch.decode.steps import (
-    BRIDGED_ETHERNET,
     ETHERNET,
+    FRAME_RELAY,
     IPV4,
     IPV6,
     NOT_IP,
+    OK,
     RAW_IP,
     TRUNCATED_TUNNEL,
+    WLAN,
     Walk,
     step_of_ethertype,
 )
 from veilwatch.decode.transport import payload
-from veilwatch.jit import inline_kernel
+from veilwatch.decode.tunnel import inner_ip
+from veilwatch.jit import inner_kernel
 
 CHECKSUM_FLAG: Final = 0x8000
 ROUTING_FLAG: Final = 0x4000  # RFC 1701; dropped by RFC 2784
@@ -36,9 +40,13 @@ ACKNOWLEDGEMENT_FLAG: Final = 0x0080  # version 1 only
 ERSPAN_I_II: Final = 0x88BE
 ERSPAN_III: Final = 0x22EB
 POINT_TO_POINT: Final = 0x880B
+CACHE_REDIRECTION: Final = 0x883E  # WCCP
+ARUBA: Final = 0x8200  # 802.11 frames of an access point; eight queues in steps of 0x10
+ARUBA_LAST: Final = 0x8370
+RAW_FRAME_RELAY: Final = 0x6559
 
 
-@inline_kernel
+@inner_kernel
 def ip_in_ip(
     buffer: Buffer,
     version: int,
@@ -55,7 +63,7 @@ def ip_in_ip(
     return IPV4 if version == 4 else IPV6, offset, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def gre(
     buffer: Buffer, offset: int, end: int, wire: int, p: Any, counters: npt.NDArray[np.int64]
 ) -> Walk:
@@ -66,6 +74,8 @@ def gre(
         return TRUNCATED_TUNNEL, offset, end, wire
     flags = u16(buffer, offset)
     protocol = u16(buffer, offset + 2)
+    if flags == EOIP_FLAGS and protocol == EOIP_PROTOCOL:
+        return eoip(buffer, offset, end, wire, p, counters)
     version = flags & 0x07
     inside = offset + 4
     if flags & CHECKSUM_FLAG != 0:
@@ -92,15 +102,22 @@ def gre(
     if protocol in (ERSPAN_I_II, ERSPAN_III):
         return erspan(buffer, protocol, flags, offset, inside, end, wire, p, counters)
     step = step_of_ethertype(protocol)
-    if protocol == BRIDGED_ETHERNET:
-        step = ETHERNET
-    if step == NOT_IP:
+    if protocol == CACHE_REDIRECTION:
+        step = inner_ip(buffer, inside, end, wire)
+        if step == OK:  # version 2 has a header of four bytes in front of the packet
+            inside += 4
+            step = inner_ip(buffer, inside, end, wire)
+    elif protocol & 0xFF0F == ARUBA and protocol <= ARUBA_LAST:
+        step = WLAN
+    elif protocol == RAW_FRAME_RELAY:
+        step = FRAME_RELAY
+    if step in (NOT_IP, OK):
         return payload(offset, end, wire, p)
     counters[GRE] += 1
     return step, inside, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def erspan(
     buffer: Buffer,
     protocol: int,

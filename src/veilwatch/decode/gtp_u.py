@@ -1,8 +1,9 @@
 """GTP-U version 1 (3GPP TS 29.281), the tunnel of the mobile core's user plane.
 
 A datagram on port 2152 is GTP-U only if its header says so *and* its lengths agree; a G-PDU also
-has to begin like an IP packet that fits into it. Whatever fails that stays an ordinary UDP
-packet, so that other programs on port 2152 neither lose their flows nor invent subscribers.
+has to begin like an IP packet, a frame or PPP that fits into it. Whatever fails that stays an
+ordinary UDP packet, so that other programs on port 2152 neither lose their flows nor invent
+subscribers.
 """
 
 from __future__ import annotations
@@ -18,19 +19,24 @@ from veilwatch.decode.counters import (
     GTP_ECHO_RESPONSE,
     GTP_END_MARKER,
     GTP_ERROR_INDICATION,
+    GTP_ETHERNET,
     GTP_FALSE,
     GTP_G_PDU,
     GTP_NOT_IP,
     GTP_OTHER,
+    GTP_PPP,
 )
 from veilwatch.decode.steps import (
     BAD_TUNNEL,
+    ETHERNET,
+    IPV4,
+    IPV6,
     OK,
     TRUNCATED_TUNNEL,
     Walk,
 )
-from veilwatch.decode.tunnel import enter, inner_ip
-from veilwatch.jit import inline_kernel
+from veilwatch.decode.tunnel import enter, inner_frame, inner_ip, inner_ppp
+from veilwatch.jit import inner_kernel
 from veilwatch.schema.packets import NONE8
 
 MAX_GTP_EXTENSIONS: Final = 16
@@ -46,7 +52,7 @@ G_PDU: Final = 255
 PDU_SESSION_CONTAINER: Final = 0x85
 
 
-@inline_kernel
+@inner_kernel
 def gtp_u(
     buffer: Buffer, offset: int, end: int, wire: int, p: Any, counters: npt.NDArray[np.int64]
 ) -> Walk:
@@ -97,7 +103,10 @@ def gtp_u(
         kind = u8(buffer, offset + length - 1)
         offset += length
 
-    step = inner_ip(buffer, offset, min(end, message_end), message_end)
+    inner_end = min(end, message_end)
+    step = inner_ip(buffer, offset, inner_end, message_end)
+    if step == OK:
+        step, offset = other_session(buffer, offset, inner_end, message_end, counters)
     if step == OK:
         counters[GTP_NOT_IP] += 1
         return OK, offset, end, wire
@@ -114,10 +123,29 @@ def gtp_u(
     p["gtp_pdu_type"] = pdu_type
     p["gtp_qfi"] = qfi
     enter(p)
-    return step, offset, min(end, message_end), message_end
+    return step, offset, inner_end, message_end
 
 
-@inline_kernel
+@inner_kernel
+def other_session(
+    buffer: Buffer, offset: int, end: int, wire: int, counters: npt.NDArray[np.int64]
+) -> tuple[int, int]:
+    """Return step and place of what a session of another type than IP carries; OK: unknown.
+
+    An Ethernet PDU session (TS 23.501, 5.6.10.2) carries frames, a PDP context of type PPP
+    (TS 29.061) PPP. The tunnel does not say so; the look has to. Unstructured PDUs are not read.
+    """
+    if inner_frame(buffer, offset, end, wire):
+        counters[GTP_ETHERNET] += 1
+        return ETHERNET, offset
+    step, at, _, _ = inner_ppp(buffer, offset, end, wire)
+    if step in (IPV4, IPV6):
+        counters[GTP_PPP] += 1
+        return step, at
+    return OK, offset
+
+
+@inner_kernel
 def signalling(
     message: int,
     message_end: int,

@@ -17,7 +17,7 @@ from veilwatch.decode.link import MAX_VLAN_TAGS
 from veilwatch.decode.network import AUTHENTICATION, FRAGMENT, MAPPED, MAX_EXTENSION_HEADERS
 from veilwatch.decode.steps import LATER_FRAGMENT, OK, is_vlan
 from veilwatch.hashing import mix
-from veilwatch.jit import inline_kernel, kernel
+from veilwatch.jit import inner_kernel, kernel
 from veilwatch.schema.headers import ABSENT, WIRE_FIELDS
 
 _NAMES: Final = [field.name for field in WIRE_FIELDS]
@@ -78,7 +78,7 @@ def header_rows(
     return used
 
 
-@inline_kernel
+@inner_kernel
 def link_fields(buffer: Buffer, offset: int, ip: int, row: Any) -> None:
     """Read an Ethernet header and its VLAN tags if the IP packet at `ip` follows them."""
     if offset + 14 > ip:
@@ -95,7 +95,7 @@ def link_fields(buffer: Buffer, offset: int, ip: int, row: Any) -> None:
     row[ETH + 3] = tags
 
 
-@inline_kernel
+@inner_kernel
 def ip_fields(buffer: Buffer, p: Any, row: Any) -> None:
     """Read an IPv4 header (RFC 791) or IPv6 header (RFC 8200)."""
     at = i64(p["ip_offset"])
@@ -119,7 +119,7 @@ def ip_fields(buffer: Buffer, p: Any, row: Any) -> None:
         row[IP + 4] = p["ip_id"]
 
 
-@inline_kernel
+@inner_kernel
 def address(high: Any, low: Any) -> int:
     """Return an IPv4 address as it is, of an IPv6 address 48 bits of a hash."""
     if high == np.uint64(0) and low >> np.uint64(32) == np.uint64(MAPPED >> 32):
@@ -127,7 +127,7 @@ def address(high: Any, low: Any) -> int:
     return i64(mix(np.uint64(high) ^ mix(np.uint64(low))) >> np.uint64(16))
 
 
-@inline_kernel
+@inner_kernel
 def transport_fields(buffer: Buffer, end: int, p: Any, row: Any) -> None:
     """Read a TCP (RFC 9293), UDP (RFC 768) or ICMP (RFC 792, 4443) header."""
     protocol = p["protocol"]
@@ -155,7 +155,7 @@ def transport_fields(buffer: Buffer, end: int, p: Any, row: Any) -> None:
         row[ICMP + 1] = p["icmp_code"]
 
 
-@inline_kernel
+@inner_kernel
 def transport_offset(buffer: Buffer, end: int, p: Any) -> int:
     """Return where the transport header begins: behind options and extension headers."""
     at = i64(p["ip_offset"])

@@ -8,23 +8,27 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.decode.byteorder import Buffer, i64
+from veilwatch.decode.cooked import cooked
 from veilwatch.decode.counters import FIRST_FRAGMENT, VLAN_TAGGED
+from veilwatch.decode.dispatch import other_layer, other_link
 from veilwatch.decode.gre import gre, ip_in_ip
 from veilwatch.decode.gtp_u import gtp_u
-from veilwatch.decode.link import cooked, ethernet, loopback, raw_ip
+from veilwatch.decode.link import ethernet, loopback, raw_ip
 from veilwatch.decode.network import ipv4, ipv6
-from veilwatch.decode.overlay import charging, geneve, teredo, vxlan
+from veilwatch.decode.overlay import geneve, vxlan
 from veilwatch.decode.place import cooked_place
-from veilwatch.decode.shim import mpls, ppp, pppoe
+from veilwatch.decode.ppp import ppp
+from veilwatch.decode.shim import mpls, pppoe
 from veilwatch.decode.steps import (
     COOKED,
     COOKED_V2,
     EMPTY,
     ETHERNET,
+    FIRST_LAYER,
+    FIRST_LINK,
     FIRST_STEP,
     GENEVE,
     GRE,
-    GTP_CHARGING,
     GTP_U,
     ICMP,
     IPV4,
@@ -39,7 +43,6 @@ from veilwatch.decode.steps import (
     RAW_IP,
     SCTP,
     TCP,
-    TEREDO,
     TOO_DEEP,
     TUNNEL_PAYLOAD,
     UDP,
@@ -48,7 +51,7 @@ from veilwatch.decode.steps import (
     step_of_link,
 )
 from veilwatch.decode.transport import icmp, payload, sctp, tcp, udp
-from veilwatch.jit import inline_kernel, kernel
+from veilwatch.jit import inner_kernel, kernel
 from veilwatch.schema.packets import MAX_CAPTURED, NONE8
 
 MAX_TUNNEL_DEPTH: Final = 4
@@ -139,18 +142,22 @@ def decode_block(
                 step, offset, end, wire = vxlan(buffer, offset, end, wire, p, counters)
             elif step == GENEVE:
                 step, offset, end, wire = geneve(buffer, offset, end, wire, p, counters)
-            elif step == TEREDO:
-                step, offset, end, wire = teredo(buffer, offset, end, wire, p, counters)
-            elif step == GTP_CHARGING:
-                step, offset, end, wire = charging(buffer, offset, end, wire, counters)
+            elif step >= FIRST_LAYER:
+                step, offset, end, wire = other_layer(step, buffer, offset, end, wire, p, counters)
+            elif step >= FIRST_LINK:
+                step, offset, end, wire = other_link(step, buffer, offset, end, wire, p)
             elif step == RAW_IP:
                 step, offset, end, wire = raw_ip(buffer, offset, end, wire)
             elif step == COOKED:
                 p["interface"] = cooked_place(buffer, offset, end, p["interface"], False)
-                step, offset, end, wire = cooked(buffer, offset + 14, offset + 16, end, wire, p)
+                step, offset, end, wire = cooked(
+                    buffer, offset + 14, offset + 2, offset + 16, end, wire, p, counters
+                )
             elif step == COOKED_V2:
                 p["interface"] = cooked_place(buffer, offset, end, p["interface"], True)
-                step, offset, end, wire = cooked(buffer, offset, offset + 20, end, wire, p)
+                step, offset, end, wire = cooked(
+                    buffer, offset, offset + 8, offset + 20, end, wire, p, counters
+                )
             else:
                 step, offset, end, wire = loopback(buffer, offset, end, wire)
 
@@ -164,7 +171,7 @@ def decode_block(
             counters[FIRST_FRAGMENT] += 1
 
 
-@inline_kernel
+@inner_kernel
 def begin(record: Any) -> Walk:
     """Return where the walk of a record begins.
 

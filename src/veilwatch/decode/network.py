@@ -22,7 +22,7 @@ from veilwatch.decode.steps import (
 )
 from veilwatch.decode.transport import payload
 from veilwatch.hashing import mix
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 
 MAX_EXTENSION_HEADERS: Final = 16
 """Most IPv6 extension headers that are followed: RFC 8200 names eight, each once (destination
@@ -41,7 +41,7 @@ DESTINATION: Final = 60
 MAPPED: Final = 0xFFFF << 32  # ::ffff:a.b.c.d, RFC 4291, 2.5.5.2
 
 
-@inline_kernel
+@inner_kernel
 def ipv4(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     """Read an IPv4 header and, behind it, an IPsec authentication header."""
     if offset < end and u8(buffer, offset) >> 4 != 4:
@@ -84,7 +84,7 @@ def ipv4(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     return step_of_protocol(protocol), offset, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def ipv6(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     """Read an IPv6 header and its extension headers."""
     if offset < end and u8(buffer, offset) >> 4 != 6:
@@ -113,7 +113,7 @@ def ipv6(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     return extensions(buffer, u8(buffer, offset + 6), offset + 40, end, wire, p)
 
 
-@inline_kernel
+@inner_kernel
 def first_fragment(offset: int, p: Any) -> None:
     """Note that the IP packet whose data begins at `offset` has further fragments."""
     p["fragment"] = FIRST_FRAGMENT
@@ -121,7 +121,7 @@ def first_fragment(offset: int, p: Any) -> None:
     p["fragment_start"] = offset
 
 
-@inline_kernel
+@inner_kernel
 def later_fragment(position: int, offset: int, end: int, wire: int, p: Any) -> Walk:
     """End the walk at a fragment that holds the data of an IP packet from `position` on."""
     p["fragment"] = LATER
@@ -132,21 +132,28 @@ def later_fragment(position: int, offset: int, end: int, wire: int, p: Any) -> W
     return LATER_FRAGMENT, offset, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def fragment_key(p: Any) -> Any:
-    """Return what the fragments of one IP packet share (RFC 791 cl. 3.2, RFC 8200 cl. 4.5).
+    """Return what the fragments of one IP packet share (RFC 791 cl. 3.2, RFC 8200 cl. 4.5)."""
+    return fragment_key_of(p, p["ip_id"])
+
+
+@inner_kernel
+def fragment_key_of(p: Any, identification: int) -> Any:
+    """Return what the fragments with an identification between two addresses share.
 
     The protocol takes no part: an IPv6 fragment header names the first extension header. The tunnel
     does: private addresses behind two gateways use the same identifications.
     """
     key = mix(np.uint64(p["src_hi"]) ^ mix(np.uint64(p["src_lo"])))
-    key = mix(key ^ np.uint64(p["dst_hi"]) ^ mix(np.uint64(p["dst_lo"]) ^ np.uint64(p["ip_id"])))
+    low = np.uint64(p["dst_lo"]) ^ np.uint64(identification)
+    key = mix(key ^ np.uint64(p["dst_hi"]) ^ mix(low))
     if p["gtp_depth"] != 0:
         key = mix(key ^ np.uint64(p["outer_dst_lo"]) ^ mix(np.uint64(p["gtp_teid"])))
     return key | np.uint64(1)
 
 
-@inline_kernel
+@inner_kernel
 def extensions(buffer: Buffer, protocol: int, offset: int, end: int, wire: int, p: Any) -> Walk:
     """Walk extension headers, of which `protocol` is the first, to the upper layer.
 

@@ -12,18 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.decode.byteorder import Buffer, u8, u16
-from veilwatch.decode.counters import GENEVE, GTP_PRIME, GTP_V0, TEREDO, TUNNEL_FALSE, VXLAN
+from veilwatch.decode.counters import GENEVE, GTP_PRIME, GTP_V0, TEREDO, VXLAN
+from veilwatch.decode.fabric import is_nsh
 from veilwatch.decode.steps import (
     BRIDGED_ETHERNET,
     ETHERNET,
     IPV4,
     IPV6,
+    MPLS,
+    NSH,
     OK,
     TRUNCATED_TUNNEL,
     Walk,
 )
-from veilwatch.decode.tunnel import enter, inner_ip
-from veilwatch.jit import inline_kernel
+from veilwatch.decode.tunnel import enter, false_tunnel, inner_ip
+from veilwatch.jit import inner_kernel
 
 VXLAN_INSTANCE: Final = 0x08
 VXLAN_NEXT_PROTOCOL: Final = 0x04  # GPE (draft-ietf-nvo3-vxlan-gpe)
@@ -33,14 +36,7 @@ GTP_HEADER_V0: Final = 20
 GTP_HEADER_PRIME: Final = 6
 
 
-@inline_kernel
-def false_tunnel(offset: int, end: int, wire: int, counters: npt.NDArray[np.int64]) -> Walk:
-    """Leave a datagram the ordinary UDP packet that it turned out to be."""
-    counters[TUNNEL_FALSE] += 1
-    return OK, offset, end, wire
-
-
-@inline_kernel
+@inner_kernel
 def vxlan(
     buffer: Buffer, offset: int, end: int, wire: int, p: Any, counters: npt.NDArray[np.int64]
 ) -> Walk:
@@ -59,6 +55,10 @@ def vxlan(
             step = IPV4
         elif following == 2:
             step = IPV6
+        elif following == 4 and is_nsh(buffer, offset + 8, end, wire):
+            step = NSH
+        elif following == 5:
+            step = MPLS
         elif following != 3:
             return false_tunnel(offset, end, wire, counters)
     counters[VXLAN] += 1
@@ -66,7 +66,7 @@ def vxlan(
     return step, offset + 8, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def geneve(
     buffer: Buffer, offset: int, end: int, wire: int, p: Any, counters: npt.NDArray[np.int64]
 ) -> Walk:
@@ -94,7 +94,7 @@ def geneve(
     return step, offset + size, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def teredo(
     buffer: Buffer, offset: int, end: int, wire: int, p: Any, counters: npt.NDArray[np.int64]
 ) -> Walk:
@@ -115,7 +115,7 @@ def teredo(
     return IPV6, at, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def charging(
     buffer: Buffer, offset: int, end: int, wire: int, counters: npt.NDArray[np.int64]
 ) -> Walk:

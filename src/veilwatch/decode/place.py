@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from veilwatch.decode.byteorder import Buffer, u8, u16, u32
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 
 
-@inline_kernel
+@inner_kernel
 def cooked_place(buffer: Buffer, offset: int, end: int, interface: int, second: bool) -> int:
     """Add to a record's interface what its cooked header says, modulo 2^16.
 

@@ -9,56 +9,37 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
+from veilwatch.decode import reference_links as links
+from veilwatch.decode import reference_tunnels as tunnels
 from veilwatch.decode.gtp_u import MAX_GTP_EXTENSIONS
 from veilwatch.decode.kernel import MAX_TUNNEL_DEPTH
 from veilwatch.decode.link import MAX_VLAN_TAGS
 from veilwatch.decode.network import MAX_EXTENSION_HEADERS
+from veilwatch.decode.reference_layer import (
+    VLAN_ETHERTYPES,
+    Layer,
+    Refused,
+    inner_version,
+    looks_like_frame,
+    packet_in_ppp,
+    ppp,
+)
 from veilwatch.decode.shim import MAX_LABELS
 from veilwatch.schema.packets import MAX_CAPTURED, NONE8, PACKET_DTYPE, Status
 
-VLAN_ETHERTYPES = {0x8100, 0x88A8, 0x9100}
-INET6_FAMILIES = {10, 23, 24, 28, 30}
+TAGS = dict.fromkeys(VLAN_ETHERTYPES, 4)
+TAGS |= {0x8926: 6, 0x892F: 6, 0xF1C1: 6, 0x893F: 8, 0x8909: 8, 0xDADA: 8}
+"""Lengths of tags with the EtherType that ends them."""
 SIGNALLING = {
     1: "gtp_echo_request",
     2: "gtp_echo_response",
     26: "gtp_error_indication",
     254: "gtp_end_marker",
 }
-
-
-class Refused(Exception):
-    """Ends the decoding of a packet with a status."""
-
-    def __init__(self, status: Status) -> None:
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The bytes of one layer as far as they were captured, and its whole length on the wire."""
-
-    data: bytes
-    length: int
-    at: int  # where data begins in the frame
-
-    def need(self, size: int, cut: Status, bad: Status | None = None) -> bytes:
-        """Return the first `size` bytes, or refuse: `bad` if the layer is shorter, else `cut`."""
-        if bad is not None and size > self.length:
-            raise Refused(bad)
-        if size > len(self.data):
-            raise Refused(cut)
-        return self.data[:size]
-
-    def after(self, size: int) -> Layer:
-        """Return what follows a header of `size` bytes."""
-        return Layer(self.data[size:], self.length - size, self.at + min(size, len(self.data)))
-
-    def limited(self, length: int) -> Layer:
-        """Return the layer as a length field states it: padding goes, missing bytes are cut."""
-        return Layer(self.data[:length], length, self.at)
 
 
 @dataclass
@@ -102,7 +83,7 @@ def decode(
         As in `RECORD_DTYPE`; `offset` is added to the packet's offsets.
     """
     wire = len(data) if length is None else length
-    walk = _Walk()
+    walk = PlainWalk()
     packet = walk.result.fields
     packet.update(ts_ns=ts_ns, number=number, source=source, wire_length=wire)
     packet["interface"] = (interface + _cooked_place(data, link)) % 2**16
@@ -147,7 +128,9 @@ def mix(value: int) -> int:
     return value ^ value >> 31
 
 
-class _Walk:
+class PlainWalk:
+    """The walk through one frame; each method reads a layer and goes on."""
+
     def __init__(self) -> None:
         self.result = Decoded()
         self.ip_headers = 0
@@ -161,18 +144,8 @@ class _Walk:
         match link:
             case 1:
                 self.ethernet(frame)
-            case 9 | 50:
-                self.ppp(frame)
             case 51:
                 self.pppoe(frame)
-            case 113 | 276:
-                size, at = (16, 14) if link == 113 else (20, 0)
-                head = frame.need(size, Status.TRUNCATED_LINK)
-                protocol = int.from_bytes(head[at : at + 2])
-                if protocol == 4:
-                    self.llc(frame.after(size))
-                else:
-                    self.ethertype(protocol, frame.after(size), llc=protocol >= 0x600)
             case 12 | 14 | 101:
                 self.raw_ip(frame)
             case 228:
@@ -182,17 +155,20 @@ class _Walk:
             case 0 | 108:
                 head = frame.need(4, Status.TRUNCATED_LINK)
                 families = {*struct.unpack("<I", head), *struct.unpack(">I", head)}
-                if 2 in families:
+                ethertype = int.from_bytes(head)
+                if 2 in families or ethertype == 0x0800:
                     self.ip(frame.after(4), 4)
-                elif families & INET6_FAMILIES:
+                elif families & links.INET6_FAMILIES or ethertype == 0x86DD:
                     self.ip(frame.after(4), 6)
                 else:
                     raise Refused(Status.NOT_IP)
+            case _ if link in links.READERS:
+                links.READERS[link](self, frame)
             case _:
                 raise Refused(Status.UNSUPPORTED_LINK)
 
     def raw_ip(self, packet: Layer) -> None:
-        version = packet.data[0] >> 4
+        version = packet.need(1, Status.TRUNCATED_NETWORK)[0] >> 4
         if version not in (4, 6):
             raise Refused(Status.BAD_NETWORK)
         self.ip(packet, version)
@@ -202,27 +178,42 @@ class _Walk:
         if self.frames > MAX_TUNNEL_DEPTH + 1:
             raise Refused(Status.TOO_DEEP)
         head = frame.need(14, Status.TRUNCATED_LINK)
-        self.ethertype(int.from_bytes(head[12:]), frame.after(14), llc=True)
+        self.ethertype(int.from_bytes(head[12:]), frame.after(14), tagged=True)
 
-    def ethertype(self, kind: int, rest: Layer, *, llc: bool, tags: int = 0) -> None:
-        if kind in VLAN_ETHERTYPES:
-            tag, inner = struct.unpack(">HH", rest.need(4, Status.TRUNCATED_LINK))
+    def ethertype(self, kind: int, rest: Layer, *, tagged: bool, tags: int = 0) -> None:
+        """Follow an EtherType; `tagged`: tags and 802.3 lengths are possible."""
+        size = TAGS.get(kind, 0)
+        if kind == 0xD28B:
+            size = 12 if len(rest.data) >= 4 and rest.data[3] & 0x20 else 14
+        if size and tagged:
+            tag = rest.need(size, Status.TRUNCATED_LINK)
             if tags == MAX_VLAN_TAGS:
                 raise Refused(Status.TOO_DEEP)
-            self.result.fields["vlan"] = tag % 4096
-            self.ethertype(inner, rest.after(4), llc=True, tags=tags + 1)
-        elif kind < 0x600 and llc:
+            if kind in VLAN_ETHERTYPES:
+                self.result.fields["vlan"] = int.from_bytes(tag[:2]) % 4096
+            inner = int.from_bytes(tag[-2:])
+            self.ethertype(inner, rest.after(size), tagged=True, tags=tags + 1)
+            return
+        if kind < 0x600 and tagged:
             self.llc(rest)
-        elif kind == 0x0800:
-            self.ip(rest, 4)
-        elif kind == 0x86DD:
-            self.ip(rest, 6)
-        elif kind in (0x8847, 0x8848):
-            self.mpls(rest)
-        elif kind == 0x8864:
-            self.pppoe(rest)
-        else:
+            return
+        readers: dict[int, Callable[[], None]] = {
+            0x0800: lambda: self.ip(rest, 4),
+            0x86DD: lambda: self.ip(rest, 6),
+            0x8847: lambda: self.mpls(rest),
+            0x8848: lambda: self.mpls(rest),
+            0x8864: lambda: self.pppoe(rest),
+            0x880B: lambda: self.ppp(rest),
+            0x6558: lambda: self.ethernet(rest),
+            0x88E7: lambda: tunnels.framed(self, rest, 4),
+            0x8903: lambda: tunnels.framed(self, rest, 2),
+            0x22F3: lambda: tunnels.trill(self, rest),
+            0x88E5: lambda: tunnels.macsec(self, rest),
+            0x894F: lambda: tunnels.nsh(self, rest),
+        }
+        if kind not in readers:
             raise Refused(Status.NOT_IP)
+        readers[kind]()
 
     def llc(self, rest: Layer) -> None:
         header = rest.need(3, Status.TRUNCATED_LINK)
@@ -230,10 +221,11 @@ class _Walk:
             self.ip(rest.after(3), 4)
         elif header == b"\xaa\xaa\x03":
             snap = rest.need(8, Status.TRUNCATED_LINK)
-            kind = int.from_bytes(snap[6:])
-            if snap[3:6] not in (b"\0\0\0", b"\0\0\xf8") or kind in VLAN_ETHERTYPES:
+            if snap[3:6] not in (b"\0\0\0", b"\0\0\xf8"):
                 raise Refused(Status.NOT_IP)
-            self.ethertype(kind, rest.after(8), llc=False)
+            self.ethertype(int.from_bytes(snap[6:]), rest.after(8), tagged=False)
+        elif header == b"\xfe\xfe\x03":
+            links.nlpid(self, rest.after(3))
         else:
             raise Refused(Status.NOT_IP)
 
@@ -247,12 +239,12 @@ class _Walk:
             rest = rest.after(4)
         self.result.notes["mpls"] += 1
         rest.need(1, Status.TRUNCATED_LINK)
-        version = _inner_version(rest)
+        version = inner_version(rest)
         if version is not None:
             self.ip(rest, version)
             return
         likely = {0x0800, 0x86DD, 0x0806, 0x8847, 0x8848, 0x8864, *VLAN_ETHERTYPES}
-
+        likely |= {0x880B, 0x6558, 0x88E7, 0x8903, 0x22F3, 0x88E5, 0x894F}
         first = rest.data[0] >> 4
         if len(rest.data) >= 14 and int.from_bytes(rest.data[12:14]) in likely:
             self.ethernet(rest)
@@ -272,7 +264,7 @@ class _Walk:
         self.ppp(content.limited(min(content.length, length)))
 
     def ppp(self, rest: Layer) -> None:
-        protocol, content = _ppp(rest)
+        protocol, content = ppp(rest)
         match protocol:
             case 0x21:
                 self.ip(content, 4)
@@ -353,15 +345,20 @@ class _Walk:
         packet = self.result.fields
         if not position and not more:
             return
-        key = mix(packet["src_hi"] ^ mix(packet["src_lo"]))
-        key = mix(key ^ packet["dst_hi"] ^ mix(packet["dst_lo"] ^ packet["ip_id"]))
-        if packet.get("gtp_depth"):
-            key = mix(key ^ packet["outer_dst_lo"] ^ mix(packet["gtp_teid"]))
-        packet.update(fragment=1, fragment_key=key | 1, fragment_start=rest.at)
+        key = self.fragment_key(packet["ip_id"])
+        packet.update(fragment=1, fragment_key=key, fragment_start=rest.at)
         if position:
             self.payload(rest)
             packet.update(fragment=2, fragment_offset=position)
             raise Refused(Status.LATER_FRAGMENT)
+
+    def fragment_key(self, identification: int) -> int:
+        packet = self.result.fields
+        key = mix(packet["src_hi"] ^ mix(packet["src_lo"]))
+        key = mix(key ^ packet["dst_hi"] ^ mix(packet["dst_lo"] ^ identification))
+        if packet.get("gtp_depth"):
+            key = mix(key ^ packet["outer_dst_lo"] ^ mix(packet["gtp_teid"]))
+        return key | 1
 
     def extension_headers(self, protocol: int, rest: Layer) -> None:
         packet = self.result.fields
@@ -418,6 +415,8 @@ class _Walk:
                 head = segment.need(12, Status.TRUNCATED_TRANSPORT, bad=Status.BAD_TRANSPORT)
                 self.ports(head)
                 self.payload(segment.after(12))
+            case _ if protocol in tunnels.PROTOCOLS:
+                tunnels.PROTOCOLS[protocol](self, segment)
             case _:
                 self.payload(segment)
 
@@ -483,6 +482,10 @@ class _Walk:
                 self.vxlan(whole)
             case 6081:
                 self.geneve(whole)
+            case _ if dst in tunnels.PORTS:
+                tunnels.PORTS[dst](self, whole)
+            case _ if src in tunnels.ANSWERING_PORTS:
+                tunnels.PORTS[src](self, whole)
             case _ if src == 2152:
                 self.gtp(whole)
             case _ if src == 3386:
@@ -492,75 +495,108 @@ class _Walk:
 
     # tunnel
 
-    def gre(self, packet: Layer) -> None:
+    def gre(self, packet: Layer, within: str | None = None) -> None:
+        """Read GRE above IP, or within a datagram, whose own count `within` names if it has one."""
         if packet.length < 4:
-            self.payload(packet)
+            self.not_gre(packet, within)
             return
         flags, protocol = struct.unpack(">HH", packet.need(4, Status.TRUNCATED_TUNNEL))
+        if (flags, protocol) == (0x2001, 0x6400):
+            tunnels.eoip(self, packet, within)
+            return
         version = flags % 8
         options = [0x8000, 0x2000, 0x1000] + ([0x0080] if version == 1 else [])
         size = 4 + 4 * sum(bool(flags & option) for option in options)
         if size > packet.length or flags & 0x4000 or version > 1:
-            self.payload(packet)
+            self.not_gre(packet, within)
             return
         packet.need(size, Status.TRUNCATED_TUNNEL)
         content = packet.after(size)
         if protocol == 0x880B and (version == 0 or flags & 0x1000):
             try:
-                kind, inner = _ppp(content)
+                kind, inner = ppp(content)
             except Refused:
                 kind, inner = 0, content
             if kind in (0x21, 0x57):
-                self.result.notes["gre"] += 1
+                self.enter_gre(within)
                 self.ip(inner, 4 if kind == 0x21 else 6)
                 return
         if version == 1 or protocol == 0x880B:
-            self.payload(packet)
+            self.not_gre(packet, within)
             return
         if protocol in (0x88BE, 0x22EB):
-            self.erspan(packet, content, protocol, bool(flags & 0x1000))
+            self.erspan(packet, content, protocol, bool(flags & 0x1000), within)
             return
-        inside = {
+        redirected = content if inner_version(content) else content.after(4)
+        version_there = inner_version(redirected)
+        inside: Callable[[], None] | None = {
             0x0800: lambda: self.ip(content, 4),
             0x86DD: lambda: self.ip(content, 6),
             0x8847: lambda: self.mpls(content),
             0x8848: lambda: self.mpls(content),
             0x8864: lambda: self.pppoe(content),
             0x6558: lambda: self.ethernet(content),
+            0x6559: lambda: links.frame_relay(self, content),
+            0x88E7: lambda: tunnels.framed(self, content, 4),
+            0x8903: lambda: tunnels.framed(self, content, 2),
+            0x22F3: lambda: tunnels.trill(self, content),
+            0x88E5: lambda: tunnels.macsec(self, content),
+            0x894F: lambda: tunnels.nsh(self, content),
+            **dict.fromkeys(range(0x8200, 0x8380, 16), lambda: links.wlan(self, content)),
         }.get(protocol)
-        if inside is None:
-            self.payload(packet)
-            return
-        self.result.notes["gre"] += 1
-        inside()
+        if protocol == 0x883E and version_there is not None:
+            self.enter_gre(within)
+            self.ip(redirected, version_there)
+        elif inside is None:
+            self.not_gre(packet, within)
+        else:
+            self.enter_gre(within)
+            inside()
 
-    def erspan(self, packet: Layer, content: Layer, protocol: int, numbered: bool) -> None:
+    def not_gre(self, packet: Layer, within: str | None) -> None:
+        """Leave GRE that nobody reads to its end points, or the datagram that it is in."""
+        if within is None:
+            self.payload(packet)
+        else:
+            self.result.notes["tunnel_false"] += 1
+
+    def enter_gre(self, within: str | None) -> None:
+        self.result.notes["gre"] += 1
+        if within is not None:
+            self.leave_udp()
+        if within:
+            self.result.notes[within] += 1
+
+    def erspan(
+        self, packet: Layer, content: Layer, protocol: int, numbered: bool, within: str | None
+    ) -> None:
         if protocol == 0x22EB:
             size, version = 12, 2
         else:
             size, version = (8, 1) if numbered else (0, -1)
         if content.length < size:
-            self.payload(packet)
+            self.not_gre(packet, within)
             return
         head = content.need(size, Status.TRUNCATED_TUNNEL)
         if size and head[0] >> 4 != version:
-            self.payload(packet)
+            self.not_gre(packet, within)
             return
         mirrored: Callable[[Layer], None] = self.ethernet
         if size == 12:
             last = int.from_bytes(head[10:])
             if last >> 10 & 31 not in (0, 2):
-                self.payload(packet)
+                self.not_gre(packet, within)
                 return
             if last >> 10 & 31 == 2:
                 mirrored = self.raw_ip
             size += 8 * (last & 1)
         frame = content.after(size)
         if frame.length <= 0:
-            self.payload(packet)
+            self.not_gre(packet, within)
             return
         frame.need(1, Status.TRUNCATED_TUNNEL)
-        self.result.notes.update(["gre", "erspan"])
+        self.enter_gre(within)
+        self.result.notes["erspan"] += 1
         mirrored(frame)
 
     def leave_udp(self) -> None:
@@ -575,15 +611,22 @@ class _Walk:
             return
         head = datagram.need(8, Status.TRUNCATED_TUNNEL)
         kind = head[3] if head[0] & 4 else 3
-        if head[0] & 0b0011_1011 != 0b1000 or head[7] or kind not in (1, 2, 3):
+        content = datagram.after(8)
+        known = kind in (1, 2, 3, 5) or (kind == 4 and tunnels.is_nsh(content))
+        if head[0] & 0b0011_1011 != 0b1000 or head[7] or not known:
             self.result.notes["tunnel_false"] += 1
             return
         self.result.notes["vxlan"] += 1
         self.leave_udp()
-        if kind == 3:
-            self.ethernet(datagram.after(8))
-        else:
-            self.ip(datagram.after(8), 4 if kind == 1 else 6)
+        match kind:
+            case 3:
+                self.ethernet(content)
+            case 4:
+                tunnels.nsh(self, content)
+            case 5:
+                self.mpls(content)
+            case _:
+                self.ip(content, 4 if kind == 1 else 6)
 
     def geneve(self, datagram: Layer) -> None:
         notes = self.result.notes
@@ -615,7 +658,7 @@ class _Walk:
             notes["tunnel_false"] += 1
             return
         rest.need(1, Status.TRUNCATED_TUNNEL)
-        if _inner_version(rest) != 6:
+        if inner_version(rest) != 6:
             notes["tunnel_false"] += 1
             return
         notes["teredo"] += 1
@@ -671,13 +714,23 @@ class _Walk:
             extensions.append((next_kind, content[1:-1]))
             next_kind = content[-1]
             tpdu = tpdu.after(4 * units)
-        version = _inner_version(tpdu)
+        version, session = inner_version(tpdu), tpdu
+        if version is None and looks_like_frame(tpdu):
+            notes["gtp_ethernet"] += 1
+            version = 0
+        if version is None:
+            with suppress(Refused):
+                version, session = packet_in_ppp(tpdu) or (None, tpdu)
+            notes["gtp_ppp"] += version is not None
         if version is None:
             notes["gtp_not_ip"] += 1
             return
         notes["gtp_g_pdu"] += 1
         self.enter_tunnel(teid, extensions)
-        self.ip(tpdu, version)
+        if version == 0:
+            self.ethernet(session)
+        else:
+            self.ip(session, version)
 
     def enter_tunnel(self, teid: int, extensions: list[tuple[int, bytes]]) -> None:
         packet = self.result.fields
@@ -700,26 +753,23 @@ class _Walk:
         self.leave_udp()
 
 
-def _ppp(layer: Layer) -> tuple[int, Layer]:
-    """Return PPP's protocol and content."""
-    if layer.data[:2] == b"\xff\x03":
-        layer = layer.after(2)
-    head = layer.need(2, Status.TRUNCATED_LINK)
-    if head[0] % 2:
-        return head[0], layer.after(1)
-    return int.from_bytes(head), layer.after(2)
+class _FirstPacket(PlainWalk):
+    """A walk that goes no further than to the outermost IP header."""
+
+    def ip(self, packet: Layer, version: int) -> None:
+        self.result.fields["ip_version"] = version
+        self.result.fields["ip_offset"] = packet.at
+        raise Refused(Status.OK)
 
 
-def _inner_version(tpdu: Layer) -> int | None:
-    """Return the IP version a T-PDU plausibly begins with, None if it is not IP."""
-    version = tpdu.data[0] >> 4 if tpdu.data else 4
-    if version == 4 and tpdu.length >= 20:
-        if len(tpdu.data) >= 4:
-            size, total = tpdu.data[0] % 16 * 4, int.from_bytes(tpdu.data[2:4])
-            return 4 if 20 <= size <= total <= tpdu.length else None
-        return 4
-    if version == 6 and tpdu.length >= 40:
-        if len(tpdu.data) >= 6:
-            return 6 if 40 + int.from_bytes(tpdu.data[4:6]) <= tpdu.length else None
-        return 6
-    return None
+def first_packet(data: bytes, link: int) -> tuple[Status, int]:
+    """Return where a frame's outermost IP packet begins; a status other than OK says why nowhere.
+
+    For tools that take the link layer off frame by frame; whole captures are decoded by kernels.
+    """
+    walk = _FirstPacket()
+    try:
+        walk.link(Layer(data, len(data), 0), link)
+    except Refused as refusal:
+        return refusal.status, walk.result.fields.get("ip_offset", 0)
+    return Status.NOT_IP, 0

@@ -1,4 +1,4 @@
-"""Between link and network: MPLS labels (RFC 3032), PPPoE (RFC 2516) and PPP (RFC 1661)."""
+"""Between link and network: MPLS labels (RFC 3032) and PPPoE (RFC 2516)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from veilwatch.decode.byteorder import Buffer, u8, u16
 from veilwatch.decode.counters import MPLS as MPLS_COUNT
 from veilwatch.decode.counters import PPPOE as PPPOE_COUNT
+from veilwatch.decode.ppp import ppp
 from veilwatch.decode.steps import (
     ETHERNET,
     IPV4,
@@ -22,18 +23,17 @@ from veilwatch.decode.steps import (
     Walk,
     leads_on,
 )
-from veilwatch.decode.tunnel import inner_ip
-from veilwatch.jit import inline_kernel
+from veilwatch.decode.tunnel import inner_frame, inner_ip
+from veilwatch.jit import inner_kernel
 
 MAX_LABELS: Final = 16
 """Most stacked labels that are followed: transport, service and entropy labels with their
 indicators make five or six, and a deeper stack is an attack on the decoder."""
 
 CONTROL_WORD: Final = 4  # bytes, RFC 4385, 3
-IN_HDLC_FRAMING: Final = 0xFF03  # address and control field of RFC 1662
 
 
-@inline_kernel
+@inner_kernel
 def mpls(buffer: Buffer, offset: int, end: int, wire: int, counters: npt.NDArray[np.int64]) -> Walk:
     """Read a label stack. What it carries no header says: IP by its look, else a pseudowire.
 
@@ -67,7 +67,7 @@ def mpls(buffer: Buffer, offset: int, end: int, wire: int, counters: npt.NDArray
     return IPV6 if first == 6 else NOT_IP, offset, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def pppoe(
     buffer: Buffer, offset: int, end: int, wire: int, counters: npt.NDArray[np.int64]
 ) -> Walk:
@@ -81,22 +81,22 @@ def pppoe(
     return ppp(buffer, offset + 6, min(end, wire), wire)
 
 
-@inline_kernel
-def ppp(buffer: Buffer, offset: int, end: int, wire: int) -> Walk:
-    """Read a PPP header: framing bytes or none, protocol of two bytes or compressed to one."""
-    if offset + 2 <= end and u16(buffer, offset) == IN_HDLC_FRAMING:
-        offset += 2
-    if offset + 2 > end:
-        return TRUNCATED_LINK, offset, end, wire
-    protocol = u8(buffer, offset)
-    offset += 1
-    if protocol & 1 == 0:
-        protocol = protocol << 8 | u8(buffer, offset)
-        offset += 1
-    if protocol == 0x21:
-        return IPV4, offset, end, wire
-    if protocol == 0x57:
-        return IPV6, offset, end, wire
-    if protocol == 0x281 or protocol == 0x283:
-        return MPLS, offset, end, wire
-    return NOT_IP, offset, end, wire
+@inner_kernel
+def label_stack(buffer: Buffer, offset: int, end: int, wire: int) -> int:
+    """Return MPLS if a label stack begins at `offset` with an IP packet or a frame behind it.
+
+    For what only a port or a protocol number announces; else OK. Captured bytes are judged.
+    """
+    at = offset
+    for _ in range(MAX_LABELS):
+        if at + 4 > end:
+            return MPLS if at + 4 <= wire else OK
+        bottom = u8(buffer, at + 2) & 1
+        at += 4
+        if bottom == 1:
+            if inner_ip(buffer, at, end, wire) != OK:
+                return MPLS
+            if inner_frame(buffer, at, end, wire):
+                return MPLS
+            return MPLS if inner_frame(buffer, at + CONTROL_WORD, end, wire) else OK
+    return OK

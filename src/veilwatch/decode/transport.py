@@ -1,4 +1,5 @@
-"""Transport layer: TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792, 4443), SCTP (RFC 9260).
+"""Transport layer: TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792, 4443), SCTP (RFC 9260), UDP-Lite
+(RFC 3828), DCCP (RFC 4340).
 
 Each function ends the walk with `Status` OK or a refusal, except that a UDP datagram between
 the ports of a tunnel goes on. A header that the IP packet itself has no room for is BAD; one
@@ -17,7 +18,7 @@ from veilwatch.decode.steps import (
     Walk,
     step_of_ports,
 )
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 
 SYN: Final = 0x02
 OPTION_END: Final = 0
@@ -25,9 +26,10 @@ OPTION_NOP: Final = 1
 OPTION_MSS: Final = 2
 OPTION_WINDOW_SCALE: Final = 3
 MAX_WINDOW_SCALE: Final = 14  # RFC 7323, 2.3: a larger shift counts as 14
+EXTENDED_SEQUENCE: Final = 0x01  # of DCCP: 48 bits of sequence number (RFC 4340, 5.1)
 
 
-@inline_kernel
+@inner_kernel
 def payload(offset: int, end: int, wire: int, p: Any) -> Walk:
     """End the walk with the payload that begins at `offset`, cut or whole."""
     start = min(offset, end)  # a header may end beyond what was captured
@@ -37,7 +39,7 @@ def payload(offset: int, end: int, wire: int, p: Any) -> Walk:
     return OK, offset, end, wire
 
 
-@inline_kernel
+@inner_kernel
 def tcp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     """Read a TCP header; of its options the two that describe the end point, from a SYN."""
     if offset + 20 > wire:
@@ -60,7 +62,7 @@ def tcp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     return payload(offset + header, end, wire, p)
 
 
-@inline_kernel
+@inner_kernel
 def syn_options(buffer: Buffer, offset: int, end: int, p: Any) -> None:
     """Take maximum segment size and window scale from the options of a SYN (RFC 9293, 3.2)."""
     while offset + 2 <= end:
@@ -80,7 +82,7 @@ def syn_options(buffer: Buffer, offset: int, end: int, p: Any) -> None:
         offset += length
 
 
-@inline_kernel
+@inner_kernel
 def udp(buffer: Buffer, tunnels: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     """Read a UDP header. The datagram ends by its own length, or by IP's where that is 0.
 
@@ -106,7 +108,7 @@ def udp(buffer: Buffer, tunnels: Buffer, offset: int, end: int, wire: int, p: An
     return step_of_ports(tunnels, src_port, dst_port), offset + 8, end, datagram
 
 
-@inline_kernel
+@inner_kernel
 def icmp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     """Read the first 8 bytes of an ICMP or ICMPv6 message: every defined one has as many."""
     if offset + 8 > wire:
@@ -119,7 +121,7 @@ def icmp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     return payload(offset + 8, end, wire, p)
 
 
-@inline_kernel
+@inner_kernel
 def sctp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     """Read the SCTP common header; the payload begins with the first chunk."""
     if offset + 12 > wire:
@@ -129,3 +131,33 @@ def sctp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
     p["src_port"] = u16(buffer, offset)
     p["dst_port"] = u16(buffer, offset + 2)
     return payload(offset + 12, end, wire, p)
+
+
+@inner_kernel
+def udp_lite(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
+    """Read a UDP-Lite header. Its third field is what the checksum covers: IP has the length."""
+    if offset + 8 > wire:
+        return BAD_TRANSPORT, offset, end, wire
+    if offset + 8 > end:
+        return TRUNCATED_TRANSPORT, offset, end, wire
+    p["src_port"] = u16(buffer, offset)
+    p["dst_port"] = u16(buffer, offset + 2)
+    p["checksum"] = u16(buffer, offset + 6)
+    return payload(offset + 8, end, wire, p)
+
+
+@inner_kernel
+def dccp(buffer: Buffer, offset: int, end: int, wire: int, p: Any) -> Walk:
+    """Read a DCCP generic header; the payload begins where its data offset says."""
+    if offset + 12 > wire:
+        return BAD_TRANSPORT, offset, end, wire
+    if offset + 12 > end:
+        return TRUNCATED_TRANSPORT, offset, end, wire
+    header = u8(buffer, offset + 4) * 4
+    smallest = 16 if u8(buffer, offset + 8) & EXTENDED_SEQUENCE != 0 else 12
+    if header < smallest or offset + header > wire:
+        return BAD_TRANSPORT, offset, end, wire
+    p["src_port"] = u16(buffer, offset)
+    p["dst_port"] = u16(buffer, offset + 2)
+    p["checksum"] = u16(buffer, offset + 6)
+    return payload(offset + header, end, wire, p)
