@@ -87,16 +87,27 @@ def directed(row: Row, side: str) -> dict[str, float]:
     return out
 
 
+def has_leaf(row: Row) -> bool:
+    """Whether anything of a certificate was read that each one has."""
+    names = ("cert_not_before_s", "cert_not_after_s", "cert_self_signed")
+    return any(row[name] is not None for name in names)
+
+
+def as_tls(version: int) -> int:
+    """A version of DTLS as that of the TLS it is made of."""
+    return {0xFEFC: 0x304, 0xFEFD: 0x303, 0xFEFF: 0x302, 0x100: 0x302}.get(version, version)
+
+
 def handshake(row: Row) -> dict[str, float]:
     out: dict[str, float] = {f"service_{name}": row["service"] == name for name in SERVICES if name}
     out["service_unknown"] = row["service"] == ""
     client = row["tls_client_hello_bytes"] > 0
     server = row["tls_server_hello_bytes"] > 0
-    leaf = row["cert_not_before_s"] is not None
+    leaf = has_leaf(row)
     ciphers, extensions = row["tls_ciphers"], row["tls_extensions"]
     of_client = {
-        "tls_client_version": row["tls_client_version"],
-        "tls_record_version": row["tls_record_version"] or NAN,  # 0 in QUIC
+        "tls_client_version": as_tls(row["tls_client_version"]),
+        "tls_record_version": as_tls(row["tls_record_version"]) or NAN,  # 0 in QUIC
         "tls_client_hello_bytes": row["tls_client_hello_bytes"],
         "tls_session_id_bytes": row["tls_session_id_bytes"],
         "tls_ciphers": len(ciphers),
@@ -115,7 +126,7 @@ def handshake(row: Row) -> dict[str, float]:
     of_client |= {name: int(name[-4:], 16) in found for name, found in numbers.items()}
     out |= {name: value if client else NAN for name, value in of_client.items()}
     of_server = {
-        "tls_version": row["tls_version"],
+        "tls_version": as_tls(row["tls_version"]),
         "tls_server_hello_bytes": row["tls_server_hello_bytes"],
         # Enough for the suites that the test's flows choose; the table has a test of its own.
         "tls_cipher_forward_secret": row["tls_cipher"] >> 8 in (0x13, 0xC0, 0xCC),
@@ -126,10 +137,14 @@ def handshake(row: Row) -> dict[str, float]:
     out |= {name: value if server else NAN for name, value in of_server.items()}
     out["cert_chain_bytes"] = row["cert_chain_bytes"] or NAN
     day = 86_400
-    begin, end = row["cert_not_before_s"] or 0, row["cert_not_after_s"] or 0
+    begin, end = (
+        NAN if row[name] is None else row[name]
+        for name in ("cert_not_before_s", "cert_not_after_s")
+    )
+    self_signed = row["cert_self_signed"]
     covers = row["cert_matches_sni"]
     of_leaf = {
-        "cert_self_signed": row["cert_self_signed"],
+        "cert_self_signed": NAN if self_signed is None else self_signed,
         "cert_validity_days": (end - begin) / day,
         "cert_age_days": (row["first_ns"] / 1e9 - begin) / day,
         "cert_names": row["cert_names"],

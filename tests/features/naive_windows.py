@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any
 
+from tests.features.naive import as_tls, has_leaf
 from veilwatch.features.tls_numbers import EPHEMERAL, WEAK
 
 Row = dict[str, Any]
@@ -235,11 +236,11 @@ def files(flows: list[Row]) -> dict[str, float]:
 def tls(flows: list[Row]) -> dict[str, float]:
     hellos = [row for row in flows if row["tls_client_hello_bytes"]]
     answered = [row for row in flows if row["tls_server_hello_bytes"]]
-    shown = [row for row in flows if row["cert_not_before_s"] is not None]
+    shown = [row for row in flows if has_leaf(row)]
     days = [
         (row["cert_not_after_s"] - row["cert_not_before_s"]) / 86_400
         for row in shown
-        if row["cert_not_after_s"] is not None
+        if row["cert_not_after_s"] is not None and row["cert_not_before_s"] is not None
     ]
     return {
         "tls_hellos": len(hellos),
@@ -248,7 +249,7 @@ def tls(flows: list[Row]) -> dict[str, float]:
         "tls_clients_ja3": len({row["ja3"] for row in hellos}),
         "tls_servers": len({row["ja3s"] for row in answered}),
         "tls_unanswered_share": mean(not row["tls_server_hello_bytes"] for row in hellos),
-        "tls_old_share": mean(row["tls_version"] < 0x0303 for row in answered),
+        "tls_old_share": mean(as_tls(row["tls_version"]) < 0x0303 for row in answered),
         "tls_no_forward_secrecy_share": mean(
             row["tls_cipher"] not in EPHEMERAL for row in answered
         ),

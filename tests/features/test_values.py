@@ -82,6 +82,37 @@ def test_nulls_are_nan() -> None:
     assert np.isnan(features.values[:, features.schema.names.index("cert_age_days")]).all()
 
 
+def test_a_leaf_without_dates_is_one() -> None:
+    """One odd field of a certificate loses no feature of the others."""
+    null = pl.lit(None, pl.Int64)
+    frame = random_flows(3).frame.with_columns(
+        null.alias("cert_not_before_s"),
+        null.alias("cert_not_after_s"),
+        pl.lit(True).alias("cert_self_signed"),
+        pl.lit(2048, pl.UInt16).alias("cert_key_bits"),
+    )
+    features = compute_features(FlowTable(frame))
+    names = features.schema.names
+    assert (features.values[:, names.index("cert_self_signed")] == 1).all()
+    assert (features.values[:, names.index("cert_key_bits")] == 2048).all()
+    assert np.isnan(features.values[:, names.index("cert_validity_days")]).all()
+
+
+@pytest.mark.parametrize(
+    ("dtls", "tls"), [(0xFEFF, 0x0302), (0xFEFD, 0x0303), (0xFEFC, 0x0304), (0x0100, 0x0302)]
+)
+def test_dtls_counts_as_the_tls_it_is_made_of(dtls: int, tls: int) -> None:
+    columns = ("tls_version", "tls_client_version", "tls_record_version")
+    frame = random_flows(20).frame
+    one, other = (
+        compute_features(
+            FlowTable(frame.with_columns(pl.lit(v, pl.UInt16).alias(c) for c in columns))
+        ).values
+        for v in (dtls, tls)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("length", [1, STEPS - 1, STEPS, SEQUENCE_LENGTH, 50])
 def test_steps_at_any_sequence_length(length: int) -> None:
     rng = np.random.default_rng(length)
