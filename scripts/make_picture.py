@@ -18,11 +18,10 @@ PAGE: Final = ROOT / "demo-output" / "results" / "report.html"
 PICTURE: Final = ROOT / "docs" / "images" / "report.png"
 
 WIDTH: Final = 1200
-LAST: Final = "#time"
-"""The section that the picture ends before: verdict, figures and alerted hosts are seen."""
-
 MAX_HEIGHT: Final = 1500
-"""Pixels; a README is no place for more."""
+"""Pixels; a README is no place for more. The picture ends below the last card that fits."""
+
+_CARDS: Final = "[...document.querySelectorAll('.card')].map(e => e.getBoundingClientRect().bottom)"
 
 
 def make_picture(page: Path, picture: Path) -> None:
@@ -42,8 +41,8 @@ def make_picture(page: Path, picture: Path) -> None:
         sys.exit(f"there is no page {page}: run `make demo`")
     with Browser(executable) as browser:
         browser.show(page, WIDTH)
-        end = browser.value(f"document.querySelector('{LAST}')?.getBoundingClientRect().top")
-        height = min(int(end or MAX_HEIGHT), MAX_HEIGHT)
+        ends = [int(bottom) + 24 for bottom in browser.value(_CARDS)]
+        height = max((end for end in ends if end <= MAX_HEIGHT), default=MAX_HEIGHT)
         picture.parent.mkdir(parents=True, exist_ok=True)
         browser.picture(picture, height=height)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from scripts.browser import Browser, find_browser
+from scripts.make_picture import MAX_HEIGHT, make_picture
 
 from tests.report import comparison_factory, factory, field_factory
 from tests.report.test_document import document
@@ -328,6 +329,16 @@ def test_score_bars_differ_though_all_scores_are_near_one(browser: Browser, fold
     )
     assert len(bars) == 5 and bars == sorted(set(bars))
     assert bars[0] < 0.6 * bars[-1]
+
+
+def test_the_picture_of_the_readme_ends_below_a_card(folder: Path) -> None:
+    path, picture = folder / "readme.html", folder / "images" / "readme.png"
+    path.write_text(report_page(), encoding="utf-8")
+    make_picture(path, picture)
+    head = picture.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG")
+    width, height = (int.from_bytes(head[at : at + 4], "big") for at in (16, 20))
+    assert width == 1200 and 900 < height <= MAX_HEIGHT
 
 
 def test_every_level_of_an_evaluation_has_a_curve(browser: Browser, folder: Path) -> None:
