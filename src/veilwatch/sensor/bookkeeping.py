@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.sensor.patience import PatientStore
+from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.store import Store
 from veilwatch.store.store import MINUTE_NS
 
@@ -64,7 +64,7 @@ class Bookkeeper:
         Name of the sensor, and what tells its starts apart.
     """
 
-    def __init__(self, store: Store | PatientStore, status: Path, sensor: str, run: str) -> None:
+    def __init__(self, store: Store | StoreProxy, status: Path, sensor: str, run: str) -> None:
         self._store, self._path = store, status
         self._sensor, self._run = sensor, run
         self._minute = time.time_ns() // MINUTE_NS

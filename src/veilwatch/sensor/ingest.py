@@ -26,7 +26,7 @@ from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.sensor.folder import SETTLE_S, FolderStream
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
 from veilwatch.sensor.memory import Level, Memory
-from veilwatch.sensor.supervise import Heart
+from veilwatch.sensor.supervise import Heart, check_threads
 from veilwatch.subscriber import KeyRing
 
 IDS_A_SECOND: Final = 1 << 16
@@ -145,6 +145,7 @@ def ingest(heart: Heart, job: IngestJob) -> None:
         sender.start()
         for live in reader.live_tables(job.interval_s):
             heart.beat(status)
+            check_threads({"sender": sender.is_alive})
             kind = Kind.EARLY if live.early else Kind.ENDED
             if live.early and memory.level() is Level.SHORT:
                 outbox.dropped["early"] += len(live.table)
