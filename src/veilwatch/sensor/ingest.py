@@ -23,7 +23,7 @@ from veilwatch.pipeline.extract import LIVE_S
 from veilwatch.pipeline.warm import load_kernels
 from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.schema.packets import RawBlock, Status
-from veilwatch.sensor.folder import SETTLE_S, FolderStream
+from veilwatch.sensor.folder import SETTLE_S, FolderStream, shown_name
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
 from veilwatch.sensor.memory import Level, Memory
 from veilwatch.sensor.supervise import Heart, check_threads
@@ -254,11 +254,11 @@ class _Notes:
 
     def start(self, task: str, total: float | None = None) -> None:
         """Say what begins."""
-        self._heart.say({"note": task})
+        self._heart.say({"note": shown_name(task)})
 
     def advance(self, amount: float = 1.0) -> None:
         """Say nothing."""
 
     def note(self, message: str) -> None:
         """Say what happened."""
-        self._heart.say({"note": message[:500]})
+        self._heart.say({"note": shown_name(message[:500])})

@@ -74,9 +74,9 @@ class ScoreBook:
     Attributes
     ----------
     drift
-        Population stability index of the scores of flows, an hour of the clock against all before it since the
-        start: the latest hour of which `MIN_DRIFT_FLOWS` came, None without any. Above 0.25 the
-        inputs are commonly held to have moved.
+        Population stability index of the scores of flows, an hour of the clock against all before
+        it since the start: the latest hour of which `MIN_DRIFT_FLOWS` came, None without any. Above
+        0.25 the inputs are commonly held to have moved.
     left_out
         Flows of tables that reach over more than `OPEN_HOURS` hours, which were not counted.
     """
