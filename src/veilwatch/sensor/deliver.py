@@ -72,6 +72,7 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
         bookkeeper = Bookkeeper(store, places.status, config.sensor.name, run)
         sinks = [open_sink(url) for url in config.sinks.urls]
         names = [sink.address.shown for sink in sinks]
+        spool.rename_sinks({sink.address.shown_before: sink.address.shown for sink in sinks})
         spool.keep_sinks(names)
         threads = []
         for name, sink in zip(names, sinks, strict=True):

@@ -152,7 +152,9 @@ class Bench:
     def __init__(self, heart: Heart, job: JudgeJob, store: StoreProxy, spool: Spool) -> None:
         self._heart, self._job, self._config = heart, job, job.config
         self._store, self._spool = store, spool
-        self._sinks = [open_sink(url).address.shown for url in self._config.sinks.urls]
+        addresses = [open_sink(url).address for url in self._config.sinks.urls]
+        self._sinks = [address.shown for address in addresses]
+        spool.rename_sinks({address.shown_before: address.shown for address in addresses})
         self._model = load_site_model(self._config)
         self.scorer = LiveScorer(self._model)
         inputs = Places(self._config).inputs
