@@ -21,6 +21,7 @@ import pytest
 
 from tests.sensor.field import drop, lines, running, status, until, write_config
 from veilwatch.capture import PcapWriter, open_captures
+from veilwatch.schema.packets import RawBlock
 from veilwatch.store import Store
 
 pytestmark = pytest.mark.slow
@@ -406,8 +407,10 @@ def test_a_clock_that_is_set_forward_and_back(place: Path, monkeypatch: pytest.M
 
 def with_a_late_stamp(source: Path, target: Path) -> Path:
     """Copy a capture, its last packet once more with a stamp of the year 2100."""
-    with open_captures([source]) as stream, PcapWriter(target) as writer:
-        for block in stream:
+    with open_captures([source]) as stream:
+        blocks = [RawBlock(b.buffer.copy(), b.records.copy()) for b in stream]
+    with PcapWriter(target, link=int(blocks[0].records["link"][0])) as writer:
+        for block in blocks:
             for record in block.records:
                 begin = int(record["offset"])
                 frame = bytes(block.buffer[begin : begin + int(record["captured"])])
