@@ -71,7 +71,7 @@ def _endpoint(address: str) -> str:
 
 def _url(url: str) -> str:
     if not _SCHEME.fullmatch(url):
-        raise ValueError("write a URL, such as eve:///var/log/veilwatch/eve.json")
+        raise ValueError("write a URL, such as eve+file:///var/log/veilwatch")
     return url
 
 
@@ -330,7 +330,8 @@ class SinksSection(Section):
     """Where alerts are sent."""
 
     urls: Annotated[list[Url], Field(max_length=MAX_ITEMS)] = []
-    """One URL for each destination; `veilwatch sinks list` shows the kinds."""
+    """One URL for each destination; `veilwatch sinks list` shows the kinds. A URL that is a secret
+    itself stands in a file of its own: `webhook+https:///?url-file=/etc/veilwatch/hook.url`."""
 
 
 class MetricsSection(Section):

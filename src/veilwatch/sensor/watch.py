@@ -120,7 +120,22 @@ class Sensor:
             self._server.close()
             self._write_status()
             self._places.socket.unlink(missing_ok=True)
-            self._log.info("ended", sensor=self._config.sensor.name)
+            self._log.info("ended", sensor=self._config.sensor.name, left=self.left())
+
+    def left(self) -> str:
+        """Say what is left for the next start, once `run` has returned."""
+        children = self._supervisor.status
+        judge, deliver = children.get("judge", {}), children.get("deliver", {})
+        unsent = sum(int(said.get("unsent_rows", 0)) for said in children.values())
+        counts = [
+            (int(deliver.get("pending_events", 0)), "event", "waiting for sinks"),
+            (int(judge.get("incidents", 0)), "incident", "open"),
+            (int(judge.get("backlog", 0)), "event", "lost, as nothing could be written"),
+            (unsent, "row", "lost, as nobody scored it"),
+        ]
+        parts = [f"{n:,} {what}{'' if n == 1 else 's'} {how}" for n, what, how in counts if n]
+        parts.append(f"everything else stored; it goes on from {self._config.sensor.state}")
+        return "; ".join(parts)
 
     def status(self) -> dict[str, Any]:
         """Return what is known of the sensor, for the status file, metrics and probes."""
