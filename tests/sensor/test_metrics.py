@@ -26,7 +26,12 @@ STATUS: dict[str, Any] = {
     "ready": False,
     "states": {"ingest-0": "running", "judge": "running", "deliver": "running"},
     "children": {
-        "ingest-0": {"packets": 7, "refused": {'A"\n\\': 2}, "live_flows": 3, "cpu_s": 1.5},
+        "ingest-0": {
+            "packets": 7,
+            "refused": {'A"\n\\': 2, "\udcff": 1},
+            "live_flows": 3,
+            "cpu_s": 1.5,
+        },
         "judge": {"flows": 5, "score": [1, 2], "memory": 1, "fate": {"told": 4}},
         "deliver": {
             "sinks": [

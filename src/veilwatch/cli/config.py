@@ -106,7 +106,7 @@ def _cautions(file: Path, loaded: Loaded) -> Iterator[str]:
     urls = [*config.sinks.urls, config.store.url or ""]
     mode = file.stat().st_mode
     if any(masked(url) != url for url in urls) and mode & (stat.S_IROTH | stat.S_IWOTH):
-        yield f"{file}: holds a password and everybody can read it (chmod o= {file})"
+        yield f"{file}: holds a secret and everybody can read it (chmod o= {file})"
 
 
 def _wrong_sinks(config: SensorConfig) -> Iterator[str]:

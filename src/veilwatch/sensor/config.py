@@ -212,7 +212,7 @@ class WindowsSection(Section):
 
 
 class MaintenanceSection(Section):
-    """A time in which alerts are counted and not told."""
+    """A time of the traffic in which alerts are counted and not told."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
     """Why, in words."""
@@ -301,7 +301,8 @@ class StoreSection(Section):
     the state folder."""
 
     retention_days: Days = 365.0
-    """Age at which alerts and closed incidents are deleted; open incidents never are."""
+    """Age at which alerts and closed incidents are deleted, counted from when they were recorded;
+    open incidents never are."""
 
     max_gb: Gigabytes = 10.0
     """Size in GB above which the oldest are deleted earlier."""

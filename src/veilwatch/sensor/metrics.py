@@ -119,7 +119,7 @@ class SensorCollector:
             family = CounterMetricFamily(f"veilwatch_{metric}", doc, labels=["process", label])
             for child, said in _of(children, kind):
                 for entry, count in dict(said.get(name, {})).items():
-                    family.add_metric([child, str(entry)], float(count))
+                    family.add_metric([child, _label(entry)], float(count))
             yield family
         for name, (kind, metric, doc) in GAUGES.items():
             gauge = GaugeMetricFamily(f"veilwatch_{metric}", doc, labels=["process"])
@@ -153,7 +153,7 @@ def _sinks(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
         gauge = GaugeMetricFamily(f"veilwatch_{metric}", doc, labels=["sink"])
         for _, said in _of(children, "deliver"):
             for sink in said.get("sinks", ()):
-                gauge.add_metric([str(sink["name"])], float(sink[name]))
+                gauge.add_metric([_label(sink["name"])], float(sink[name]))
         yield gauge
     for name in ("delivered", "dropped"):
         family = CounterMetricFamily(
@@ -161,8 +161,13 @@ def _sinks(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
         )
         for _, said in _of(children, "deliver"):
             for sink in said.get("sinks", ()):
-                family.add_metric([str(sink["name"])], float(sink[name]))
+                family.add_metric([_label(sink["name"])], float(sink[name]))
         yield family
+
+
+def _label(value: object) -> str:
+    """Return a text that UTF-8 can say: one label that it cannot would cost all metrics."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _processes(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:

@@ -131,7 +131,7 @@ class Sensor:
             (int(deliver.get("pending_events", 0)), "event", "waiting for sinks"),
             (int(judge.get("incidents", 0)), "incident", "open"),
             (int(judge.get("backlog", 0)), "event", "lost, as nothing could be written"),
-            (unsent, "row", "lost, as nobody scored it"),
+            (unsent, "row", "lost, as nobody scored them"),
         ]
         parts = [f"{n:,} {what}{'' if n == 1 else 's'} {how}" for n, what, how in counts if n]
         parts.append(f"everything else stored; it goes on from {self._config.sensor.state}")
