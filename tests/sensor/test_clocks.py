@@ -112,17 +112,17 @@ def seen(store: Store, hour_ns: int) -> tuple[int, int]:
 
 def test_scores_count_for_the_hour_of_their_flows(store: Store) -> None:
     book = ScoreBook(store, "ward")
-    book.add(flows(START_NS, START_NS + SECOND), hosts("a", "b", last_ns=START_NS))
-    book.add(flows(YEAR_2100_NS), hosts("a", last_ns=YEAR_2100_NS))
+    book.add(flows(START_NS, START_NS + SECOND), hosts("a", "b", last_ns=START_NS), START_NS)
+    book.add(flows(YEAR_2100_NS), hosts("a", last_ns=YEAR_2100_NS), START_NS)
     for _ in range(3):
-        book.add(flows(START_NS, START_NS - HOUR_NS), hosts("b", last_ns=START_NS))
+        book.add(flows(START_NS, START_NS - HOUR_NS), hosts("b", last_ns=START_NS), START_NS)
     book.close()
     assert seen(store, START_NS) == (5, 2)
     assert seen(store, START_NS - HOUR_NS) == (3, 0)
     assert seen(store, YEAR_2100_NS) == (1, 1)
     # A restart goes on with the hour.
     book = ScoreBook(store, "ward")
-    book.add(flows(START_NS), hosts("c", last_ns=START_NS))
+    book.add(flows(START_NS), hosts("c", last_ns=START_NS), START_NS)
     book.close()
     assert seen(store, START_NS) == (6, 3)
 
@@ -135,9 +135,9 @@ def test_hours_that_come_and_go_are_bounded_and_lose_nothing(
     for turn in range(3):
         for hour in range(5):
             at_ns = START_NS + hour * HOUR_NS
-            book.add(flows(at_ns, at_ns), hosts(f"{turn}", last_ns=at_ns))
+            book.add(flows(at_ns, at_ns), hosts(f"{turn}", last_ns=at_ns), START_NS)
     many = [START_NS + hour * HOUR_NS for hour in range(5)]
-    book.add(flows(*many, *many[:2]), hosts("x", last_ns=0))
+    book.add(flows(*many, *many[:2]), hosts("x", last_ns=0), START_NS)
     book.close()
     assert book.left_out == 3
     found = [seen(store, START_NS + hour * HOUR_NS) for hour in range(5)]

@@ -191,7 +191,7 @@ class Bench:
         self._has_heard = True
         if not scored.early:
             self.tally.add(scored.scores.flows)
-            self._book.add(scored.scores.flows, scored.scores.hosts)
+            self._book.add(scored.scores.flows, scored.scores.hosts, self._clock.now_ns())
             if self._archive and parcel.archive:
                 if self._level is Level.WELL:
                     self._archive.write(scored.scores.flows.drop("early"), self._clock.now_ns())

@@ -86,12 +86,20 @@ class ScoreBook:
         self._hours: OrderedDict[int, _Hour] = OrderedDict()
         self._counts = np.zeros(BINS, np.int64)
         self._before = np.zeros(BINS, np.int64)
-        self._turned_s = self._saved_s = time.monotonic()
+        self._hour = 0
+        self._saved_s = time.monotonic()
         self.drift: float | None = None
         self.left_out = 0
 
-    def add(self, flows: pl.DataFrame, hosts: pl.DataFrame) -> None:
-        """Take the scores of flows that have ended and of hosts whose evidence changed."""
+    def add(self, flows: pl.DataFrame, hosts: pl.DataFrame, now_ns: int) -> None:
+        """Take the scores of flows that have ended and of hosts whose evidence changed.
+
+        Parameters
+        ----------
+        now_ns
+            The sensor's clock: drift is that of its hours.
+        """
+        self._turn(now_ns)
         if flows.height:
             score = flows["score"].to_numpy()
             self._counts += score_tenths(score)
@@ -118,13 +126,16 @@ class ScoreBook:
             hour.changed = True
         self.left_out += int(np.sort(counts)[::-1][OPEN_HOURS:].sum())
 
+    def _turn(self, now_ns: int) -> None:
+        hour = now_ns // HOUR_NS
+        if hour != self._hour:
+            self._hour = hour
+            self._before += self._counts
+            self._counts = np.zeros(BINS, np.int64)
+
     def tick(self) -> None:
         """Save once a minute."""
         now_s = time.monotonic()
-        if now_s - self._turned_s >= HOUR_NS / 1e9:
-            self._turned_s = now_s
-            self._before += self._counts
-            self._counts = np.zeros(BINS, np.int64)
         if now_s - self._saved_s >= SAVE_S:
             self._saved_s = now_s
             self.close()
