@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +91,32 @@ def test_rights_are_those_of_any_new_file(tmp_path: Path) -> None:
     usual.touch()
     PendingFile(tmp_path / "a").commit()
     assert (tmp_path / "a").stat().st_mode == usual.stat().st_mode
+
+
+def test_the_umask_is_kept_to_and_never_changed(tmp_path: Path) -> None:
+    """While files are committed another thread's files have the rights that they should have."""
+    before = os.umask(0o027)
+    stop = threading.Event()
+    modes: set[int] = set()
+
+    def make_files() -> None:
+        number = 0
+        while not stop.is_set():
+            path = tmp_path / f"other-{number % 50}"
+            path.unlink(missing_ok=True)
+            path.touch(0o666)
+            modes.add(path.stat().st_mode & 0o777)
+            number += 1
+
+    beside = threading.Thread(target=make_files)
+    beside.start()
+    try:
+        for number in range(200):
+            with replacing(tmp_path / f"{number % 5}") as stream:
+                stream.write(b"x")
+        assert (tmp_path / "0").stat().st_mode & 0o777 == 0o640
+    finally:
+        stop.set()
+        beside.join()
+        os.umask(before)
+    assert modes == {0o640}

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from veilwatch.errors import OutputError
 
@@ -21,6 +21,27 @@ def output_error(path: Path, error: OSError) -> OutputError:
         where=path,
         hint="free some space or name another place",
     )
+
+
+def current_umask() -> int:
+    """Return the process's umask without changing it, as other threads make files meanwhile.
+
+    Linux tells it in /proc (proc(5)). Elsewhere what it was when this module was imported counts.
+    """
+    with suppress(OSError, ValueError), Path("/proc/self/status").open("rb") as lines:
+        for line in lines:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return _UMASK_AT_IMPORT
+
+
+def _read_umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+_UMASK_AT_IMPORT: Final = _read_umask()
 
 
 class PendingFile:
@@ -91,11 +112,10 @@ class PendingFile:
         try:
             stream = self.stream
             stream.flush()
+            # By its descriptor: under its name another file may lie by now.
+            os.fchmod(stream.fileno(), 0o666 & ~current_umask())
             os.fsync(stream.fileno())
             stream.close()
-            umask = os.umask(0)
-            os.umask(umask)
-            self._temporary.chmod(0o666 & ~umask)
             self._temporary.replace(self.path)
         except OSError as error:
             self.abandon()

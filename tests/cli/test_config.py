@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,52 @@ def test_check_reads_the_allow_list(tmp_path: Path) -> None:
     allow.write_text("[[allow]]\nreason = 'x'\nuntil = 2020-01-01\n")
     result = run("config", "check", path)
     assert "a.toml:1" in str(result.exception) and "everything" in str(result.exception)
+
+
+def test_check_looks_for_interfaces_folders_and_what_sinks_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sensor.toml"
+
+    def check(capture: str, *urls: str) -> str:
+        sinks = json.dumps(urls)
+        path.write_text(f"[capture]\n{capture}\n[model]\npath = 'm'\n[sinks]\nurls = {sinks}\n")
+        return " ".join(good("config", "check", path).split())
+
+    text = check('interfaces = ["lo", "no-such-if"]')
+    assert "no interface no-such-if on this machine, which has" in text
+    assert "no interface lo " not in text
+    assert "no folder at" in check(f'folder = "{tmp_path / "none"}"')
+    assert "no folder at" not in check(f'folder = "{tmp_path}"')
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    text = check(
+        'interfaces = ["lo"]',
+        "kafka://broker:9092/alerts",
+        "eve+flie:///tmp/x",
+        "webhook+https://h/services/hunter2?secret-file=/nonexistent/key",
+        f"jsonl+file://{tmp_path}",
+        f"jsonl+file://{tmp_path}?keep-days=3",
+    )
+    for part in (
+        "Kafka needs confluent-kafka",
+        "did you mean eve+file?",
+        "/nonexistent/key: cannot read the secret",
+        "is named twice",
+    ):
+        assert part in text
+    assert "hunter2" not in text and text.count("would not start") == 3
+    assert list(tmp_path.iterdir()) == [path]  # nothing was sent
+
+
+def test_no_secret_in_a_path_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "sensor.toml"
+    path.write_text(
+        '[capture]\nfolder = "."\n[model]\npath = "m"\n'
+        '[sinks]\nurls = ["webhook+https://hooks.example/services/hunter2/hunter2"]\n'
+    )
+    for words in ((), ("--json",)):
+        text = good("config", "show", path, *words)
+        assert "hunter2" not in text and "hooks.example/services/" in text
 
 
 def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

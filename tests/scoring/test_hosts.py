@@ -132,6 +132,28 @@ def test_sums_leave_the_hour_as_well() -> None:
     assert evidence.sums(np.array([number]), 1.0, later).flows[0] == 0
 
 
+YEAR_2100 = 4_102_444_800 * NS
+
+
+def test_a_wrong_stamp_takes_no_room_of_sums_from_others() -> None:
+    evidence = HostEvidence(max_flows=64, max_host_flows=4, max_hosts=4)
+    column = START // BUCKET_NS % 13
+    far = YEAR_2100 + (column - YEAR_2100 // BUCKET_NS % 13) * BUCKET_NS  # the same of the columns
+    give(evidence, [("a", k, 0.9, True, far) for k in range(20)], START, early=False)
+    give(evidence, [("a", 100 + k, 0.9, True, START) for k in range(40)], START, early=False)
+    (number,) = evidence.number([("a", "", 0)], START)
+    assert evidence.sums(np.array([number]), 1.0, START).flows[0] == 40
+
+
+def test_a_host_met_at_a_wrong_time_is_not_kept_for_good() -> None:
+    evidence = HostEvidence(max_flows=64, max_hosts=3)
+    give(evidence, [("a", 0, 0.5, False, YEAR_2100)], YEAR_2100, early=True)
+    give(evidence, [("a", 1, 0.5, False, START)], START, early=True)
+    for k, host in enumerate("bcd", 1):
+        give(evidence, [(host, 10 + k, 0.5, False, START + k * NS)], START + k * NS, early=True)
+    assert evidence.find(("a", "", 0)) is None and evidence.find(("b", "", 0)) is not None
+
+
 def test_the_host_that_was_silent_longest_makes_room() -> None:
     evidence = HostEvidence(max_flows=64, max_hosts=3)
     for k, host in enumerate("abcd"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,28 @@ def hanger(heart: Heart, path: Path) -> None:
     note(path, what="hung", at=time.monotonic())
     heart.say({})
     time.sleep(600)
+
+
+def busy(heart: Heart, path: Path, seconds: float) -> None:
+    """Do one thing that takes long, and end."""
+    heart.say({})
+    with heart.busy():
+        time.sleep(seconds)
+    note(path, what="done")
+
+
+def orphan(heart: Heart, path: Path) -> None:
+    """Go on beside a thread that dies of what nobody expected."""
+    heart.say({})
+    threading.Thread(target=lambda: {}["missing"], name="helper").start()
+    while not heart.stopping:
+        heart.beat()
+        time.sleep(0.01)
+
+
+def wrong(heart: Heart, path: Path) -> None:
+    heart.say({})
+    raise IndexError("out of\nbounds")
 
 
 def deaf(heart: Heart, path: Path) -> None:

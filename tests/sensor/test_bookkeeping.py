@@ -107,3 +107,17 @@ def test_minutes_wait_for_a_store_that_is_away(
         keeper.tick(final=True)
         found = [value for _, _, name, value in store.counters(names=["packets"])]
     assert found == [100, 150, 50, 90]
+
+
+def test_minutes_that_come_twice_add_up(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "status.json"
+    with Store(str(tmp_path / "store.db")) as store:
+        keeper = Bookkeeper(store, path, "ward", "run")
+        # Set forward by decades, and back by an hour and more.
+        for packets, step in ((100, 60), (250, 2e9), (300, -2e9 - 3600), (390, 60), (400, 3540)):
+            path.write_text(json.dumps(document(1, packets)))
+            keeper.tick()
+            clock.now_s += step
+        keeper.tick(final=True)
+        found = [value for _, _, name, value in store.counters(names=["packets"])]
+    assert sum(found) == 400

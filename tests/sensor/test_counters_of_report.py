@@ -167,11 +167,17 @@ def test_drift_waits_for_enough_flows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     book = scorebook.ScoreBook(Nothing(), "ward")  # type: ignore[arg-type]
     hosts = pl.DataFrame(
-        schema={"host": pl.String, "subscriber": pl.String, "source": pl.Int64, "score": pl.Float64}
+        schema={
+            "host": pl.String,
+            "subscriber": pl.String,
+            "source": pl.Int64,
+            "last_ns": pl.Int64,
+            "score": pl.Float64,
+        }
     )
 
     def add(score: float, flows: int, hour: int) -> float | None:
-        frame = pl.DataFrame({"score": [score] * flows})
+        frame = pl.DataFrame({"score": [score] * flows, "last_ns": [hour] * flows})
         book.add(frame, hosts, hour * scorebook.HOUR_NS + 1)
         return book.drift
 

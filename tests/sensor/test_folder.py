@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from veilwatch.errors import CaptureError, OutputError
 from veilwatch.flow import EarlyPoints
 from veilwatch.pipeline import FlowReader
 from veilwatch.sensor import folder as module
-from veilwatch.sensor.folder import FolderStream
+from veilwatch.sensor.folder import FolderStream, Seen
 
 START = 1_700_000_000 * 10**9
 
@@ -190,3 +192,191 @@ def test_places_that_are_not_there(tmp_path: Path, place: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="remember"):
         FolderStream(place, tmp_path / "file" / "seen")
+
+
+ODD_NAMES = (
+    b"caf\xe9.pcap",  # latin-1
+    b"\xff\xfe\x80.pcap",
+    b"two\nlines\r.pcap",
+    b"\x1b[31mred\x07.pcap",
+    b"-rf.pcap",
+    b"*.pcap",
+    b"[ab]?.pcap",
+    b"a b'\"$(id).pcap",
+    b"n" * 250 + b".pcap",
+    "\u202egnp.pcap".encode(),
+)
+
+
+def test_a_file_of_any_name_is_read_once_and_stops_nothing(
+    tmp_path: Path, place: Path, memory: Path
+) -> None:
+    for number, name in enumerate(ODD_NAMES, 1):
+        write(tmp_path / "x.pcap", number)
+        (tmp_path / "x.pcap").rename(place / os.fsdecode(name))
+    write(place / "z-last.pcap", 99)
+    stream = FolderStream(place, memory, settle_s=0.05)
+    assert quiet(stream) == 3 * (len(ODD_NAMES) + 1)
+    assert not stream.aside
+    for file in stream.report.files:
+        assert file.name.isprintable() and file.name.encode()
+    stream.close()
+    stream = FolderStream(place, memory, settle_s=0.05)
+    assert quiet(stream) == 0  # all of them are remembered
+    stream.close()
+    assert memory.read_bytes().isascii()
+
+
+def test_what_is_no_file_or_none_any_more_stops_nothing(place: Path, memory: Path) -> None:
+    os.mkfifo(place / "fifo.pcap")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(place / "s.pcap"))
+    (place / "folder.pcap").mkdir()
+    (place / "loop.pcap").symlink_to(place / "loop.pcap")
+    (place / "empty.pcap").touch()
+    for number, name in enumerate(("*.pcap", "swapped.pcap", "a.pcap"), 1):
+        write(place / name, number)
+    stream = FolderStream(place, memory, settle_s=0.05)
+    whole = stream._whole
+
+    def vanishing() -> list[Seen]:
+        found = whole()
+        if found:
+            (place / "*.pcap").unlink(missing_ok=True)
+            if (place / "swapped.pcap").is_file():
+                (place / "swapped.pcap").unlink()
+                os.mkfifo(place / "swapped.pcap")
+        return found
+
+    stream._whole = vanishing  # type: ignore[method-assign]
+    assert quiet(stream) == 3  # and not once more by the pattern that the name looks like
+    stream.close()
+    listener.close()
+
+
+def test_a_file_that_ends_its_reader_twice_is_set_aside(place: Path, memory: Path) -> None:
+    write(place / "a.pcap", 1)
+    for _ in range(2):
+        stream = FolderStream(place, memory, settle_s=0.05)
+        for block in stream:
+            if len(block):
+                break
+        del stream  # killed amid the file: nothing is said and nothing closed
+    write(place / "b.pcap", 2)
+    notes = Notes()
+    stream = FolderStream(place, memory, settle_s=0.05, progress=notes)
+    assert quiet(stream) == 3
+    assert list(stream.aside) == ["a.pcap"] and "broken off 2 times" in notes.said[-1]
+    stream.close()
+    stream = FolderStream(place, memory, settle_s=0.05, progress=notes)
+    assert quiet(stream) == 0 and not stream.aside
+    stream.close()
+    # Under another name it is another file.
+    (place / "a.pcap").rename(place / "again.pcap")
+    stream = FolderStream(place, memory, settle_s=0.05)
+    assert quiet(stream) == 3
+    stream.close()
+
+
+def test_a_reader_that_is_told_to_end_is_no_fault_of_the_file(place: Path, memory: Path) -> None:
+    frames = exchange("10.0.0.9", 40_009)
+    with PcapWriter(place / "a.pcap") as writer:
+        for k in range(5000):  # several blocks
+            writer.write(START + k * 10**6, frames[k % len(frames)])
+    for _ in range(4):  # told to end, and killed as it takes too long
+        stream = FolderStream(place, memory, settle_s=0.05)
+        for block in stream:
+            if len(block):
+                stream.stop()
+                assert len(next(stream._blocks))
+                break
+        del stream
+    stream = FolderStream(place, memory, settle_s=0.05)
+    assert quiet(stream) == 5000 and not stream.aside
+    stream.close()
+
+
+def test_a_fault_of_ours_is_said_and_the_next_file_is_read(
+    place: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(place / "a.pcap", 1)
+    write(place / "b.pcap", 2)
+    open_captures = module.open_captures
+
+    def broken(inputs: list[Path], **words: Any) -> Any:
+        if str(inputs[0]).endswith("a.pcap"):
+            raise IndexError("out of bounds")
+        return open_captures(inputs, **words)
+
+    monkeypatch.setattr(module, "open_captures", broken)
+    notes = Notes()
+    stream = FolderStream(place, memory, settle_s=0.05, progress=notes)
+    assert quiet(stream) == 3
+    assert list(stream.aside) == ["a.pcap"]
+    assert sum("unexpected IndexError" in note for note in notes.said) == 2
+    stream.close()
+
+
+def test_a_file_that_may_not_be_read_yet_is_read_when_it_may(
+    place: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(place / "a.pcap", 1)
+    write(place / "b.pcap", 2)
+    closed = {"a.pcap"}
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name not in closed)
+    stream = FolderStream(place, memory, settle_s=0.05)
+    assert read(stream, lambda: stream.report.packets == 3) == 3
+    assert list(stream.aside) == ["a.pcap"]
+    stream.close()
+    closed.clear()
+    stream = FolderStream(place, memory, settle_s=0.05)
+    assert quiet(stream) == 3
+    stream.close()
+
+
+def test_a_file_that_grew_is_read_again_and_said(place: Path, memory: Path) -> None:
+    write(place / "a.pcap", 1, packets=3)
+    stream = FolderStream(place, memory, settle_s=0.05)
+    assert quiet(stream) == 3
+    stream.close()
+    longer = write(place.parent / "long.pcap", 1, packets=5).read_bytes()
+    (place / "a.pcap").write_bytes(longer)  # the same inode
+    notes = Notes()
+    stream = FolderStream(place, memory, settle_s=0.05, progress=notes)
+    assert quiet(stream) == 5
+    assert any("has grown" in note for note in notes.said)
+    stream.close()
+
+
+@pytest.mark.parametrize("stamp", [0, 4_102_444_800 * 10**9])
+def test_one_wrong_stamp_does_not_move_the_time_of_the_traffic(
+    place: Path, memory: Path, stamp: int
+) -> None:
+    frames = exchange("10.0.0.9", 40_009, rounds=4)
+    with PcapWriter(place / "a.pcap") as writer:
+        for k, frame in enumerate(frames):
+            writer.write(stamp if k == len(frames) - 1 else START + k * 10**6, frame)
+    stream = FolderStream(place, memory, settle_s=0.05)
+    latest = 0
+    for block in stream:
+        if len(block):
+            latest = block.now_ns
+            stream.stop()
+    assert abs(latest - START) < 10**9
+    stream.close()
+
+
+class Notes:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def start(self, task: str, total: float | None = None) -> None:
+        pass
+
+    def advance(self, amount: float = 1.0) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        self.said.append(message)

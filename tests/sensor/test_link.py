@@ -84,9 +84,9 @@ def test_offering_never_waits_and_early_reports_go_first() -> None:
     for kind, rows in ((Kind.EARLY, 20), (Kind.ENDED, 30), (Kind.EARLY, 20), (Kind.ENDED, 30)):
         outbox.offer(kind, table(rows), 0)
     assert outbox.rows == 100
-    assert outbox.dropped == {"archive": 30}
+    assert outbox.dropped == {}  # what waits is not lost to the archive before it was sent
     outbox.offer(Kind.ENDED, table(10), 0)
-    assert outbox.dropped == {"archive": 40, "early": 20}
+    assert outbox.dropped == {"early": 20}
     outbox.offer(Kind.ENDED, table(40), 0)
     assert outbox.dropped["early"] == 40
     assert outbox.dropped["ended"] == 30  # the oldest
@@ -189,3 +189,97 @@ def test_finishing_is_bounded_and_says_what_is_left(place: Path) -> None:
     assert sender.finish(0.3) == 11
     assert time.monotonic() - began < 2
     assert threading.active_count() < 20
+
+
+def test_every_row_is_counted_in_one_place(place: Path) -> None:
+    outbox = Outbox(100)
+    kinds = [(Kind.EARLY, 30), (Kind.ENDED, 60), (Kind.ENDED, 70), (Kind.EARLY, 9)] * 3
+    with Inbox(place) as inbox:
+        for kind, rows in kinds:
+            outbox.offer(kind, table(rows), 0)
+        sender = Sender(outbox, place, 7)
+        sender.start()
+        messages = inbox.messages(0.05)
+        received = []
+        while not outbox.is_empty:
+            message = next(messages)
+            if message is not None:
+                received.append(message.parcel)
+                message.done()
+                time.sleep(0.05)
+        assert sender.finish(5.0) == 0
+    offered = sum(rows for _, rows in kinds)
+    archived_not = sum(
+        len(one.table) for one in received if one.kind is Kind.ENDED and not one.archive
+    )
+    assert outbox.dropped["archive"] == archived_not > 0
+    assert sender.sent_rows + outbox.dropped["early"] + outbox.dropped["ended"] == offered
+
+
+def test_tables_are_bounded_by_what_they_take(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = int(table(40).frame.estimated_size())
+    monkeypatch.setattr(link, "MAX_PARCEL_BYTES", size // 4)
+    outbox = Outbox(1000, max_bytes=2 * size)
+    outbox.offer(Kind.ENDED, table(40), 0)
+    assert outbox.rows == 40 and outbox.bytes <= size
+    for _ in range(3):
+        outbox.offer(Kind.ENDED, table(40), 0)
+    assert outbox.bytes <= 2 * size and outbox.dropped["ended"] >= 60
+    # A table whose size was estimated too low goes in parts all the same.
+    monkeypatch.setattr(link, "MAX_MESSAGE", size // 6)
+    sender = Sender(outbox, place, 7)
+    left = outbox.rows
+    with Inbox(place) as inbox:
+        sender.start()
+        received = 0
+        for message in inbox.messages(0.05):
+            if message is not None:
+                received += len(message.parcel.table)
+                message.done()
+            if outbox.is_empty:
+                break
+        assert sender.finish(5.0) == 0
+    assert received + outbox.dropped["refused"] == left
+    assert (outbox.rows, outbox.bytes) == (0, 0)
+
+
+def test_what_is_refused_is_dropped_and_the_next_is_sent(
+    outbox: Outbox, sender: Sender, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = link._table
+    monkeypatch.setattr(link, "_table", lambda body, rows: None if rows == 3 else read(body, rows))
+    with Inbox(place) as inbox:
+        outbox.offer(Kind.ENDED, table(3), 1)
+        outbox.offer(Kind.ENDED, table(4), 2)
+        (message,) = receive(inbox, 1)
+        assert message.parcel.now_ns == 2
+        wait_for(lambda: outbox.is_empty)
+    assert outbox.dropped == {"refused": 3}
+    assert sender.sent_rows == 4
+
+
+def test_what_ends_its_receiver_is_given_up_and_what_is_beside_it_arrives(
+    outbox: Outbox, sender: Sender, place: Path
+) -> None:
+    frame = table(32).frame
+    poison = frame["flow_id"][5]
+    outbox.offer(Kind.ENDED, FlowTable(frame), 1)
+    outbox.offer(Kind.ENDED, table(4), 2)
+    taken: list[Message] = []
+    deaths = 0
+    while sum(len(message.parcel.table) for message in taken) < 34:
+        with Inbox(place) as inbox:  # a receiver that dies of one row
+            for message in inbox.messages(0.05):
+                if message is None:
+                    continue
+                if poison in message.parcel.table.frame["flow_id"] and message.parcel.now_ns == 1:
+                    deaths += 1
+                    break
+                taken.append(message)
+                message.done()
+                if len(taken) == 16:
+                    break
+    wait_for(lambda: outbox.is_empty)
+    assert deaths == link.MAX_LOST + 1
+    assert outbox.dropped == {"refused": 2}
+    assert sender.sent_rows == 34

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ class StubHeart:
 
     def say(self, status: dict[str, Any]) -> None:
         self.said |= status
+
+    def busy(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def take_reload(self) -> bool:
         told, self.told = self.told, False

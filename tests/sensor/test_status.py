@@ -58,6 +58,29 @@ def test_a_parent_that_does_not_look_is_not_healthy(sensor: Sensor) -> None:
     assert sensor._told() == {"healthy": False, "ready": False, "packets": 7}
 
 
+def test_what_is_left_at_the_end_is_said(sensor: Sensor, tmp_path: Path) -> None:
+    assert sensor.left() == f"everything else stored; it goes on from {tmp_path / 'state'}"
+    kept = {one.child.name: one for one in sensor._supervisor._kept}
+    kept["deliver"].status = {"pending_events": 1200}
+    kept["judge"].status = {"incidents": 1, "backlog": 0}
+    kept["ingest-0"].status = {"unsent_rows": 3}
+    said = sensor.left()
+    assert said.startswith(
+        "1,200 events waiting for sinks; 1 incident open; 3 rows lost, as nobody scored them; "
+    )
+
+
+def test_metrics_are_answered_again_when_their_thread_has_ended(sensor: Sensor) -> None:
+    sensor._log = Log()
+    port = sensor._server.port
+    sensor._server._server.shutdown()
+    sensor._server._thread.join(10)
+    sensor._check_server()
+    assert sensor._server.is_alive and sensor._server.port != 0 != port
+    sensor._check_server()
+    assert len(sensor._log.said) == 1
+
+
 def test_a_status_that_cannot_be_written_is_said_once(sensor: Sensor, tmp_path: Path) -> None:
     sensor._log = Log()
     place = tmp_path / "state" / "status.json"
@@ -83,3 +106,5 @@ class Log:
 
     def warning(self, text: str, **facts: Any) -> None:
         self.said.append(text)
+
+    error = warning

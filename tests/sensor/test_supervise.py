@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.sensor.children import crasher, deaf, hanger, notes, short, worker
+from tests.sensor.children import (
+    busy,
+    crasher,
+    deaf,
+    hanger,
+    notes,
+    orphan,
+    short,
+    worker,
+    wrong,
+)
 from veilwatch.sensor.supervise import Child, Event, Supervisor, What
 
 
@@ -95,6 +105,30 @@ def test_who_hangs_is_killed(tmp_path: Path) -> None:
     with supervised(Child("hanger", hanger, (said,), hang_s=0.5)) as (_, told):
         until(lambda: kinds(told, "hanger").count(What.STARTED) == 2)
         assert What.HUNG in kinds(told, "hanger")
+
+
+def test_who_is_busy_with_one_thing_is_not_taken_to_hang(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    child = Child("busy", busy, (said, 6.0), hang_s=3.0)
+    with supervised(child) as (_, told):
+        until(lambda: bool(notes(said)))
+        until(lambda: kinds(told, "busy")[-1] is What.ENDED)
+    assert What.HUNG not in kinds(told, "busy")
+
+
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [(orphan, "thread helper died: KeyError: 'missing' (children.py:"), (wrong, "IndexError: out")],
+)
+def test_what_nobody_foresaw_ends_the_process_with_one_line(
+    tmp_path: Path, target: Callable[..., None], fault: str
+) -> None:
+    child = Child("it", target, (tmp_path,))
+    with supervised(child) as (_, told):
+        until(lambda: kinds(told, "it").count(What.STARTED) == 2)  # and it is started again
+    died = next(event for _, event in told if event.what is What.DIED)
+    assert fault in died.status["error"] and "\n" not in died.status["error"]
+    assert died.exit_code == 1
 
 
 def test_who_does_not_end_in_time_is_killed(tmp_path: Path) -> None:

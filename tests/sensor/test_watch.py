@@ -16,9 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tests.sensor.field import drop, lines, running, status, until, write_config
+from veilwatch.capture import PcapWriter, open_captures
+from veilwatch.schema.packets import RawBlock
 from veilwatch.store import Store
 
 pytestmark = pytest.mark.slow
@@ -365,27 +368,55 @@ def test_a_start_that_cannot_work_is_refused(place: Path) -> None:
 
 
 def test_a_clock_that_is_set_forward_and_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock at 2100 and packets stamped so: buckets refill after them, and nothing is deleted."""
     clock = place / "clock"
     clock.write_text("0")
     (place / "python").mkdir()
     (place / "python" / "sitecustomize.py").write_text(STEPPED)
     monkeypatch.setenv("TEST_CLOCK", str(clock))
     monkeypatch.setenv("PYTHONPATH", f"{place / 'python'}:{os.environ.get('PYTHONPATH', '')}")
-    path = config(place)
+    # A token a second: what refills by another time than ours tells of two hosts and no more.
+    path = config(place, alerts="burst = 1\nper_hour = 3600\nhost_burst = 1")
     log = path.with_suffix(".log")
+    far_s = 74 * 365 * 86_400
+    steps = ((0, 1), (far_s, 5), (-3600, 9), (0, 13), (0, 17))
     with running(path):
         until(lambda: healthy(place))
-        for number, (offset, capture) in enumerate(((0, 1), (7200, 5), (-3600, 9))):
+        for offset, capture in steps:
+            before = float(clock.read_text())
+            set_before = log.read_text().count("the clock was set")
             (place / "clock.new").write_text(str(offset))
             (place / "clock.new").replace(clock)
-            until(partial(logged, log, "the clock was set", number))
+            if offset != before:
+                until(partial(logged, log, "the clock was set", set_before + 1))
             source = place / "corpus" / "malicious" / f"{capture}.pcapng"
-            drop(source, place / "drop", f"{capture}.pcapng")
-            until(partial(told_of, place, f"10.0.{capture}."))
+            if offset == far_s:
+                source = with_a_late_stamp(source, place / "late.pcap")
+            drop(source, place / "drop", f"{capture}{source.suffix}")
+            until(partial(told_of, place, f"10.0.{capture}."), why=f"for capture {capture}")
         assert {said["restarts"] for said in status(place)["children"].values()} == {0}
         until(lambda: sorted(set(received(place))) == stored(place))
-    steps = [float(part.split(",")[0]) for part in log.read_text().split('"by_s": ')[1:]]
-    assert [round(step, -2) for step in steps] == [7200, -10_800]
+    said = log.read_text().split('"by_s": ')[1:]
+    found = [round(float(part.split(",")[0]), -2) for part in said]
+    assert found == [far_s, -far_s - 3600, 3600]
+    # Of the archive as well: a pass while it was 2100 took nothing of what was written before.
+    kept = [pl.read_parquet(file) for file in (place / "state" / "flows").glob("*.parquet")]
+    networks = set(pl.concat(kept)["src_ip"].str.extract(r"^(10\.0\.\d+)\.", 1).unique())
+    assert {f"10.0.{capture}" for _, capture in steps} <= networks
+
+
+def with_a_late_stamp(source: Path, target: Path) -> Path:
+    """Copy a capture, its last packet once more with a stamp of the year 2100."""
+    with open_captures([source]) as stream:
+        blocks = [RawBlock(b.buffer.copy(), b.records.copy()) for b in stream]
+    with PcapWriter(target, link=int(blocks[0].records["link"][0])) as writer:
+        for block in blocks:
+            for record in block.records:
+                begin = int(record["offset"])
+                frame = bytes(block.buffer[begin : begin + int(record["captured"])])
+                writer.write(int(record["ts_ns"]), frame)
+        writer.write(4_102_444_800 * 10**9, frame)
+    return target
 
 
 def logged(log: Path, what: str, times: int) -> bool:

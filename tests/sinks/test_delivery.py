@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,3 +150,32 @@ def test_a_spool_that_is_full_does_not_end_the_loop(
         assert spool.counts("a").pending == 0
     text = next((tmp_path / "out").iterdir()).read_text()
     assert text.count('"resend":["possible"]') == 2 and text.count("\n") == 3
+
+
+def test_what_nobody_foresaw_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "backoff_s", lambda attempts, chance: 0.01)
+    with Spool(tmp_path / "s") as spool:
+        spool.append(many(3), ["f"])
+        delivery = Delivery("f", open_sink(f"jsonl+file://{tmp_path}"), spool)
+        take, faults, told = spool.take, [KeyError("gone"), MemoryError()], []
+
+        def broken(*words: Any) -> Any:
+            if faults:
+                raise faults.pop()
+            return take(*words)
+
+        monkeypatch.setattr(spool, "take", broken)
+        stop = threading.Event()
+        thread = threading.Thread(target=delivery.run, args=(stop, told.append))
+        thread.start()
+        deadline = time.monotonic() + 20
+        while spool.counts("f").pending and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert thread.is_alive()
+        stop.set()
+        thread.join(10)
+        assert spool.counts("f").delivered == 3
+        reasons = [progress.reason for progress in told]
+        assert reasons[:2] == ["unexpected MemoryError: ", "unexpected KeyError: 'gone'"]

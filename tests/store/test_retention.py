@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ def test_age(store: Store) -> None:
     old, new = make_event(0), make_event(99 * DAY)
     open_one, closed_one = make_incident(0), make_incident(1, status="closed")
     of_open = make_event(5, incident=open_one)
-    store.record([old, new, of_open], [open_one, closed_one])
+    store.record([old, new, of_open], [open_one, closed_one], now_ns=START_NS)
     store.judge(Verdict(old.event_id, VerdictKind.BENIGN, "ana", 1))
     store.count({"packets": 1}, minute_ns=START_NS, sensor="s", run="a")
     store.count({"packets": 2}, minute_ns=NOW_NS, sensor="s", run="a")
@@ -107,7 +109,7 @@ def test_open_incidents_and_their_events_are_never_deleted(
                 n, last_ns=START_NS + day * DAY * SECOND, status="open" if is_open else "closed"
             )
             event = make_event(day * DAY + n, incident=incident)
-            store.record([event], [incident])
+            store.record([event], [incident], now_ns=START_NS + day * DAY * SECOND)
             if judged:
                 store.judge(Verdict(event.event_id, VerdictKind.UNKNOWN, "ana", 1))
             if is_open:
@@ -117,3 +119,42 @@ def test_open_incidents_and_their_events_are_never_deleted(
         assert kept_events <= {s.event.event_id for s in store.events()}
         assert kept_incidents <= {i.incident.incident_id for i in store.incidents()}
         assert report.bytes_used <= max_bytes or report.over_bytes > 0
+
+
+def test_what_was_recorded_today_is_kept_however_old_its_packets_are(store: Store) -> None:
+    recorded_ns = NOW_NS - DAY * SECOND
+    packets_ns = START_NS - 9 * 365 * DAY * SECOND
+    incident = make_incident(1, status="closed", opened_ns=packets_ns, last_ns=packets_ns)
+    event = make_event(0, incident=incident, first_ns=packets_ns, last_ns=packets_ns)
+    today = replace(event, made_ns=recorded_ns)
+    store.record([today], [incident], now_ns=recorded_ns)
+    # And the other way round: packets of the year 2100, recorded long ago.
+    far_ns = 4_102_444_800 * SECOND
+    far = make_event(2, first_ns=far_ns, last_ns=far_ns)
+    far_incident = make_incident(3, status="closed", last_ns=far_ns)
+    store.record([far], [far_incident], now_ns=START_NS)
+    report = store.retain(Retention(days=30), now_ns=NOW_NS)
+    assert (report.events, report.incidents) == (1, 1)
+    assert [s.event.event_id for s in store.events()] == [today.event_id]
+    assert [i.incident.incident_id for i in store.incidents()] == [incident.incident_id]
+
+
+def test_the_first_to_go_for_size_were_recorded_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veilwatch.store.retention.STEP", 10)
+    old = [replace(make_event(900 + n), made_ns=START_NS + n) for n in range(300)]
+    new = [replace(make_event(n), made_ns=START_NS + 10**6 + n) for n in range(300)]
+    store.record([*new, *old])
+    store.retain(Retention(max_bytes=store.bytes_used() * 2 // 3), now_ns=NOW_NS)
+    left = {s.event.event_id for s in store.events()}
+    assert {event.event_id for event in new} & left == {event.event_id for event in new}
+
+
+def test_passing_state_ages_and_other_state_does_not(store: Store) -> None:
+    store.save_state({"scores/a/1": {}, "scores_not": {}, "desk": {}})
+    store.retain(Retention(state_days={"scores/": 90}))
+    assert store.load_state("scores/a/1") == {}
+    store.retain(Retention(state_days={"scores/": 90}), now_ns=time.time_ns() + 91 * DAY * SECOND)
+    found = [store.load_state(name) for name in ("scores/a/1", "scores_not", "desk")]
+    assert found == [None, {}, {}]

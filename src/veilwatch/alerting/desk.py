@@ -164,13 +164,14 @@ class Desk:
         alert, flow
             The alert, and the row of the flow table for `alert.flow_id`.
         now_ns
-            Time of the traffic now: repeats, limits and expiry go by it.
+            The sensor's steady clock, ns since the epoch: repeats, limits and quiet times go by
+            it. Not packet time, which one bad stamp may move by decades.
         made_ns
-            Wall clock now, for the event.
+            Wall clock now: for the event, and for the ends of allow-list entries.
         interface
             Where the flow was seen, by default the desk's.
         """
-        fate, reason = self._fate(alert, flow, now_ns)
+        fate, reason = self._fate(alert, flow, now_ns, made_ns)
         self.fates[fate] += 1
         if fate in (Fate.ALLOWED, Fate.MAINTENANCE):
             return Ruling(fate=fate, reason=reason)
@@ -184,6 +185,7 @@ class Desk:
             evidence=evidence_id(alert, self._sensor),
             told=told,
             listed=fate is not Fate.REPEAT,
+            now_ns=now_ns,
         )
         events = []
         if told:
@@ -271,11 +273,14 @@ class Desk:
             raise VeilwatchError("the desk's state is damaged", hint="start with none") from error
         self._repeats, self._limiter = repeats, limiter
 
-    def _fate(self, alert: Alert, flow: Mapping[str, Any], now_ns: int) -> tuple[Fate, str]:
-        if entry := self._policy.allow.match(alert, flow, now_ns):
+    def _fate(
+        self, alert: Alert, flow: Mapping[str, Any], now_ns: int, made_ns: int
+    ) -> tuple[Fate, str]:
+        if entry := self._policy.allow.match(alert, flow, made_ns):
             return Fate.ALLOWED, entry.reason
         for window in self._policy.maintenance:
-            if window.covers(alert, now_ns):
+            # Maintenance makes the traffic of its time look odd, whenever that is read.
+            if window.covers(alert, alert.last_ns):
                 return Fate.MAINTENANCE, window.reason
         if not self._repeats.admit(alert, now_ns):
             return Fate.REPEAT, ""
@@ -316,8 +321,8 @@ class Desk:
             held.flow,
             held_back=held.count,
             hosts=len(held.hosts),
-            since_ns=held.since_ns,
-            until_ns=held.until_ns,
+            since_ns=held.first_ns,
+            until_ns=held.last_ns,
             sensor=self._sensor,
             made_ns=made_ns,
         )

@@ -22,6 +22,10 @@ from veilwatch.schema.events import Event, EventKind, Incident
 ID_VERSION: Final = 2
 """Part of every hash: a later rule for ids cannot collide with this one."""
 
+HOUR_NS: Final = 3600 * 10**9
+"""Span of traffic time in which what a host does is one piece of evidence: as long as its flows
+speak for or against it (`veilwatch.scoring.hosts.HORIZON_NS`)."""
+
 ID_BYTES: Final = 16
 """128 bits: among 10^12 events two share an id with a probability of 10^-15."""
 
@@ -60,14 +64,16 @@ def evidence_id(alert: Alert, sensor: str) -> str:
     """Return what tells the evidence of an alert from other evidence.
 
     A flow is its 5-tuple, its first packet and its subscriber: an early score and the score at
-    its end are of one evidence. A host is its address, its subscriber and its first evidence;
-    which of its flows scores highest changes while evidence comes in.
+    its end are of one evidence. A host is its address, its subscriber and the hour of traffic in
+    which its latest evidence lies. Its first evidence would not do: of a sensor it is the first of
+    the last hour, which slides with every flow, and after a restart another one.
     """
-    whose = (sensor, alert.kind, alert.host, alert.subscriber, alert.first_ns)
+    whose = (sensor, alert.kind, alert.host, alert.subscriber)
     if alert.kind == EventKind.HOST:
-        return identity(*whose)
+        return identity(*whose, "hour", alert.last_ns // HOUR_NS)
     return identity(
-        *(*whose, alert.src_ip, alert.src_port, alert.dst_ip, alert.dst_port, alert.protocol)
+        *(*whose, alert.first_ns, alert.src_ip, alert.src_port),
+        *(alert.dst_ip, alert.dst_port, alert.protocol),
     )
 
 

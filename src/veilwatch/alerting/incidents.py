@@ -103,6 +103,7 @@ class _Open:
     strongest: Alert
     flow: dict[str, Any]
     severity: int
+    heard_ns: int = 0  # by the sensor's clock, when its last evidence came
     family: str = ""
     announced: int = NOT_ANNOUNCED
     alerts: int = 0
@@ -191,6 +192,7 @@ class IncidentBook:
         evidence: str = "",
         told: bool = True,
         listed: bool = True,
+        now_ns: int = 0,
     ) -> list[Change]:
         """Add an alert to its host's incident.
 
@@ -207,6 +209,8 @@ class IncidentBook:
             Whether the event goes out, so that the timeline may point at it.
         listed
             Whether the timeline gets a step; a repeat is only counted.
+        now_ns
+            The sensor's clock, which `tick` goes by; 0 for the time of the alert's last packet.
 
         Returns
         -------
@@ -235,6 +239,7 @@ class IncidentBook:
             entry, kind = self._begin(key, alert, flow), ChangeKind.OPENED
         elif alert.severity < entry.severity:
             kind = ChangeKind.ROSE
+        entry.heard_ns = now_ns or max(entry.heard_ns, at_ns)
         entry.alerts += known is None
         entry.opened_ns = min(entry.opened_ns, at_ns)
         entry.last_ns = max(entry.last_ns, at_ns)
@@ -260,9 +265,13 @@ class IncidentBook:
             entry.announced = entry.severity
 
     def tick(self, now_ns: int) -> list[Change]:
-        """Close what has been quiet for long enough at `now_ns`, the longest quiet first."""
+        """Close what has been quiet for long enough at `now_ns`, the longest quiet first.
+
+        By when evidence came and not by its packets: a wrong stamp neither closes nor keeps one.
+        After a step back of the clock a time ahead of it counts as long ago.
+        """
         quiet = sorted(
-            (e for e in self._entries() if now_ns >= e.last_ns + self._quiet_ns),
+            (e for e in self._entries() if abs(now_ns - e.heard_ns) >= self._quiet_ns),
             key=lambda entry: (entry.last_ns, entry.incident_id),
         )
         return [self._close(entry, QUIET) for entry in quiet]
@@ -423,6 +432,7 @@ def _entry_to_plain(entry: _Open) -> dict[str, Any]:
         "strongest": alert_to_plain(entry.strongest),
         "flow": entry.flow,
         "severity": entry.severity,
+        "heard_ns": entry.heard_ns,
         "family": entry.family,
         "announced": entry.announced,
         "alerts": entry.alerts,
@@ -435,6 +445,7 @@ def _entry_to_plain(entry: _Open) -> dict[str, Any]:
 def _entry_from_plain(plain: Mapping[str, Any]) -> _Open:
     entry = _Open(
         **{
+            "heard_ns": plain["last_ns"],  # earlier releases had one time for both
             **plain,
             "strongest": alert_from_plain(plain["strongest"]),
             "head": [Step(*step) for step in plain["head"]],

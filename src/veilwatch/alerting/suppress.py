@@ -1,7 +1,8 @@
 """What of the alerts is told at once, and what is counted and told in one line later.
 
 Nothing here forgets: of every alert handed in, either it is let through or it is in a count that
-comes out. Time is handed in and may step back: a step back neither opens a window again nor
+comes out. Time is handed in, that of the sensor and not of packets, as it is people who are spared:
+a stamp of a packet can be anything. It may step back: a step back neither opens a window again nor
 fills a bucket.
 """
 
@@ -93,7 +94,7 @@ class Deduplicator:
         """Forget what no longer holds anything back: the state stays as small as the news."""
         while self._told:
             told_ns, _ = next(iter(self._told.values()))
-            if len(self._told) <= self._max_keys and now_ns - told_ns < self._window_ns:
+            if len(self._told) <= self._max_keys and abs(now_ns - told_ns) < self._window_ns:
                 return
             self._told.popitem(last=False)
 
@@ -146,9 +147,9 @@ class MaintenanceWindow:
     minutes: tuple[int, int] | None = None
     weekdays: frozenset[int] = frozenset()
 
-    def covers(self, alert: Alert, now_ns: int) -> bool:
-        """Tell whether the alert falls into the window."""
-        if not (self.begins_ns <= now_ns < self.ends_ns and self._in_hours(now_ns)):
+    def covers(self, alert: Alert, at_ns: int) -> bool:
+        """Tell whether an alert at a time falls into the window."""
+        if not (self.begins_ns <= at_ns < self.ends_ns and self._in_hours(at_ns)):
             return False
         if not self.networks:
             return True
@@ -231,6 +232,8 @@ class HeldBack:
         The one with the highest severity, then score; the first of equals.
     hosts
         Their hosts, counted up to `MAX_HOSTS`.
+    first_ns, last_ns
+        Earliest and latest of their last packets, packet time.
     """
 
     host: str
@@ -240,11 +243,15 @@ class HeldBack:
     strongest: Alert
     flow: Mapping[str, Any]
     hosts: set[str]
+    first_ns: int
+    last_ns: int
 
     def add(self, alert: Alert, flow: Mapping[str, Any], now_ns: int) -> None:
         """Count one more."""
         self.count += 1
         self.until_ns = max(self.until_ns, now_ns)
+        self.first_ns = min(self.first_ns, alert.last_ns)
+        self.last_ns = max(self.last_ns, alert.last_ns)
         if (-alert.severity, alert.score) > (-self.strongest.severity, self.strongest.score):
             self.strongest, self.flow = alert, flow
         if len(self.hosts) < MAX_HOSTS:
@@ -336,7 +343,10 @@ class RateLimiter:
         if name in self._held:
             self._held[name].add(alert, flow, now_ns)
         else:
-            self._held[name] = HeldBack(name, 1, now_ns, now_ns, alert, flow, {alert.host})
+            at_ns = alert.last_ns
+            self._held[name] = HeldBack(
+                name, 1, now_ns, now_ns, alert, flow, {alert.host}, at_ns, at_ns
+            )
 
     def due(self, now_ns: int, *, all_of_them: bool = False) -> list[HeldBack]:
         """Return the summaries whose time has come, and begin new counts.
@@ -383,6 +393,8 @@ class RateLimiter:
                 "strongest": alert_to_plain(held.strongest),
                 "flow": plain_row(held.flow),
                 "hosts": sorted(held.hosts),
+                "first_ns": held.first_ns,
+                "last_ns": held.last_ns,
             }
             for held in self._held.values()
         ]
@@ -407,6 +419,8 @@ class RateLimiter:
         for plain in state["held"]:
             self._held[plain["host"]] = HeldBack(
                 **{
+                    "first_ns": plain["since_ns"],  # earlier releases had one time for both
+                    "last_ns": plain["until_ns"],
                     **plain,
                     "strongest": alert_from_plain(plain["strongest"]),
                     "hosts": set(plain["hosts"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -15,11 +16,13 @@ from rich.text import Text
 
 from veilwatch.cli import stored
 from veilwatch.cli.terminal import console, print_table
-from veilwatch.errors import OutputError
+from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.files import replacing
 from veilwatch.sensor import settings
+from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.load import Loaded, leaves, load_config, masked
 from veilwatch.sensor.template import template, toml
+from veilwatch.sinks.base import open_sink
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +36,8 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="A value that wins over the file; may be given more than once.",
+        help="A value that wins over the file; may be given more than once. No secrets: every user "
+        "of the machine sees them in the list of processes.",
         show_default=False,
     ),
 ]
@@ -70,7 +74,8 @@ def init(
 def check(file: File, overrides: Overrides = None) -> None:
     """Say what is wrong with a file, or that nothing is, and what to look at.
 
-    The allow-list and the thresholds that it names are read as well.
+    The allow-list and the thresholds that it names are read as well, sinks are opened, and
+    interfaces and folders are looked for. Nothing is sent.
 
     Example: `veilwatch config check sensor.toml`
     """
@@ -90,6 +95,8 @@ def _cautions(file: Path, loaded: Loaded) -> Iterator[str]:
     site = settings.site(config)
     if site:
         yield from (f"{config.alerts.site}: {text}" for text in site.cautions)
+    yield from _missing_inputs(config)
+    yield from _wrong_sinks(config)
     if not (config.model.path / "model.json").is_file():
         yield f"model.path: no model at {config.model.path} on this machine"
     if not config.sinks.urls:
@@ -99,7 +106,34 @@ def _cautions(file: Path, loaded: Loaded) -> Iterator[str]:
     urls = [*config.sinks.urls, config.store.url or ""]
     mode = file.stat().st_mode
     if any(masked(url) != url for url in urls) and mode & (stat.S_IROTH | stat.S_IWOTH):
-        yield f"{file}: holds a password and everybody can read it (chmod o= {file})"
+        yield f"{file}: holds a secret and everybody can read it (chmod o= {file})"
+
+
+def _wrong_sinks(config: SensorConfig) -> Iterator[str]:
+    """Open every sink, which needs its library and the files that it names; nothing is sent."""
+    seen = set()
+    for url in config.sinks.urls:
+        try:
+            with open_sink(url) as sink:
+                if sink.address.shown in seen:
+                    yield f"sinks.urls: {sink.address.shown} is named twice"
+                seen.add(sink.address.shown)
+        except VeilwatchError as error:
+            yield f"sinks.urls: the sensor would not start: {error}"
+
+
+def _missing_inputs(config: SensorConfig) -> Iterator[str]:
+    """Say what of the inputs is not on this machine: it may come later."""
+    folder = config.capture.folder
+    if folder is not None and not folder.is_dir():
+        yield f"capture.folder: no folder at {folder} on this machine"
+    known = sorted(name for _, name in socket.if_nameindex())
+    for name in config.capture.interfaces:
+        if name not in known:
+            yield (
+                f"capture.interfaces: no interface {name} on this machine, which has "
+                f"{', '.join(known) or 'none'}"
+            )
 
 
 @app.command()

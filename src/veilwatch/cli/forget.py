@@ -44,13 +44,14 @@ def command(
         typer.Option(metavar="PSEUDONYM", help="Pseudonym of the person.", show_default=False),
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count: nothing is changed.")
+        bool,
+        typer.Option("--dry-run", help="Only count; the sensor may run meanwhile."),
     ] = False,
     as_json: stored.AsJson = False,
 ) -> None:
     """Delete what a sensor keeps of one person: store, state, spool, archive of flows.
 
-    The sensor has to be stopped. What cannot be reached from here is said.
+    The sensor has to be stopped, but for --dry-run. What cannot be reached from here is said.
 
     Example: `veilwatch forget --config /etc/veilwatch/sensor.toml --host 10.45.0.7 --dry-run`
     """

@@ -17,6 +17,7 @@ from veilwatch.capture.live.privileges import default_user, drop_privileges
 from veilwatch.errors import CaptureError
 from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import FlowReader, ParallelReader, settle
+from veilwatch.pipeline.warm import prepare
 from veilwatch.progress import Progress
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import MAX_CAPTURED
@@ -129,6 +130,7 @@ def open_reader(
         with FlowReader(captures or (), **common, progress=progress) as files:
             yield files
         return
+    prepare_drop(live.user)
     taps = open_taps(live.interface, live.settings, count=live.workers, gtp_ports=gtp_ports)
     if live.workers == 1:
         drop(live.user, progress)
@@ -141,6 +143,11 @@ def open_reader(
     with ParallelReader(taps, **common) as parallel, stopped_by_signals(parallel.stop):
         _note(drop_privileges(user), progress)
         yield parallel
+
+
+def prepare_drop(user: str | None) -> None:
+    """Load what could not be loaded after `drop`; to be called before an interface is opened."""
+    prepare(user or default_user())
 
 
 def drop(user: str | None, progress: Progress) -> None:

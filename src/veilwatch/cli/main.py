@@ -72,6 +72,14 @@ def run() -> None:
     except VeilwatchError as error:
         print(f"veilwatch: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except ImportError as error:
+        # Such as after becoming a user who cannot read this installation; else a broken one.
+        print(
+            f"veilwatch: cannot load a part of itself: {error} (let user "
+            f"{os.geteuid()} read the folders of this installation, or install it anew)",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print("veilwatch: interrupted; nothing half-written was left behind", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

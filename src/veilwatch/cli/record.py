@@ -16,6 +16,7 @@ from veilwatch.cli.live import (
     Snaplen,
     User,
     drop,
+    prepare_drop,
     stopped_by_signals,
     summary,
 )
@@ -46,6 +47,7 @@ def command(
     if output.suffix.lower() != SUFFIX:
         raise OutputError("recordings are pcapng", where=output, hint=f"name a {SUFFIX} file")
     settings = LiveSettings(ring_mb=ring_mb, snaplen=snaplen)
+    prepare_drop(user)
     with (
         working(quiet) as progress,
         open_live(interface, settings, duration_s=duration, progress=progress) as capture,

@@ -18,7 +18,10 @@ def command(
     overrides: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Override a setting, such as capture.ring_mb=128."
+            "--set",
+            metavar="NAME=VALUE",
+            help="Override a setting, such as capture.ring_mb=128. No secrets: every user of the "
+            "machine sees them in the list of processes.",
         ),
     ] = None,
 ) -> None:
@@ -29,6 +32,7 @@ def command(
     Example: `veilwatch watch --config /etc/veilwatch/sensor.toml`
     """
     import os
+    import sys
 
     from veilwatch.sensor.load import load_config
     from veilwatch.sensor.state import hold_state
@@ -40,4 +44,7 @@ def command(
     with hold_state(loaded.sensor.state):
         with working(False):  # a first start says that it compiles, and a second one nothing
             check_start(loaded)
-        Sensor(loaded, keys, file=config.absolute(), overrides=words).run()
+        sensor = Sensor(loaded, keys, file=config.absolute(), overrides=words)
+        sensor.run()
+    if sys.stderr.isatty():  # elsewhere the log says so
+        print(f"veilwatch: ended: {sensor.left()}", file=sys.stderr)

@@ -12,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import numba
 import numpy as np
+import numpy.typing as npt
 
 from veilwatch.capture import PcapngWriter, PcapWriter
 from veilwatch.capture.live.privileges import drop_privileges
@@ -21,6 +23,7 @@ from veilwatch.flow import EarlyPoints, FlowMeter
 from veilwatch.flow.meter import FIRST_CAPACITY, LOOK_NS
 from veilwatch.jit import installation_hash, kernel_cache, leave_cache
 from veilwatch.pipeline.extract import FlowReader
+from veilwatch.pipeline.preload import load_modules, unreadable_for
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.packets import PACKET_DTYPE, PacketBatch
 
@@ -78,12 +81,36 @@ def load_kernels() -> None:
     meter.report_silent(LOOK_NS)
 
 
+def prepare(user: str | None) -> None:
+    """Load what could not be loaded any more after becoming a user; before an interface is opened.
+
+    Does nothing where that user can read this installation.
+    """
+    if unreadable_for(user) is not None:
+        load_modules()
+        _compile_something()
+
+
+def _compile_something() -> None:
+    """Have the compiler itself loaded: kernels from the cache do without it."""
+    numba.njit(boundscheck=True)(_total)(np.zeros(1, np.int64))
+
+
+def _total(values: npt.NDArray[np.int64]) -> int:
+    total = 0
+    for k in range(len(values)):
+        total += values[k]
+    return total
+
+
 def settle(user: str | None) -> str:
     """Give up privileges before the first packet is looked at; see `drop_privileges`.
 
-    The kernels are loaded first: another user cannot read the cache that they come from.
+    The kernels are loaded first: another user cannot read the cache that they come from, and may
+    not be able to read this installation.
     """
     if user is not None:
+        prepare(user)
         load_kernels()
         leave_cache()
     return drop_privileges(user)

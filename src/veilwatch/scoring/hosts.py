@@ -134,8 +134,9 @@ class HostEvidence:
                 number = self._free.pop()
                 self._numbers[host] = number
                 self._names[number] = host
-            # Stamped at once, lest a host of this very table makes room for the next.
-            self._seen_ns[number] = max(self._seen_ns[number], now_ns)
+            # Stamped at once, lest a host of this very table makes room for the next. Not with the
+            # latest time ever: one that was wrong would keep the host for good.
+            self._seen_ns[number] = now_ns
             found.append(number)
         return np.array(found, np.int64)
 
@@ -194,7 +195,7 @@ class HostEvidence:
             crowded = np.unique(host[part])
             crowded = crowded[self._kept[crowded] > 2 * self._max_host_flows]
             if len(crowded):
-                self._thin(crowded, self._max_host_flows)
+                self._thin(crowded, self._max_host_flows, now_ns)
         return others
 
     def sums(self, hosts: npt.NDArray[np.int64], upper_share: float, now_ns: int) -> HostSums:
@@ -265,11 +266,11 @@ class HostEvidence:
         self._forget_old(now_ns)
         half = len(self._key) // 2
         if self.flows > half:
-            self._thin(np.flatnonzero(self._kept), max(1, fair_share(self._kept, half)))
+            self._thin(np.flatnonzero(self._kept), max(1, fair_share(self._kept, half)), now_ns)
         if self.flows > half:  # more hosts than rows for one flow each
             rows = np.flatnonzero(self._host[used] >= 0)
             weak = np.argsort(self._odds[rows], kind="stable")[: len(rows) - half]
-            self._sum_up(rows[weak])
+            self._sum_up(rows[weak], now_ns)
         kept = np.flatnonzero(self._host[used] >= 0)
         for array in (
             *(self._key, self._host, self._odds, self._first_ns, self._last_ns, self._alert),
@@ -287,22 +288,25 @@ class HostEvidence:
         old = np.abs(now_ns - self._last_ns[used]) > HORIZON_NS
         self._drop(np.flatnonzero((self._host[used] >= 0) & old))
 
-    def _thin(self, hosts: npt.NDArray[np.int64], share: int) -> None:
+    def _thin(self, hosts: npt.NDArray[np.int64], share: int, now_ns: int) -> None:
         """Keep the strongest flows of some hosts, and sum up the others."""
         chosen = np.zeros(len(self._names), np.bool_)
         chosen[hosts[self._kept[hosts] > share]] = True
         owner = self._host[: self._used]
         rows = np.flatnonzero((owner >= 0) & chosen[owner])
         rank = rank_within(owner[rows].astype(np.int64), self._odds[rows].astype(np.float64))
-        self._sum_up(rows[rank >= share])
+        self._sum_up(rows[rank >= share], now_ns)
 
-    def _sum_up(self, rows: npt.NDArray[np.intp]) -> None:
+    def _sum_up(self, rows: npt.NDArray[np.intp], now_ns: int) -> None:
         self.summed_flows += len(rows)
         epoch = self._last_ns[rows] // BUCKET_NS
         column = epoch % BUCKETS
+        now = now_ns // BUCKET_NS
         for k in np.unique(column):
-            newest = int(epoch[column == k].max())
-            if newest > self._epochs[k]:
+            # The one nearest to now, and not the latest: a wrong stamp would keep the column.
+            epochs = np.append(epoch[column == k], self._epochs[k])
+            newest = int(epochs[np.argmin(np.abs(epochs - now))])
+            if newest != self._epochs[k]:
                 self._counts[:, k] = 0
                 self._sums[:, k] = 0
                 self._epochs[k] = newest

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.sensor.patience import PatientStore
+from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.store import Store
 from veilwatch.store.store import MINUTE_NS
 
@@ -64,11 +64,12 @@ class Bookkeeper:
         Name of the sensor, and what tells its starts apart.
     """
 
-    def __init__(self, store: Store | PatientStore, status: Path, sensor: str, run: str) -> None:
+    def __init__(self, store: Store | StoreProxy, status: Path, sensor: str, run: str) -> None:
         self._store, self._path = store, status
         self._sensor, self._run = sensor, run
+        self._steps_back = 0
         self._minute = time.time_ns() // MINUTE_NS
-        self._unstored: deque[tuple[int, dict[str, float]]] = deque(maxlen=MAX_MINUTES)
+        self._unstored: deque[tuple[int, str, dict[str, float]]] = deque(maxlen=MAX_MINUTES)
         self._seen: dict[tuple[str, int], dict[str, float]] = {}
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._pids: dict[str, int] = {}
@@ -83,6 +84,9 @@ class Bookkeeper:
         minute = time.time_ns() // MINUTE_NS
         if minute != self._minute:
             self._store_minute()
+            # What is counted again in a minute takes the place of what was: after a step back of
+            # the clock it is another run's, and both add up.
+            self._steps_back += minute < self._minute
             self._minute, self._sums = minute, defaultdict(float)
         document = self._read()
         if document:
@@ -147,13 +151,12 @@ class Bookkeeper:
 
     def _store_minute(self) -> None:
         if self._sums:
-            self._unstored.append((self._minute, self._sums))
+            run = f"{self._run} +{self._steps_back}" if self._steps_back else self._run
+            self._unstored.append((self._minute, run, self._sums))
         while self._unstored:
-            minute, sums = self._unstored[0]
+            minute, run, sums = self._unstored[0]
             try:
-                self._store.count(
-                    sums, minute_ns=minute * MINUTE_NS, sensor=self._sensor, run=self._run
-                )
+                self._store.count(sums, minute_ns=minute * MINUTE_NS, sensor=self._sensor, run=run)
             except VeilwatchError:
                 return  # it is away, or its disk is full: with the next minute
             self._unstored.popleft()

@@ -71,7 +71,7 @@ def _endpoint(address: str) -> str:
 
 def _url(url: str) -> str:
     if not _SCHEME.fullmatch(url):
-        raise ValueError("write a URL, such as eve:///var/log/veilwatch/eve.json")
+        raise ValueError("write a URL, such as eve+file:///var/log/veilwatch")
     return url
 
 
@@ -212,7 +212,7 @@ class WindowsSection(Section):
 
 
 class MaintenanceSection(Section):
-    """A time in which alerts are counted and not told."""
+    """A time of the traffic in which alerts are counted and not told."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
     """Why, in words."""
@@ -301,7 +301,8 @@ class StoreSection(Section):
     the state folder."""
 
     retention_days: Days = 365.0
-    """Age at which alerts and closed incidents are deleted; open incidents never are."""
+    """Age at which alerts and closed incidents are deleted, counted from when they were recorded;
+    open incidents never are."""
 
     max_gb: Gigabytes = 10.0
     """Size in GB above which the oldest are deleted earlier."""
@@ -330,7 +331,8 @@ class SinksSection(Section):
     """Where alerts are sent."""
 
     urls: Annotated[list[Url], Field(max_length=MAX_ITEMS)] = []
-    """One URL for each destination; `veilwatch sinks list` shows the kinds."""
+    """One URL for each destination; `veilwatch sinks list` shows the kinds. A URL that is a secret
+    itself stands in a file of its own: `webhook+https:///?url-file=/etc/veilwatch/hook.url`."""
 
 
 class MetricsSection(Section):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Final
@@ -15,13 +16,16 @@ from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor import settings
 from veilwatch.sensor.bookkeeping import Bookkeeper
+from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.config import SensorConfig
-from veilwatch.sensor.patience import PatientStore
+from veilwatch.sensor.heartbeat import shorten
 from veilwatch.sensor.places import Places
-from veilwatch.sensor.supervise import Heart
+from veilwatch.sensor.store_proxy import StoreProxy
+from veilwatch.sensor.supervise import Heart, check_threads
 from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.delivery import Delivery, Progress
 from veilwatch.sinks.spool import Spool
+from veilwatch.store import Store
 from veilwatch.store.retention import DAY_NS
 
 LOOK_S: Final = 0.25
@@ -34,7 +38,12 @@ COUNTS_S: Final = 2.0
 """How often the spool is asked how far each sink is."""
 
 MAX_REASON: Final = 120
-"""Characters kept of why a sink does not take events: they go with every heartbeat."""
+"""Bytes kept of a sink's name and of why it does not take events: both go with every heartbeat, of
+as many sinks as there may be."""
+
+NOTES: Final = 3
+MAX_NOTE: Final = 300
+"""Latest notes, and bytes kept of each."""
 
 LOSES: Final = "nothing: {pending_events} events wait in the spool and go on with the next process"
 """What goes with this process when it dies, for `Child.loses`."""
@@ -55,19 +64,23 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
     places = Places(config)
     stop = threading.Event()
     troubles: dict[str, str] = {}
+    notes = _Notes()
     with (
         Spool(places.spool) as spool,
-        closing(PatientStore(partial(settings.store, config))) as store,
+        closing(StoreProxy(partial(settings.store, config), note=notes.add)) as store,
     ):
         bookkeeper = Bookkeeper(store, places.status, config.sensor.name, run)
         sinks = [open_sink(url) for url in config.sinks.urls]
         names = [sink.address.shown for sink in sinks]
+        spool.rename_sinks({sink.address.shown_before: sink.address.shown for sink in sinks})
         spool.keep_sinks(names)
         threads = []
         for name, sink in zip(names, sinks, strict=True):
 
             def told(progress: Progress, name: str = name) -> None:
-                troubles[name] = progress.reason[:MAX_REASON]
+                if progress.reason.startswith("unexpected "):
+                    notes.add(f"{name}: {progress.reason}")
+                troubles[name] = shorten(progress.reason, MAX_REASON)
 
             delivery = Delivery(name, sink, spool)
             thread = threading.Thread(
@@ -75,16 +88,20 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
             )
             thread.start()
             threads.append(thread)
-        status = _Status(spool, store, names, troubles)
+        status = _Status(spool, store, names, troubles, notes)
+        clock = SteadyClock()
         retained_s = -RETAIN_S
         while not heart.stopping:
             heart.beat(status.now)
             bookkeeper.tick()
+            check_threads({thread.name: thread.is_alive() for thread in threads})
+            check_threads({"store": store.is_alive})
             if time.monotonic() - retained_s >= RETAIN_S:
                 retained_s = time.monotonic()
-                store.in_passing(lambda opened: opened.retain(settings.retention(config)))
+                now_ns = clock.now_ns()
+                store.in_passing(partial(_retain, config, now_ns))
                 with suppress(VeilwatchError):  # a full disk: at the next time
-                    spool.forget(time.time_ns() - int(config.store.retention_days * DAY_NS))
+                    spool.forget(now_ns - int(config.store.retention_days * DAY_NS))
             time.sleep(LOOK_S)
         stop.set()
         for thread in threads:
@@ -100,14 +117,40 @@ LAST_S: Final = 5.0
 sent again, marked."""
 
 
+def _retain(config: SensorConfig, now_ns: int, store: Store) -> None:
+    store.retain(settings.retention(config), now_ns=now_ns)
+
+
+class _Notes:
+    """What people should know, the latest few; other threads add to it."""
+
+    def __init__(self) -> None:
+        self._kept: deque[str] = deque(maxlen=NOTES)
+
+    def add(self, message: str) -> None:
+        """Keep a line, unless it was kept before."""
+        text = shorten(message, MAX_NOTE)
+        if text not in [note.partition(" ")[2] for note in self.all()]:
+            self._kept.append(f"{time.time():.3f} {text}")
+
+    def all(self) -> list[str]:
+        """Return what is kept."""
+        return list(self._kept)
+
+
 class _Status:
     """How far the sinks are, asked for from time to time."""
 
     def __init__(
-        self, spool: Spool, store: PatientStore, names: list[str], troubles: dict[str, str]
+        self,
+        spool: Spool,
+        store: StoreProxy,
+        names: list[str],
+        troubles: dict[str, str],
+        notes: _Notes,
     ) -> None:
         self._spool, self._store = spool, store
-        self._names, self._troubles = names, troubles
+        self._names, self._troubles, self._notes = names, troubles, notes
         self._asked_s = -COUNTS_S
         self._said: dict[str, Any] = {}
         self._faults = 0
@@ -126,17 +169,23 @@ class _Status:
         self._said = {
             "pending_events": sum(count.pending for count in counts),
             "store_faults": self._store.faults + self._faults,
+            "notes": self._notes.all(),
             "sinks": [
                 {
-                    "name": name[:MAX_REASON],
+                    "name": shorten(name, MAX_REASON),
                     "pending": count.pending,
                     "delivered": count.delivered,
                     "set_aside": count.set_aside,
                     "dropped": count.dropped,
-                    "lag_s": round((now_ns - count.oldest_ns) / 1e9, 1) if count.oldest_ns else 0.0,
+                    "lag_s": _lag_s(count.oldest_ns, now_ns),
                     "trouble": self._troubles.get(name, ""),
                 }
                 for name, count in zip(self._names, counts, strict=True)
             ],
         }
         return self._said
+
+
+def _lag_s(oldest_ns: int, now_ns: int) -> float:
+    """Return how long the oldest event waits; 0 where a clock that was set back says less."""
+    return round(max(0.0, (now_ns - oldest_ns) / 1e9), 1) if oldest_ns else 0.0

@@ -1,11 +1,14 @@
 """A folder into which somebody writes capture after capture, as one stream of blocks without end.
 
 Nothing in the folder is changed. What was read is remembered in a file of ours, so that a restart
-reads nothing twice; a file that was being read when the process died is read again from its start.
+reads nothing twice; a file that was being read when the process died is read again from its start,
+and set aside when that has happened twice. No file, whatever its name, kind or contents, keeps what
+comes after it from being read.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -46,6 +49,9 @@ MAX_REPORTS: Final = 1000
 MAX_ASIDE: Final = 1000
 """Most files named that could not be read."""
 
+MAX_TRIES: Final = 2
+"""How often a file is begun that breaks off its reader: once may have been chance."""
+
 TEMPORARY: Final = (".tmp", ".part", ".partial", ".crdownload", ".swp")
 """Endings of names under which files are written and not read; so are hidden ones."""
 
@@ -72,6 +78,9 @@ class _Watched(NamedTuple):
 class Memory:
     """What was read, one JSON line each, in a file that only grows while we run.
 
+    Beside it lies a small file of what was begun and not brought to an end: it may be what ends the
+    process.
+
     Raises
     ------
     OutputError
@@ -80,19 +89,17 @@ class Memory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._begun_path = path.with_name(f"{path.name}.begun")
         self._known: OrderedDict[Seen, None] = OrderedDict()
+        self._by_name: dict[str, Seen] = {}
         try:
-            lines = path.read_bytes().splitlines() if path.exists() else []
-            for line in lines:
-                with suppress(ValueError, TypeError, KeyError):  # a line that a crash cut
-                    said = json.loads(line)
-                    self._add(Seen(str(said["name"]), int(said["size"]), int(said["inode"])))
+            for seen, _ in _lines(path):
+                self._add(seen)
+            self._tries = OrderedDict(_lines(self._begun_path))
             path.parent.mkdir(parents=True, exist_ok=True)
             # Written anew, so that it holds no more than is known.
-            fresh = path.with_name(f".{path.name}.new")
-            fresh.write_text("".join(map(_line, self._known)))
-            fresh.replace(path)
-            self._stream = path.open("a")
+            _replace(path, "".join(map(_line, self._known)))
+            self._stream = path.open("a", encoding="ascii")
         except OSError as error:
             raise OutputError(
                 f"cannot remember what was read: {error.strerror or error}", where=path
@@ -108,20 +115,81 @@ class Memory:
             self._stream.write(_line(seen))
             self._stream.flush()
             os.fsync(self._stream.fileno())
+        self._note(seen, 0)
+
+    def tries(self, seen: Seen) -> int:
+        """Return how often a file was begun and not brought to an end."""
+        return self._tries.get(seen, 0)
+
+    def begin(self, seen: Seen) -> None:
+        """Remember that a file is being read now: it may end the process."""
+        self._note(seen, self.tries(seen) + 1)
+
+    def interrupted(self, seen: Seen) -> None:
+        """Take back a begin: the process is told to end amid the file, which is not its fault."""
+        self._note(seen, self.tries(seen) - 1)
+
+    def has_grown(self, seen: Seen) -> bool:
+        """Tell whether the file was read when it was shorter."""
+        old = self._by_name.get(seen.name)
+        return old is not None and old.inode == seen.inode and old.size < seen.size
 
     def close(self) -> None:
         """Close the file."""
         with suppress(OSError):
             self._stream.close()
 
+    def _note(self, seen: Seen, tries: int) -> None:
+        self._tries.pop(seen, None)
+        if tries > 0:
+            self._tries[seen] = tries
+            while len(self._tries) > MAX_ASIDE:
+                self._tries.popitem(last=False)
+        with suppress(OSError):  # a full disk: what ends the process does so once more
+            _replace(self._begun_path, "".join(_line(*begun) for begun in self._tries.items()))
+
     def _add(self, seen: Seen) -> None:
         self._known[seen] = None
+        self._by_name[seen.name] = seen
         while len(self._known) > 2 * MAX_FILES:
-            self._known.popitem(last=False)
+            old, _ = self._known.popitem(last=False)
+            if self._by_name.get(old.name) == old:
+                del self._by_name[old.name]
 
 
-def _line(seen: Seen) -> str:
-    return json.dumps(seen._asdict(), ensure_ascii=False) + "\n"
+def _lines(path: Path) -> Iterator[tuple[Seen, int]]:
+    """Yield the files that a memory names, and how often they were begun."""
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with suppress(ValueError, TypeError, KeyError):  # a line that a crash cut
+            said = json.loads(line)
+            seen = Seen(str(said["name"]), int(said["size"]), int(said["inode"]))
+            yield seen, int(said.get("tries", 0))
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, encoding="ascii")
+    fresh.replace(path)
+
+
+def _line(seen: Seen, tries: int = 0) -> str:
+    # ASCII: a name on disk is any bytes, and those that are no UTF-8 stand in ours as half
+    # surrogates, which JSON can escape and UTF-8 cannot say.
+    return json.dumps(seen._asdict() | ({"tries": tries} if tries else {})) + "\n"
+
+
+def shown_name(name: str) -> str:
+    r"""Return the name of a file for people and logs: what is no printable text is escaped.
+
+    Examples
+    --------
+    >>> print(shown_name("a\udcff\tb.pcap"))
+    a\xff\tb.pcap
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 class FolderStream:
@@ -177,6 +245,7 @@ class FolderStream:
         self._stopping = False
         self._now_ns = 0
         self._clock = TimeWatch()
+        self._refused: set[Seen] = set()
         self.report = CaptureReport()
         self.aside: OrderedDict[str, str] = OrderedDict()
         self._blocks = self._read()
@@ -212,21 +281,66 @@ class FolderStream:
 
     def _read_file(self, seen: Seen) -> Generator[RawBlock, None, None]:
         path = self._folder / seen.name
+        if self._is_refused(seen, path):
+            return
+        if self._memory.tries(seen) >= MAX_TRIES:
+            self._set_aside(
+                seen.name,
+                f"reading it was broken off {MAX_TRIES} times, it is left out; under another name "
+                "it is read again",
+            )
+            self._memory.add(seen)
+            return
+        if self._memory.has_grown(seen):
+            self._progress.note(
+                f"{shown_name(seen.name)}: has grown since it was read and is read again: let it "
+                "be written under a temporary name"
+            )
+        self._memory.begin(seen)
         try:
-            with open_captures([path], progress=self._progress) as stream:
-                for block in stream:
-                    if len(block):
-                        # What one bad stamp says is no time for the sensor.
-                        self._now_ns = int(self._clock.take(block.records)[-1])
-                    # The time of the block lets those who read it hand out what has waited.
-                    yield RawBlock(block.buffer, block.records, now_ns=self._now_ns)
-                report = stream.report.files[0]
-                self._keep(report)
-                if report.fault:
-                    self._set_aside(seen.name, report.fault)
+            yield from self._blocks_of(seen, path)
         except CaptureError as error:
             self._set_aside(seen.name, error.what)
+        except Exception as error:  # a fault of ours: what comes after is not to wait for it
+            self._progress.note(f"{shown_name(seen.name)}: unexpected {type(error).__name__}")
+            return  # once more, or set aside, with the next look
         self._memory.add(seen)
+
+    def _blocks_of(self, seen: Seen, path: Path) -> Generator[RawBlock, None, None]:
+        # Should it vanish now, its name is still a name and no pattern.
+        name = glob.escape(str(path)) if glob.has_magic(str(path)) else path
+        told = False
+        with open_captures([name], progress=self._progress) as stream:
+            for block in stream:
+                if len(block):
+                    # What one bad stamp says is no time for the sensor.
+                    self._now_ns = int(self._clock.take(block.records)[-1])
+                # The time of the block lets those who read it hand out what has waited.
+                yield RawBlock(block.buffer, block.records, now_ns=self._now_ns)
+                if self._stopping and not told:
+                    told = True
+                    self._memory.interrupted(seen)
+            report = stream.report.files[0]
+            report.name = str(self._folder / shown_name(seen.name))
+            self._keep(report)
+            if report.fault:
+                self._set_aside(seen.name, report.fault)
+
+    def _is_refused(self, seen: Seen, path: Path) -> bool:
+        """Whether a file may not be read, or is another one now; said once, looked at again."""
+        try:
+            status = path.lstat()
+        except OSError:  # it has vanished
+            return True
+        if not stat.S_ISREG(status.st_mode) or status.st_ino != seen.inode:
+            return True
+        if os.access(path, os.R_OK):
+            self._refused.discard(seen)
+            return False
+        if seen not in self._refused and len(self._refused) < MAX_ASIDE:
+            self._refused.add(seen)
+            self._set_aside(seen.name, "may not be read by the sensor's user")
+        return True
 
     def _whole(self) -> list[Seen]:
         """Return files that are whole and have not been read, oldest first."""
@@ -267,6 +381,7 @@ class FolderStream:
         return [one.seen for one in sorted(whole, key=lambda one: (one.changed_ns, one.seen.name))]
 
     def _set_aside(self, name: str, fault: str) -> None:
+        name = shown_name(name)
         self.aside[name] = fault
         self.aside.move_to_end(name)
         while len(self.aside) > MAX_ASIDE:

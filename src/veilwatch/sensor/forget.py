@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.load import masked
 from veilwatch.sensor.places import DESK, Places
-from veilwatch.sensor.state import hold_still
+from veilwatch.sensor.state import check_folder, hold_still
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import Store, forget_flows
 from veilwatch.store.database import damaged_copies, parse_url
@@ -55,7 +56,8 @@ def forget(
 ) -> tuple[Forgotten, list[str]]:
     """Delete what a sensor that does not run keeps of a person.
 
-    Each place is done whole or not at all. Done again, it finds what an interruption left.
+    Each place is done whole or not at all. Done again, it finds what an interruption left. Counting
+    alone may be done beside a sensor that runs: what it has not stored yet is not counted.
 
     Parameters
     ----------
@@ -74,11 +76,12 @@ def forget(
     Raises
     ------
     VeilwatchError
-        If the sensor runs, there is no store, or a place cannot be read or written.
+        If the sensor runs and it is not only counted, there is no store, or a place cannot be
+        read or written.
     """
     with (
         Store(config.store_url, create=False) as store,
-        hold_still(config.sensor.state),
+        _beside(config.sensor.state) if dry_run else hold_still(config.sensor.state),
     ):
         parts, state = _without(store, config.sensor.name, person)
         found = store.forget_person(person, parts.incidents, state=state, dry_run=dry_run)
@@ -97,6 +100,13 @@ def forget(
         unfinished=archive.unfinished,
     )
     return forgotten, _not_reached(config, found.elsewhere)
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Look at a state folder that a sensor may work on."""
+    check_folder(folder)
+    yield
 
 
 def _without(store: Store, sensor: str, person: Person) -> tuple[desk.Forgotten, dict[str, Any]]:

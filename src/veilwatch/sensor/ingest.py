@@ -23,10 +23,10 @@ from veilwatch.pipeline.extract import LIVE_S
 from veilwatch.pipeline.warm import load_kernels
 from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.schema.packets import RawBlock, Status
-from veilwatch.sensor.folder import SETTLE_S, FolderStream
+from veilwatch.sensor.folder import SETTLE_S, FolderStream, shown_name
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
 from veilwatch.sensor.memory import Level, Memory
-from veilwatch.sensor.supervise import Heart
+from veilwatch.sensor.supervise import Heart, check_threads
 from veilwatch.subscriber import KeyRing
 
 IDS_A_SECOND: Final = 1 << 16
@@ -145,6 +145,7 @@ def ingest(heart: Heart, job: IngestJob) -> None:
         sender.start()
         for live in reader.live_tables(job.interval_s):
             heart.beat(status)
+            check_threads({"sender": sender.is_alive})
             kind = Kind.EARLY if live.early else Kind.ENDED
             if live.early and memory.level() is Level.SHORT:
                 outbox.dropped["early"] += len(live.table)
@@ -253,11 +254,11 @@ class _Notes:
 
     def start(self, task: str, total: float | None = None) -> None:
         """Say what begins."""
-        self._heart.say({"note": task})
+        self._heart.say({"note": shown_name(task)})
 
     def advance(self, amount: float = 1.0) -> None:
         """Say nothing."""
 
     def note(self, message: str) -> None:
         """Say what happened."""
-        self._heart.say({"note": message[:500]})
+        self._heart.say({"note": shown_name(message[:500])})

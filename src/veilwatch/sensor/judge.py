@@ -25,24 +25,26 @@ from veilwatch.registry import Model
 from veilwatch.schema.events import Event, Incident
 from veilwatch.scoring.live import LiveScorer, LiveScores
 from veilwatch.sensor import settings
+from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.link import Inbox
 from veilwatch.sensor.load import load_config
 from veilwatch.sensor.memory import Level, Memory
-from veilwatch.sensor.patience import PatientStore
 from veilwatch.sensor.places import DESK, Places
 from veilwatch.sensor.scorebook import ScoreBook
 from veilwatch.sensor.serve import Scored, serve
 from veilwatch.sensor.sitemodel import load_site_model
 from veilwatch.sensor.state import hold_place
-from veilwatch.sensor.supervise import Heart
+from veilwatch.sensor.store_proxy import StoreProxy, UnexpectedStoreError
+from veilwatch.sensor.supervise import Heart, check_threads, described
 from veilwatch.sensor.tally import FlowTally
 from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import FlowArchive
 
 TICK_S: Final = 1.0
-"""How often time passes for incidents, rate limits and the archive."""
+"""How often time passes for incidents, rate limits and the archive: that of `SteadyClock`, as
+docs/architecture.md says under Clocks."""
 
 SAVE_S: Final = 30.0
 """How often state is saved that no event has saved yet."""
@@ -54,6 +56,9 @@ a hundred thousand hosts it has megabytes. What is told again after a crash has 
 MAX_BACKLOG: Final = 10_000
 """Most events that wait in memory for the spool, and for the store, some 50 MB each; beyond it the
 oldest are lost, and counted."""
+
+MAX_TRIES: Final = 3
+"""How often a batch of events is tried that fails in a way that nobody foresaw."""
 
 STORE_PAUSE_S: Final = 5.0
 """After a fault the store is left alone for so long: each try may wait for it, and scores do not.
@@ -113,7 +118,7 @@ def judge(heart: Heart, job: JudgeJob) -> None:
 
     with (
         hold_place(job.config.sensor.state, "judge", waiting),
-        closing(PatientStore(partial(settings.store, job.config))) as store,
+        closing(StoreProxy(partial(settings.store, job.config))) as store,
         Spool(places.spool) as spool,
         Inbox(places.socket) as inbox,
     ):
@@ -144,10 +149,12 @@ class Bench:
         Where events go.
     """
 
-    def __init__(self, heart: Heart, job: JudgeJob, store: PatientStore, spool: Spool) -> None:
+    def __init__(self, heart: Heart, job: JudgeJob, store: StoreProxy, spool: Spool) -> None:
         self._heart, self._job, self._config = heart, job, job.config
         self._store, self._spool = store, spool
-        self._sinks = [open_sink(url).address.shown for url in self._config.sinks.urls]
+        addresses = [open_sink(url).address for url in self._config.sinks.urls]
+        self._sinks = [address.shown for address in addresses]
+        spool.rename_sinks({address.shown_before: address.shown for address in addresses})
         self._model = load_site_model(self._config)
         self.scorer = LiveScorer(self._model)
         inputs = Places(self._config).inputs
@@ -169,24 +176,25 @@ class Bench:
         self._unspooled: deque[_Batch] = deque()
         self._unstored: deque[_Batch] = deque()
         self._store_from_s = 0.0
+        self._tries = 0
         self._notes: deque[str] = deque(maxlen=NOTES)
         self._faults: Counter[str] = Counter()
         self._said = "", 0.0
-        self._now_ns = 0
-        self._heard_s = self._ticked_s = self._saved_s = self._judged_s = time.monotonic()
+        self._clock = SteadyClock()
+        self._has_heard = False
+        self._ticked_s = self._saved_s = self._judged_s = time.monotonic()
         self._state_every_s = 0.0
 
     def hand_over(self, scored: Scored) -> None:
         """Take a scored table: a `HandOver`."""
         parcel = scored.parcel
-        self._now_ns = max(parcel.now_ns, self._now_ns)
-        self._heard_s = time.monotonic()
+        self._has_heard = True
         if not scored.early:
             self.tally.add(scored.scores.flows)
-            self._book.add(scored.scores.flows, scored.scores.hosts, self._now_ns)
+            self._book.add(scored.scores.flows, scored.scores.hosts, self._clock.now_ns())
             if self._archive and parcel.archive:
                 if self._level is Level.WELL:
-                    self._archive.write(scored.scores.flows.drop("early"), self._now_ns)
+                    self._archive.write(scored.scores.flows.drop("early"), self._clock.now_ns())
                 else:
                     self._archive.counts.flows_lost += scored.scores.flows.height
         self._rule(scored.scores)
@@ -206,7 +214,7 @@ class Bench:
             ruling = self._desk.take(
                 alert,
                 flow,
-                now_ns=self._now_ns or alert.last_ns,
+                now_ns=self._clock.now_ns(),
                 made_ns=time.time_ns(),
                 interface=alert.capture,
             )
@@ -238,10 +246,51 @@ class Bench:
                 self._fault(error)
                 self._bound(self._unspooled)
                 break
+            except Exception as error:  # an event that the spool cannot hold, or a fault of ours
+                if self._set_aside(self._unspooled, error):
+                    continue
+                break
             self._unstored.append(self._unspooled.popleft())
-        while self._unstored and self._try(partial(self._record, *self._unstored[0])):
+        while self._unstored:
+            try:
+                if not self._try(partial(self._record, *self._unstored[0])):
+                    break
+            except UnexpectedStoreError as error:
+                if not self._set_aside(self._unstored, error):
+                    break
+                continue
             self._unstored.popleft()
         self._bound(self._unstored)
+
+    def _set_aside(self, waiting: deque[_Batch], error: Exception) -> bool:
+        """Go on after an unexpected fault: first batch by batch, at last without one event.
+
+        Tried again `MAX_TRIES` times, as it may have been the disk or the peer; then what a batch
+        holds is tried one by one, and what alone still fails is given up, counted and said.
+
+        Returns
+        -------
+        bool
+            Whether to go on now; else with the next look.
+        """
+        self._fault(error)
+        self._tries += 1
+        if self._tries < MAX_TRIES:
+            return False
+        self._tries = 0
+        events, incidents = waiting.popleft()
+        single: list[_Batch] = [
+            *(([event], []) for event in events),
+            *(([], [incident]) for incident in incidents),
+        ]
+        if len(single) > 1:
+            waiting.extendleft(reversed(single))
+            return True
+        self._faults["events_lost"] += len(events)
+        names = [event.event_id for event in events]
+        names += [incident.incident_id for incident in incidents]
+        self.note(f"given up, as it cannot be kept: {', '.join(names)}: {error}")
+        return True
 
     def _bound(self, waiting: deque[_Batch]) -> None:
         while sum(len(events) for events, _ in waiting) > MAX_BACKLOG:
@@ -259,26 +308,25 @@ class Bench:
 
     def idle(self) -> None:
         """Let time pass; called at least four times a second."""
+        check_threads({"store": self._store.is_alive})
         now_s = time.monotonic()
         if now_s - self._ticked_s < TICK_S:
             return
         self._ticked_s = now_s
         self._look_at_memory()
         self._write()
-        if self._now_ns:
-            # Between tables traffic time goes on with the clock: a quiet mirror still closes.
-            now_ns = self._now_ns + int((now_s - self._heard_s) * 1e9)
-            self._deliver(*_parts(self._desk.tick(now_ns=now_ns, made_ns=time.time_ns())))
-            if self._archive:
-                self._archive.tick(now_ns)
-            if now_s - self._judged_s >= self._config.windows.every_s:
-                self._judged_s = now_s
-                self._rule(self.scorer.judge_current())
-            self._book.tick(now_ns)
+        now_ns = self._clock.now_ns()
+        self._deliver(*_parts(self._desk.tick(now_ns=now_ns, made_ns=time.time_ns())))
+        if self._archive:
+            self._archive.tick(now_ns)
+        if self._has_heard and now_s - self._judged_s >= self._config.windows.every_s:
+            self._judged_s = now_s
+            self._rule(self.scorer.judge_current())
+        self._book.tick()
         if not self._backlog and now_s - self._saved_s >= SAVE_S:
             self._saved_s = now_s
-            self._try(self._heed_people)
-            self._try(self._save_desk)
+            self._try_later(self._heed_people)
+            self._try_later(self._save_desk)
 
     @property
     def _backlog(self) -> int:
@@ -359,15 +407,15 @@ class Bench:
 
     def close(self) -> None:
         """Tell what was held back, and save everything."""
-        if self._now_ns:
-            ruling = self._desk.tick(now_ns=self._now_ns, made_ns=time.time_ns(), final=True)
-            self._deliver(*_parts(ruling))
+        now_ns = self._clock.now_ns()
+        ruling = self._desk.tick(now_ns=now_ns, made_ns=time.time_ns(), final=True)
+        self._deliver(*_parts(ruling))
         self._store_from_s = 0.0
         self._write()
         if self._archive:
             self._archive.close()
         self._book.close()
-        self._try(self._save_desk)
+        self._try_later(self._save_desk)
         self._heart.say(self.status())
 
     def _restore(self) -> None:
@@ -392,15 +440,27 @@ class Bench:
             return False
         try:
             action()
+        except UnexpectedStoreError:
+            self._store_from_s = time.monotonic() + STORE_PAUSE_S
+            raise
         except VeilwatchError as error:
             self._store_from_s = time.monotonic() + STORE_PAUSE_S
             self._fault(error)
             return False
         return True
 
-    def _fault(self, error: VeilwatchError) -> None:
+    def _try_later(self, action: Callable[[], object]) -> None:
+        """Do something with the store that can as well be done at another time."""
+        try:
+            self._try(action)
+        except UnexpectedStoreError as error:
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
         self._faults["store"] += 1
-        said, now_s = str(error), time.monotonic()
+        known = isinstance(error, VeilwatchError)
+        said = str(error) if known else f"unexpected {described(error)}"
+        now_s = time.monotonic()
         # Every second the same would fill a log that may lie on the disk that is full.
         if said != self._said[0] or now_s - self._said[1] >= REPEAT_S:
             self._said = said, now_s

@@ -17,7 +17,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -25,14 +25,29 @@ from typing import Final, Self
 
 import polars as pl
 
-from veilwatch.errors import VeilwatchError
 from veilwatch.schema.flows import FlowTable
 
 MAX_WAITING: Final = 65_536
 """Most rows that wait for the receiver, some 100 MiB: ten seconds of 6,500 flows a second."""
 
-MAX_MESSAGE: Final = 256 * 1024 * 1024
-"""Largest message: 16,384 flows take some 25 MiB."""
+MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
+"""Most bytes that wait for the receiver: twice what `MAX_WAITING` rows usually take. Names in a
+row are as long as strangers make them."""
+
+MAX_PARCEL_BYTES: Final = 32 * 1024 * 1024
+"""Largest table that is sent as one, estimated: 16,384 flows take some 25 MiB. Larger ones go in
+parts, so that no message takes the receiver longer than others."""
+
+MAX_MESSAGE: Final = 64 * 1024 * 1024
+"""Largest message: twice the largest table, as its size is an estimate."""
+
+MAX_LOST: Final = 3
+"""Receivers that may go away amid one message. Then it is sent in `PIECES`, each once more: what
+ends who takes it is given up, counted, and holds up nothing else."""
+
+PIECES: Final = 16
+"""Parts of a message that receivers went away with: a part that cannot be taken costs no more than
+a sixteenth of its rows."""
 
 MESSAGE_S: Final = 5.0
 """How long a message may take from its first byte to its last: what is local and slower hangs,
@@ -47,6 +62,8 @@ MAX_RUNS: Final = 256
 _MAGIC: Final = b"VWL1"
 _HEADER: Final = struct.Struct(">4sBB2xQQqqII")
 _ACK: Final = struct.Struct(">Q")
+_REFUSED: Final = 0
+"""Answer to a message that the receiver will never take; messages are numbered from 1 on."""
 
 
 class Kind(IntEnum):
@@ -72,6 +89,8 @@ class Parcel:
         When it was made, ns since the epoch by the sender's clock.
     archive
         Whether the archive may have it: not where the way is crowded.
+    bytes
+        What it takes in memory, estimated.
     """
 
     kind: Kind
@@ -79,6 +98,16 @@ class Parcel:
     now_ns: int
     made_ns: int
     archive: bool = True
+    bytes: int = 0
+
+    def parts(self, count: int) -> Iterator[Parcel]:
+        """Yield it in at most so many parts with rows of their own."""
+        frame = self.table.frame
+        step = max(1, -(-frame.height // count))
+        for start in range(0, frame.height, step):
+            part = frame.slice(start, step)
+            share = self.bytes * part.height // frame.height
+            yield replace(self, table=FlowTable(part), bytes=share)
 
 
 class Outbox:
@@ -86,19 +115,20 @@ class Outbox:
 
     Parameters
     ----------
-    max_rows
-        Most rows that wait; see `MAX_WAITING`.
+    max_rows, max_bytes
+        Most rows that wait, and what they may take; see `MAX_WAITING` and `MAX_WAITING_BYTES`.
 
     Attributes
     ----------
     dropped
-        Rows by what was dropped: `early`, `archive` (sent, but not for the archive), `ended`.
+        Rows by what became of them, each in one place: `early` and `ended` were not sent, `archive`
+        was sent but not for the archive, `refused` the receiver would not take.
     """
 
-    def __init__(self, max_rows: int = MAX_WAITING) -> None:
-        self._max_rows = max_rows
+    def __init__(self, max_rows: int = MAX_WAITING, *, max_bytes: int = MAX_WAITING_BYTES) -> None:
+        self._max_rows, self._max_bytes = max_rows, max_bytes
         self._waiting: deque[Parcel] = deque()
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._changed = threading.Condition()
         self._closed = False
         self.dropped: Counter[str] = Counter()
@@ -108,23 +138,41 @@ class Outbox:
         """Rows that wait, those on their way included."""
         return self._rows
 
+    @property
+    def bytes(self) -> int:
+        """What they take, estimated."""
+        return self._bytes
+
     def offer(self, kind: Kind, table: FlowTable, now_ns: int) -> None:
         """Have a table sent, or dropped: the oldest early reports first, then the oldest records.
 
         What comes is worth more than what has waited: its alert is not late yet.
         """
+        size = int(table.frame.estimated_size())
+        whole = Parcel(kind, table, now_ns, time.time_ns(), True, size)
+        count = -(-size // MAX_PARCEL_BYTES)
+        for parcel in whole.parts(count) if count > 1 else (whole,):
+            self._offer(parcel)
+
+    def _offer(self, parcel: Parcel) -> None:
+        kind, rows = parcel.kind, len(parcel.table)
         with self._changed:
-            crowded = self._rows + len(table) > self._max_rows // 2
-            archive = kind is Kind.ENDED and not crowded
-            if kind is Kind.ENDED and crowded:
-                self.dropped["archive"] += len(table)
-            self._make_room(len(table), kind)
-            if self._rows + len(table) > self._max_rows:
-                self.dropped[kind.name.lower()] += len(table)
+            crowded = not self._fits(2 * rows, 2 * parcel.bytes, share=2)
+            self._make_room(parcel)
+            if not self._fits(rows, parcel.bytes):
+                self.dropped[kind.name.lower()] += rows
                 return
-            self._waiting.append(Parcel(kind, table, now_ns, time.time_ns(), archive))
-            self._rows += len(table)
+            self._waiting.append(replace(parcel, archive=kind is Kind.ENDED and not crowded))
+            self._rows += rows
+            self._bytes += parcel.bytes
             self._changed.notify()
+
+    def _fits(self, rows: int, size: int, share: int = 1) -> bool:
+        """Whether so much more fits into the bounds, or into a share of them."""
+        return (
+            self._rows * share + rows <= self._max_rows
+            and self._bytes * share + size <= self._max_bytes
+        )
 
     def take(self, timeout_s: float) -> Parcel | None:
         """Return what has waited longest, None if nothing comes within a time.
@@ -135,10 +183,23 @@ class Outbox:
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
             return self._waiting.popleft() if self._waiting else None
 
-    def done(self, parcel: Parcel) -> None:
-        """Say that a parcel has arrived."""
+    def done(self, parcel: Parcel, *, refused: bool = False) -> None:
+        """Say that a parcel has arrived, or that the receiver will not take it."""
+        rows = len(parcel.table)
         with self._changed:
-            self._rows -= len(parcel.table)
+            self._rows -= rows
+            self._bytes -= parcel.bytes
+            if refused:
+                self.dropped["refused"] += rows
+            elif parcel.kind is Kind.ENDED and not parcel.archive:
+                self.dropped["archive"] += rows
+
+    def parted(self, parcel: Parcel, count: int) -> list[Parcel]:
+        """Return a parcel that is on its way in parts, which count as waiting in its place."""
+        parts = list(parcel.parts(count))
+        with self._changed:
+            self._bytes += sum(part.bytes for part in parts) - parcel.bytes
+        return parts
 
     def close(self) -> None:
         """Have nobody wait for more."""
@@ -151,19 +212,30 @@ class Outbox:
         """Whether nothing waits and nothing is on its way."""
         return self._rows == 0 and not self._waiting
 
-    def _make_room(self, rows: int, kind: Kind) -> None:
+    def _make_room(self, coming: Parcel) -> None:
+        rows, size = len(coming.table), coming.bytes
         for sort in (Kind.EARLY, Kind.ENDED):
             # Early reports make no room for themselves by ending records.
-            if sort > kind or self._rows + rows <= self._max_rows:
+            if sort > coming.kind or self._fits(rows, size):
                 return
             kept: deque[Parcel] = deque()
             for parcel in self._waiting:
-                if parcel.kind is sort and self._rows + rows > self._max_rows:
+                if parcel.kind is sort and not self._fits(rows, size):
                     self._rows -= len(parcel.table)
+                    self._bytes -= parcel.bytes
                     self.dropped[sort.name.lower()] += len(parcel.table)
                 else:
                     kept.append(parcel)
             self._waiting = kept
+
+
+class _Answer(IntEnum):
+    """What became of a message."""
+
+    HANDLED = 1
+    REFUSED = 2
+    UNSENT = 3  # the receiver went away before it had the whole of it
+    LOST = 4  # the receiver went away with it
 
 
 class Sender:
@@ -185,6 +257,7 @@ class Sender:
         self._run = run
         self._numbers = 0
         self._stopping = threading.Event()
+        self._connection: socket.socket | None = None
         self._thread = threading.Thread(target=self._send_all, name="sender", daemon=True)
         self.sent_rows = 0
         self.connections = 0
@@ -203,26 +276,48 @@ class Sender:
         self._thread.join(MESSAGE_S)
         return self._outbox.rows
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread that sends is there."""
+        return self._thread.is_alive()
+
     def _send_all(self) -> None:
-        connection: socket.socket | None = None
         while not self._stopping.is_set():
             parcel = self._outbox.take(0.25)
-            if parcel is None:
+            if parcel is not None:
+                self._send(parcel, MAX_LOST)
+        self._hang_up()
+
+    def _send(self, parcel: Parcel, most_lost: int) -> None:
+        """Send a parcel until it was taken or refused, in pieces if it cannot be sent whole."""
+        message = self._written(parcel)
+        if len(message) > MAX_MESSAGE:
+            self._send_pieces(parcel, 2, most_lost)
+            return
+        lost = 0
+        while not self._stopping.is_set():
+            self._connection = self._connection or self._connected()
+            if self._connection is None:
+                self._stopping.wait(RETRY_S)
                 continue
-            message = self._written(parcel)
-            while not self._stopping.is_set():
-                connection = connection or self._connected()
-                if connection is None:
-                    self._stopping.wait(RETRY_S)
-                elif self._delivered(connection, message):
-                    self.sent_rows += len(parcel.table)
-                    self._outbox.done(parcel)
-                    break
-                else:
-                    connection.close()
-                    connection = None
-        if connection is not None:
-            connection.close()
+            answer = self._delivered(self._connection, message)
+            if answer is _Answer.HANDLED or answer is _Answer.REFUSED:
+                refused = answer is _Answer.REFUSED
+                self.sent_rows += 0 if refused else len(parcel.table)
+                self._outbox.done(parcel, refused=refused)
+                return
+            self._hang_up()
+            lost += answer is _Answer.LOST and not self._stopping.is_set()
+            if lost >= most_lost:
+                self._send_pieces(parcel, PIECES if most_lost > 1 else 1, 1)
+                return
+
+    def _send_pieces(self, parcel: Parcel, count: int, most_lost: int) -> None:
+        if count == 1 or len(parcel.table) < 2:
+            self._outbox.done(parcel, refused=True)
+            return
+        for piece in self._outbox.parted(parcel, count):
+            self._send(piece, most_lost)
 
     def _written(self, parcel: Parcel) -> bytes:
         self._numbers += 1
@@ -239,6 +334,11 @@ class Sender:
         )
         return stream.getvalue()
 
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def _connected(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -250,27 +350,40 @@ class Sender:
         self.connections += 1
         return connection
 
-    def _delivered(self, connection: socket.socket, message: bytes) -> bool:
-        """Send one message and wait until it was handled; False if the receiver went away."""
+    def _delivered(self, connection: socket.socket, message: bytes) -> _Answer:
+        """Send one message and wait until it was handled."""
+        left = memoryview(message)
         try:
-            view = memoryview(message)
-            while view:
+            while left:
                 with suppress(TimeoutError):
-                    view = view[connection.send(view) :]
-                if self._stopping.is_set():
-                    return False
+                    left = left[connection.send(left) :]
+                if self._stopping.is_set() and left:
+                    return _Answer.UNSENT
             answer = b""
             while len(answer) < _ACK.size:
                 with suppress(TimeoutError):
                     more = connection.recv(_ACK.size - len(answer))
                     if not more:
-                        return False
+                        return _Answer.LOST
                     answer += more
-                if self._stopping.is_set():
-                    return False
+                if self._stopping.is_set() and len(answer) < _ACK.size:
+                    return _Answer.LOST
         except OSError:
-            return False
-        return bool(_ACK.unpack(answer)[0] == self._numbers)
+            # A refusal may have come before the whole message had left.
+            if not left:
+                return _Answer.LOST
+            return _Answer.REFUSED if _was_refused(connection) else _Answer.UNSENT
+        number = int(_ACK.unpack(answer)[0])
+        if number == _REFUSED:
+            return _Answer.REFUSED
+        return _Answer.HANDLED if number == self._numbers else _Answer.LOST
+
+
+def _was_refused(connection: socket.socket) -> bool:
+    with suppress(OSError):
+        answer = connection.recv(_ACK.size)
+        return answer == _ACK.pack(_REFUSED)
+    return False
 
 
 @dataclass(slots=True)
@@ -385,6 +498,8 @@ class Inbox:
             head = self._exactly(connection, _HEADER.size)
             magic, kind, archive, run, number, now_ns, made_ns, rows, length = _HEADER.unpack(head)
             if magic != _MAGIC or length > MAX_MESSAGE or kind not in tuple(Kind):
+                # What follows cannot be told from another message: there is no going on.
+                self._answer(connection, _REFUSED)
                 self._refuse(connection, "malformed")
                 return None
             body = self._exactly(connection, length)
@@ -401,12 +516,10 @@ class Inbox:
             self.repeated += 1
             self._answer(connection, number)
             return None
-        try:
-            table = FlowTable(pl.read_ipc_stream(io.BytesIO(body))).check()
-        except (VeilwatchError, pl.exceptions.PolarsError, OSError):
-            self._refuse(connection, "malformed")
-            return None
-        if len(table) != rows:
+        table = _table(body, rows)
+        if table is None:
+            # The sender is to drop it: sent again it would be no better.
+            self._answer(connection, _REFUSED)
             self._refuse(connection, "malformed")
             return None
         parcel = Parcel(Kind(kind), table, now_ns, made_ns, bool(archive))
@@ -431,3 +544,12 @@ class Inbox:
             self.refused[reason] += 1
         self._selector.unregister(connection)
         connection.close()
+
+
+def _table(body: bytearray, rows: int) -> FlowTable | None:
+    """Return the table in a message, None where it is none."""
+    try:
+        table = FlowTable(pl.read_ipc_stream(io.BytesIO(body))).check()
+    except Exception:  # whatever a reader of foreign bytes raises: it must not end the receiver
+        return None
+    return table if len(table) == rows else None

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.config import BASE, SensorConfig
+from veilwatch.sinks.address import shown_path
 
 PREFIX: Final = "VEILWATCH_"
 """Environment variables that begin so and hold `__` are settings."""
@@ -26,7 +27,10 @@ MAX_BYTES: Final = 1 << 20
 
 MASK: Final = "***"
 
-_SECRET = re.compile(r"(?i)\b([\w-]*(?:password|passwd|secret|token|key|auth)[\w-]*)=([^&#\s]*)")
+_SECRET = re.compile(
+    r"(?i)\b([\w-]*(?:password|passwd|pwd|secret|token|key|auth|sig|code|credential)[\w-]*)=([^&#\s]*)"
+)
+_WEB = re.compile(r"(?i)^((?:[a-z][a-z0-9.-]*\+)?https?://[^/?#]*)(/[^?#]*)")
 _USERINFO = re.compile(r"(?i)^([a-z][a-z0-9+.-]*://)([^/?#]*)@")
 _TABLE = re.compile(r"^\s*\[(\[)?\s*([\w.\s\"'-]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"^\s*([\w-]+(?:\s*\.\s*[\w-]+)*)\s*=")
@@ -104,10 +108,12 @@ def load_config(
 def masked(text: str) -> str:
     """Return a URL without its secrets: the password, and parameters that are named like one.
 
+    Of a path at a web server the first segment is left: whoever knows all of it may write there.
+
     Examples
     --------
-    >>> masked("https://u:p@h/x?token=abc&level=3")
-    'https://u:***@h/x?token=***&level=3'
+    >>> masked("https://u:p@h/x?token=abc&level=3"), masked("webhook+https://h/services/T0/B0")
+    ('https://u:***@h/x?token=***&level=3', 'webhook+https://h/services/…')
     """
     found = _USERINFO.match(text)
     if found:
@@ -115,6 +121,8 @@ def masked(text: str) -> str:
         shown = f"{found[1]}{user}{colon and f':{MASK}'}@{text[found.end() :]}"
     else:
         shown = text
+    if web := _WEB.match(shown):
+        shown = f"{web[1]}{shown_path(web[2])}{shown[web.end() :]}"
     return _SECRET.sub(rf"\1={MASK}", shown)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -18,13 +22,25 @@ from prometheus_client.exposition import generate_latest
 from veilwatch.errors import VeilwatchError
 
 TIMEOUT_S: Final = 5.0
-"""How long one connection may take: a reader that hangs must not keep a thread."""
+"""How long one connection may be silent: a reader that hangs must not keep a thread."""
 
 LONGEST_S: Final = 10.0
 """How long one may take as a whole: a reader that sends a byte now and then neither."""
 
 MAX_CONNECTIONS: Final = 16
-"""Connections answered at a time; more are closed at once."""
+"""Connections of others than this machine answered at a time. Beyond it the one that has been
+silent longest is closed for the new one."""
+
+MAX_OF_PEER: Final = 6
+"""The same for one address: one that is broken keeps no other from asking."""
+
+LOCAL_CONNECTIONS: Final = 16
+"""Connections from loopback answered at a time, of their own: the supervisor asks from there, and
+no stranger may make it take the sensor for dead."""
+
+MAX_REQUEST: Final = 16_384
+"""Most bytes read of one connection: a request is a line and some fields, and a body is no part of
+what can be asked."""
 
 Status = dict[str, Any]
 
@@ -103,7 +119,7 @@ class SensorCollector:
             family = CounterMetricFamily(f"veilwatch_{metric}", doc, labels=["process", label])
             for child, said in _of(children, kind):
                 for entry, count in dict(said.get(name, {})).items():
-                    family.add_metric([child, str(entry)], float(count))
+                    family.add_metric([child, _label(entry)], float(count))
             yield family
         for name, (kind, metric, doc) in GAUGES.items():
             gauge = GaugeMetricFamily(f"veilwatch_{metric}", doc, labels=["process"])
@@ -137,7 +153,7 @@ def _sinks(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
         gauge = GaugeMetricFamily(f"veilwatch_{metric}", doc, labels=["sink"])
         for _, said in _of(children, "deliver"):
             for sink in said.get("sinks", ()):
-                gauge.add_metric([str(sink["name"])], float(sink[name]))
+                gauge.add_metric([_label(sink["name"])], float(sink[name]))
         yield gauge
     for name in ("delivered", "dropped"):
         family = CounterMetricFamily(
@@ -145,8 +161,13 @@ def _sinks(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
         )
         for _, said in _of(children, "deliver"):
             for sink in said.get("sinks", ()):
-                family.add_metric([str(sink["name"])], float(sink[name]))
+                family.add_metric([_label(sink["name"])], float(sink[name]))
         yield family
+
+
+def _label(value: object) -> str:
+    """Return a text that UTF-8 can say: one label that it cannot would cost all metrics."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _processes(children: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
@@ -191,12 +212,16 @@ class StatusServer:
         host, _, port = listen.rpartition(":")
         registry = CollectorRegistry(auto_describe=False)
         registry.register(SensorCollector(status))
-        places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        slots = _Slots()
 
         class Handler(BaseHTTPRequestHandler):
             timeout = TIMEOUT_S
             server_version = "veilwatch"
             sys_version = ""
+
+            def setup(self) -> None:
+                super().setup()
+                self.rfile = _Bounded(self.rfile, partial(slots.touch, self.connection))  # type: ignore[assignment]
 
             def do_GET(self) -> None:
                 shown = self.headers.get("Authorization", "")
@@ -217,24 +242,26 @@ class StatusServer:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
-            request_queue_size = MAX_CONNECTIONS
+            request_queue_size = MAX_CONNECTIONS + LOCAL_CONNECTIONS
 
             def process_request(self, request: Any, client_address: Any) -> None:
-                if not places.acquire(blocking=False):
+                slots.enter(request, str(client_address[0]))
+                try:
+                    super().process_request(request, client_address)
+                except RuntimeError:  # no thread can be had
+                    slots.leave(request)
                     self.shutdown_request(request)
-                    return
-                super().process_request(request, client_address)
 
             def process_request_thread(self, request: Any, client_address: Any) -> None:
                 # The time limit of a socket is for each read: this one is for all of them.
                 end = threading.Timer(LONGEST_S, _hang_up, (request,))
                 end.daemon = True
-                end.start()
                 try:
+                    end.start()
                     super().process_request_thread(request, client_address)
                 finally:
                     end.cancel()
-                    places.release()
+                    slots.leave(request)
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """Say nothing of a reader that went away."""
@@ -255,10 +282,95 @@ class StatusServer:
         )
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread that takes connections is there."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Answer no more."""
-        self._server.shutdown()
+        if self._thread.is_alive():  # else it waits for a loop that is over
+            self._server.shutdown()
         self._server.server_close()
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A connection that is being answered."""
+
+    peer: str
+    heard_s: float
+
+
+class _Slots:
+    """Which connections are answered; who is beyond a bound closes the one silent for longest."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, _Slot] = {}
+
+    def enter(self, connection: socket.socket, peer: str) -> None:
+        """Take in a connection, and hang up on others for it where there are too many."""
+        local = _is_local(peer)
+        with self._lock:
+            self._open[connection] = _Slot(peer, time.monotonic())
+            alike = [one for one, slot in self._open.items() if _is_local(slot.peer) == local]
+            of_peer = [one for one in alike if self._open[one].peer == peer]
+            # Of this machine all have one address: only their number is bounded.
+            bounds = [(alike, LOCAL_CONNECTIONS if local else MAX_CONNECTIONS)]
+            bounds += [] if local else [(of_peer, MAX_OF_PEER)]
+            for group, most in bounds:
+                if len([one for one in group if one in self._open]) > most:
+                    oldest = min(
+                        (one for one in group if one in self._open and one is not connection),
+                        key=lambda one: self._open[one].heard_s,
+                    )
+                    del self._open[oldest]
+                    _hang_up(oldest)
+
+    def touch(self, connection: socket.socket) -> None:
+        """Note that something came on a connection."""
+        with self._lock:
+            if connection in self._open:
+                self._open[connection].heard_s = time.monotonic()
+
+    def leave(self, connection: socket.socket) -> None:
+        """Let go of a connection."""
+        with self._lock:
+            self._open.pop(connection, None)
+
+
+class _Bounded:
+    """What a reader sends, up to a bound; each read tells that something came."""
+
+    def __init__(self, stream: Any, heard: Callable[[], None]) -> None:
+        self._stream, self._heard, self._left = stream, heard, MAX_REQUEST
+
+    def readline(self, limit: int = -1) -> bytes:
+        """Return the next line, or what is left within the bound."""
+        most = self._left if limit < 0 else min(limit, self._left)
+        line: bytes = self._stream.readline(most) if most else b""
+        self._left -= len(line)
+        self._heard()
+        return line
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return bool(self._stream.closed)
+
+
+def _is_local(peer: str) -> bool:
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -267,11 +379,17 @@ def _hang_up(connection: socket.socket) -> None:
 
 
 def is_allowed(shown: str, token: str) -> bool:
-    """Whether the value of an `Authorization` field holds the token; how long it takes says not."""
+    """Whether the value of an `Authorization` field holds the token; how long it takes says not.
+
+    The scheme is written in any case and ends with spaces (RFC 9110 section 11.1, RFC 7235 section
+    2.1); the token counts as it is.
+    """
     if not token:
         return True
-    wanted = f"Bearer {token}".encode()
-    return hmac.compare_digest(shown.encode("utf-8", "replace"), wanted)
+    scheme, _, credentials = shown.strip(" \t").partition(" ")
+    given = credentials.lstrip(" ").encode("utf-8", "replace")
+    same = hmac.compare_digest(given, token.encode())
+    return same and scheme.lower() == "bearer"
 
 
 def answer(

@@ -57,4 +57,4 @@ class Notifier:
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.settimeout(0.2)
-            sender.sendto(state.encode(), self._path)
+            sender.sendto(state.encode(errors="replace"), self._path)

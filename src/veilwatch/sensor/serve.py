@@ -10,6 +10,7 @@ from typing import Any, Final
 from veilwatch.errors import VeilwatchError
 from veilwatch.registry import Model
 from veilwatch.scoring.live import LiveScorer, LiveScores
+from veilwatch.sensor.clock import TrafficClock
 from veilwatch.sensor.link import Inbox, Kind, Parcel
 from veilwatch.sensor.supervise import Heart
 
@@ -71,6 +72,7 @@ def serve(
     """
     counts = {"early_rows": 0, "ended_rows": 0, "archive_rows": 0, "alerted_rows": 0}
     delay_s = 0.0
+    traffic = TrafficClock()
 
     def said() -> dict[str, Any]:
         state = status() | counts | scorer.counters | {"delay_s": round(delay_s, 3)}
@@ -79,7 +81,8 @@ def serve(
     deadline: float | None = None
     for message in inbox.messages():
         heart.beat(said)
-        idle()
+        with heart.busy():
+            idle()
         if heart.take_reload() and load is not None:
             try:
                 scorer.replace(load())
@@ -90,9 +93,11 @@ def serve(
         if message is not None:
             parcel = message.parcel
             early = parcel.kind is Kind.EARLY
-            scores = scorer.add(parcel.table, early=early, now_ns=parcel.now_ns)
-            delay_s = max(0.0, (time.time_ns() - parcel.made_ns) / 1e9)
-            hand_over(Scored(scores, parcel))
+            now_ns = traffic.advance(parcel.now_ns, parcel.table.frame["last_ns"])
+            with heart.busy():  # thousands of flows may take longer than who hangs may live
+                scores = scorer.add(parcel.table, early=early, now_ns=now_ns)
+                delay_s = max(0.0, (time.time_ns() - parcel.made_ns) / 1e9)
+                hand_over(Scored(scores, parcel))
             message.done()
             counts["early_rows" if early else "ended_rows"] += len(parcel.table)
             counts["archive_rows"] += len(parcel.table) * parcel.archive

@@ -23,6 +23,12 @@ stores later, and not one that stops scoring or is taken to hang."""
 MIN_TOKEN: Final = 16
 """Shortest token, characters: 64 bits where it is drawn in hexadecimal digits."""
 
+SCORES: Final = "scores/"
+"""What the names of state begin with under which scores are kept, hour by hour."""
+
+SCORES_DAYS: Final = 90.0
+"""How long they are kept: as long as a quiet period may be."""
+
 GIGABYTE = 10**9
 SECOND = 10**9
 
@@ -122,7 +128,9 @@ def store(config: SensorConfig) -> Store:
 def retention(config: SensorConfig) -> Retention:
     """Return what the store keeps."""
     return Retention(
-        days=config.store.retention_days, max_bytes=int(config.store.max_gb * GIGABYTE)
+        days=config.store.retention_days,
+        max_bytes=int(config.store.max_gb * GIGABYTE),
+        state_days={SCORES: SCORES_DAYS},
     )
 
 

@@ -126,6 +126,20 @@ def hold_place(folder: Path, name: str, waiting: Callable[[], bool]) -> Iterator
         os.close(descriptor)
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a state folder that is not there.
+
+    Raises
+    ------
+    VeilwatchError
+        If there is none.
+    """
+    if not folder.is_dir():
+        raise VeilwatchError(
+            "no state folder here", where=folder, hint="the sensor's configuration names it"
+        )
+
+
 @contextmanager
 def hold_still(folder: Path) -> Iterator[None]:
     """Keep every sensor off a state folder that is there, until the block ends.
@@ -135,10 +149,7 @@ def hold_still(folder: Path) -> Iterator[None]:
     VeilwatchError
         If a sensor works on it, or what is left of one that was killed, or there is no folder.
     """
-    if not folder.is_dir():
-        raise VeilwatchError(
-            "no state folder here", where=folder, hint="the sensor's configuration names it"
-        )
+    check_folder(folder)
 
     def refuse() -> bool:
         raise VeilwatchError(

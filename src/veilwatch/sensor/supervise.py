@@ -11,19 +11,23 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
+import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from veilwatch.capture.live.privileges import end_with_parent
 from veilwatch.errors import VeilwatchError
+from veilwatch.sensor.heartbeat import join_status, split_status
 
 FIRST_BACKOFF_S: Final = 0.1
 """Pause before a child that died is started again: a crash costs as little traffic as can be."""
@@ -41,8 +45,14 @@ LOOK_S: Final = 0.25
 BEAT_S: Final = 0.25
 """How often a child says that it is alive, at most."""
 
-MAX_STATUS: Final = 3500
-"""Most bytes of a child's status: it goes into a pipe whole or not at all (PIPE_BUF is 4096)."""
+BUSY_BEAT_S: Final = 1.0
+"""How often a child that is busy says that it is alive."""
+
+BUSY_S: Final = 120.0
+"""How long a child may be busy with one thing (`Heart.busy`) until it is taken to hang."""
+
+MAX_FAULT: Final = 300
+"""Characters kept of what an exception says."""
 
 MAX_EVENTS: Final = 1000
 """Events remembered."""
@@ -101,10 +111,15 @@ class Heart:
         self._said_s = 0.0
         self._on_stop: list[Callable[[], None]] = []
         self._reload = False
+        self._sending = threading.Lock()
+        self._busy_until_s = 0.0
+        self._busy_thread: threading.Thread | None = None
+        self._thread_fault = ""
         self.stopping = False
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to heed
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGHUP, self._heed_reload)
+        threading.excepthook = self._thread_died
         self.settled()
 
     def settled(self) -> None:
@@ -125,7 +140,16 @@ class Heart:
         return told
 
     def beat(self, status: Callable[[], dict[str, Any]] = dict) -> None:
-        """Say that the child is alive and how it does; at most every `BEAT_S`, never waiting."""
+        """Say that the child is alive and how it does; at most every `BEAT_S`, never waiting.
+
+        Raises
+        ------
+        VeilwatchError
+            If a thread of this process has died of what nobody expected: its work would wait for
+            ever, so the process ends with a line that says so, and is started again.
+        """
+        if self._thread_fault:
+            raise VeilwatchError(self._thread_fault, hint="the process is started again")
         now = time.monotonic()
         if now - self._said_s < BEAT_S:
             return
@@ -133,11 +157,33 @@ class Heart:
         self.say(status())
 
     def say(self, status: dict[str, Any]) -> None:
-        """Say it now."""
-        said = json.dumps(status).encode()
+        """Say it now, in as many messages as it takes."""
         # A parent that does not read, or is gone, is no reason to stop working.
-        with suppress(OSError):
-            self._pipe.send_bytes(said if len(said) <= MAX_STATUS else b"{}")
+        with self._sending, suppress(OSError):
+            for message in split_status(status):
+                self._pipe.send_bytes(message)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Be alive for `BUSY_S` without `beat`: within is one thing that may take long."""
+        if self._busy_thread is None:
+            self._busy_thread = threading.Thread(target=self._beat_busy, name="beat", daemon=True)
+            self._busy_thread.start()
+        self._busy_until_s = time.monotonic() + BUSY_S
+        try:
+            yield
+        finally:
+            self._busy_until_s = 0.0
+
+    def _beat_busy(self) -> None:
+        while True:
+            time.sleep(BUSY_BEAT_S)
+            if time.monotonic() < self._busy_until_s:
+                self.say({})
+
+    def _thread_died(self, fault: threading.ExceptHookArgs) -> None:
+        name = fault.thread.name if fault.thread else "?"
+        self._thread_fault = f"thread {name} died: {described(fault.exc_value)}"
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
@@ -197,6 +243,34 @@ def _run(target: Target, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     except VeilwatchError as error:
         heart.say({"error": str(error)})
         raise SystemExit(1) from None
+    except Exception as error:  # a fault of ours: one line for the log, with where it was
+        heart.say({"error": f"unexpected {described(error)}"})
+        raise SystemExit(1) from None
+
+
+def check_threads(alive: Mapping[str, bool]) -> None:
+    """Refuse to go on beside a thread that has ended: its work would wait for ever.
+
+    Raises
+    ------
+    VeilwatchError
+        If one has.
+    """
+    dead = [name for name, lives in alive.items() if not lives]
+    if dead:
+        raise VeilwatchError(
+            f"a thread has ended: {', '.join(dead)}", hint="the process is started again"
+        )
+
+
+def described(error: BaseException | None) -> str:
+    """Return in one line what an exception is, what it says and where it was raised."""
+    if error is None:
+        return "no exception"
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+    said = " ".join(str(error).split())[:MAX_FAULT]
+    return f"{type(error).__name__}: {said} ({places})"
 
 
 class _Kept:
@@ -237,7 +311,7 @@ class _Kept:
                 said = json.loads(self.pipe.recv_bytes(1 << 16))
                 self.heard_s, self.heard = time.monotonic(), True
                 if isinstance(said, dict):
-                    self.status |= said
+                    join_status(self.status, said)
 
     def is_hung(self, now: float) -> bool:
         limit = self.child.hang_s if self.heard else self.child.start_s

@@ -17,6 +17,13 @@ from veilwatch.schema.events import Event, EventKind
 MAX_SERVICES: Final = 40
 """Most services counted by name; their names come from a fixed list of recognisers."""
 
+LATE_S: Final = 86_400.0
+"""A packet that is older was not alerted on late but read late: its capture is one of another day.
+"""
+
+EARLY_S: Final = 60.0
+"""How far a packet's stamp may lie ahead of our clock and still be of it."""
+
 OTHER: Final = "other"
 
 MAX_SEEN: Final = 131_072
@@ -98,13 +105,20 @@ class FlowTally:
         self._minute = minute
 
     def told(self, events: Iterable[Event]) -> None:
-        """Count how long it took from the last packet of the evidence to an event."""
+        """Count how long it took from the last packet of the evidence to an event.
+
+        Not of captures of another time, nor of stamps that cannot be right: their packets' clock is
+        not ours.
+        """
         self._turn()
         now_ns = time.time_ns()
         for event in events:
             if event.kind not in (EventKind.FLOW, EventKind.HOST):
                 continue
-            delay_s = max(0.0, (now_ns - event.alert.last_ns) / 1e9)
+            delay_s = (now_ns - event.alert.last_ns) / 1e9
+            if not -EARLY_S <= delay_s <= LATE_S:
+                continue
+            delay_s = max(0.0, delay_s)
             self._delay_sum_s += delay_s
             self._delay_max_s = max(self._delay_max_s, delay_s)
             self._delays += 1

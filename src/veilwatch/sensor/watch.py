@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -97,9 +98,7 @@ class Sensor:
         self._looked_s = time.monotonic()
         self._status_fault = ""
         self._published = self.status()
-        self._server = StatusServer(
-            config.metrics.listen, self._told, token=settings.metrics_token(config)
-        )
+        self._server = self._served()
 
     def run(self) -> None:
         """Watch until SIGTERM or Ctrl-C; SIGHUP reloads model, thresholds and policy.
@@ -121,7 +120,22 @@ class Sensor:
             self._server.close()
             self._write_status()
             self._places.socket.unlink(missing_ok=True)
-            self._log.info("ended", sensor=self._config.sensor.name)
+            self._log.info("ended", sensor=self._config.sensor.name, left=self.left())
+
+    def left(self) -> str:
+        """Say what is left for the next start, once `run` has returned."""
+        children = self._supervisor.status
+        judge, deliver = children.get("judge", {}), children.get("deliver", {})
+        unsent = sum(int(said.get("unsent_rows", 0)) for said in children.values())
+        counts = [
+            (int(deliver.get("pending_events", 0)), "event", "waiting for sinks"),
+            (int(judge.get("incidents", 0)), "incident", "open"),
+            (int(judge.get("backlog", 0)), "event", "lost, as nothing could be written"),
+            (unsent, "row", "lost, as nobody scored them"),
+        ]
+        parts = [f"{n:,} {what}{'' if n == 1 else 's'} {how}" for n, what, how in counts if n]
+        parts.append(f"everything else stored; it goes on from {self._config.sensor.state}")
+        return "; ".join(parts)
 
     def status(self) -> dict[str, Any]:
         """Return what is known of the sensor, for the status file, metrics and probes."""
@@ -240,10 +254,25 @@ class Sensor:
         self._notifier.say(_sentence(status))
         self._looked_s = now_s
         self._check_clock()
+        self._check_server()
         self._log_notes(status["children"])
         if now_s - self._written_s >= STATUS_S or self._supervisor.stopping:
             self._written_s = now_s
             self._write_status(status)
+
+    def _check_server(self) -> None:
+        """Answer again where the thread that does so has died: a supervisor takes us for dead."""
+        if self._server.is_alive:
+            return
+        self._log.error("the thread that answers metrics has ended and is started again")
+        self._server.close()
+        with suppress(VeilwatchError):  # the port is taken for a moment: at the next look
+            self._server = self._served()
+
+    def _served(self) -> StatusServer:
+        config = self._config
+        token = settings.metrics_token(config)
+        return StatusServer(config.metrics.listen, self._told, token=token)
 
     def _check_clock(self) -> None:
         offset_s = time.time() - time.monotonic()

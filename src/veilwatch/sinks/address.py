@@ -1,22 +1,35 @@
 """Where a sink sends to: a URL, taken apart and checked.
 
-Credentials are kept out of everything that is shown: `Address.shown` and `repr` never hold them.
+Credentials are kept out of everything that is shown: `Address.shown` and `repr` never hold them. A
+path at a host is one of them: chats and tickets take whoever knows it. Its first segment is shown.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from veilwatch.errors import VeilwatchError
 
 MAX_SECRET_BYTES: Final = 4096
 """Longest password or key file read: anything longer is some other file, named by mistake."""
+
+MAX_PLAIN_SEGMENT: Final = 24
+"""Longest first segment of a path that is shown: `services` and names of indices are shorter, drawn
+keys are longer."""
+
+MARK: Final = "…"
+"""Stands for the part of a path that is not shown."""
+
+URL_FILE: Final = "url-file"
+"""Parameter of every sink: the file with the URL, where its path is a secret."""
 
 CREDENTIALS: Final = {
     "password-file": "file with the password, so that it does not stand in the URL",
@@ -48,17 +61,34 @@ class Address:
     scheme: str
     host: str = ""
     port: int = 0
-    path: str = ""
+    path: str = field(default="", repr=False)
     user: str = ""
     password: str = field(default="", repr=False)
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shown(self) -> str:
-        """The URL without credentials and parameters."""
+        """The URL without credentials and parameters, of a path at a host the first segment.
+
+        Two that differ in what is left out are told apart by a few digits of its hash.
+        """
+        path = self.path
+        if self.host:
+            path = shown_path(path)
+            if path != self.path:
+                path += hashlib.blake2b(self.path.encode(), digest_size=3).hexdigest()
+        return f"{self._place}{path}"
+
+    @property
+    def shown_before(self) -> str:
+        """What earlier releases showed, and named the sink in the spool: with the whole path."""
+        return f"{self._place}{self.path}"
+
+    @property
+    def _place(self) -> str:
         host = f"[{self.host}]" if ":" in self.host and "," not in self.host else self.host
         port = f":{self.port}" if self.port else ""
-        return f"{self.scheme}://{host}{port}{self.path}"
+        return f"{self.scheme}://{host}{port}"
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
         """Return a whole-number parameter within its bounds.
@@ -93,6 +123,70 @@ class Address:
         return word
 
 
+def shown_path(path: str) -> str:
+    """Return the path of a URL without what may be a secret in it.
+
+    Examples
+    --------
+    >>> shown_path("/services/T0/B0/XXXX"), shown_path("/alerts"), shown_path("/" + "k3" * 20)
+    ('/services/…', '/alerts', '/…')
+    """
+    first, slash, rest = path.removeprefix("/").partition("/")
+    begin = path[: len(path) - len(path.removeprefix("/"))]
+    if len(first) > MAX_PLAIN_SEGMENT:
+        return f"{begin}{MARK}"
+    return f"{begin}{first}/{MARK}" if rest else f"{begin}{first}{slash}"
+
+
+def read_url_file(url: str, scheme: str) -> str:
+    """Return the URL that the file leads to which a URL names, or the URL itself.
+
+    What the file holds begins with the sink's scheme, or with http or https. Other parameters of
+    the URL that names it are added.
+
+    Raises
+    ------
+    VeilwatchError
+        If the file cannot be read, everybody may read it, or it holds another kind of URL.
+    """
+    _, mark, query = url.partition("?")
+    if not mark or URL_FILE not in query:
+        return url
+    named = dict(parse_qsl(query, keep_blank_values=True))
+    if URL_FILE not in named:
+        return url
+    path = Path(named.pop(URL_FILE))
+    _check_private(path)
+    held = secret_file(Address(scheme, parameters={URL_FILE: str(path)}), URL_FILE).strip()
+    plain = scheme.rpartition("+")[2]
+    if held.lower().startswith(f"{plain}://"):
+        held = f"{scheme}{held[len(plain) :]}"
+    if not held.lower().startswith(f"{scheme}://") or any(c.isspace() for c in held):
+        raise VeilwatchError(
+            f"holds no URL of a sink of the kind {scheme}",
+            where=path,
+            hint=f"one line that begins with {plain}://",
+        )
+    if not named:
+        return held
+    return f"{held}{'&' if '?' in held else '?'}{urlencode(named, quote_via=quote)}"
+
+
+def _check_private(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise VeilwatchError(
+            f"cannot read the secret: {error.strerror or error}", where=path
+        ) from error
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise VeilwatchError(
+            "holds a secret and everybody may read or change it",
+            where=path,
+            hint=f"chmod o= {path}",
+        )
+
+
 def parse(url: str, parameters: Collection[str] = ()) -> Address:
     """Take a sink's URL apart.
 
@@ -109,6 +203,8 @@ def parse(url: str, parameters: Collection[str] = ()) -> Address:
         If it is no URL, or names a parameter that the sink does not know, or one twice.
     """
     scheme = scheme_of(url)
+    if URL_FILE in parameters:
+        url = read_url_file(url, scheme)
     try:
         parts = urlsplit(url)
         if "@" in f"{parts.path}{parts.query}{parts.fragment}":

@@ -127,6 +127,9 @@ class Delivery:
     def run(self, stop: Stop, told: Callable[[Progress], None] | None = None) -> None:
         """Send until told to stop; a spool that cannot be used is tried again.
 
+        So is a round that failed in a way that nobody foresaw: what was taken is still in the spool
+        and goes out again, marked, and the fault is told by its name.
+
         Parameters
         ----------
         stop
@@ -143,6 +146,12 @@ class Delivery:
                 spool_failures += 1
                 wait_s = backoff_s(spool_failures - 1, self._chance)
                 progress = Progress(reason=str(error), wait_s=wait_s)
+            except Exception as error:  # one fault of ours must not end a sink for months
+                spool_failures += 1
+                wait_s = backoff_s(spool_failures - 1, self._chance)
+                progress = Progress(
+                    reason=f"unexpected {type(error).__name__}: {error}", wait_s=wait_s
+                )
             if told is not None and (progress.taken or progress.reason):
                 told(progress)
             if progress.wait_s:

@@ -16,7 +16,7 @@ from typing import Final
 
 from veilwatch import __version__
 from veilwatch.errors import VeilwatchError
-from veilwatch.sinks.address import CREDENTIALS, Address, secret_file
+from veilwatch.sinks.address import CREDENTIALS, URL_FILE, Address, secret_file
 from veilwatch.sinks.base import ANSWER_TIMEOUT_S
 from veilwatch.sinks.channel import opened, tls_context
 
@@ -28,6 +28,7 @@ MAX_WAIT_S: Final = 3600.0
 """Longest time for which `Retry-After` is believed."""
 
 PARAMETERS: Final[Mapping[str, str]] = CREDENTIALS | {
+    URL_FILE: "file with the whole URL, where its path is a secret; others may not read it",
     "ca": "file with the certificates that the peer's must lead to",
     "cert": "file with the certificate and key to show to the peer",
 }

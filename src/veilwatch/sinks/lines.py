@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
@@ -68,7 +69,7 @@ class LineSink(Sink):
         file = self.file()
         if self.CREATE:
             file.parent.mkdir(exist_ok=True)  # one folder: a path that is wrong higher up shows
-        handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        handle = open_regular(file)
         written = []
         try:
             _end_torn_line(handle)
@@ -94,6 +95,30 @@ class LineSink(Sink):
             if match and match[1] < f"{last:%Y-%m-%d}":
                 with suppress(OSError):  # deleted by another, or tomorrow
                     path.unlink()
+
+
+def open_regular(file: Path) -> int:
+    """Open a file to append to, made where there is none; never through a link.
+
+    Whoever may write in the folder could lay a link there, and have lines written to any file that
+    is ours to write, or a pipe that nobody reads.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a link or no file.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(file, flags, FILE_MODE)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link: name the file itself") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file")
+    return handle
 
 
 def _append(handle: int, line: bytes) -> None:

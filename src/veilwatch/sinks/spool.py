@@ -11,7 +11,7 @@ import os
 import random
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -351,6 +351,23 @@ class Spool:
                 db.execute("DELETE FROM deliveries WHERE sink = ?", (name,)).rowcount
                 for name in gone
             )
+
+    def rename_sinks(self, names: Mapping[str, str]) -> None:
+        """Give sinks other names, old to new; what waits for them and what was counted goes along.
+
+        Nothing is left of the old names: they may have held a secret.
+        """
+        with self._transaction() as db:
+            for old, new in names.items():
+                if old == new:
+                    continue
+                for table in ("deliveries", "counters"):
+                    # The names of the tables are ours.
+                    db.execute(
+                        f"UPDATE OR IGNORE {table} SET sink = ? WHERE sink = ?",  # noqa: S608
+                        (new, old),
+                    )
+                    db.execute(f"DELETE FROM {table} WHERE sink = ?", (old,))  # noqa: S608
 
     def readmit(self, sink: str) -> int:
         """Let a sink try again what was set aside, such as after a mapping was mended."""

@@ -70,6 +70,15 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE vw_incidents ADD COLUMN closed_note TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE vw_incidents ADD COLUMN closed_alerts BIGINT NOT NULL DEFAULT 0",
     ),
+    (
+        "ALTER TABLE vw_incidents ADD COLUMN recorded_ns BIGINT NOT NULL DEFAULT 0",
+        # Of older incidents it is known from their events when they were last told of.
+        """UPDATE vw_incidents SET recorded_ns = COALESCE(
+            (SELECT MAX(made_ns) FROM vw_events
+             WHERE vw_events.incident_id = vw_incidents.incident_id), last_ns)""",
+        "CREATE INDEX vw_events_made ON vw_events (made_ns, event_id)",
+        "CREATE INDEX vw_incidents_recorded ON vw_incidents (recorded_ns, incident_id)",
+    ),
 )
 """Statements that lead from version n to n + 1, the first from an empty database."""
 

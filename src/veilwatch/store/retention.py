@@ -1,7 +1,9 @@
 """What a store forgets, and in which order.
 
-By age: counters, events and closed incidents that are older than the limit. By size, until the
-contents are small enough:
+By age: counters, events, closed incidents and passing state that are older than the limit. Age is
+counted from when something was recorded, never from the time of packets: captures of years ago are
+alerted on today, and a packet's stamp may say anything. By size, until the contents are small
+enough:
 
 1. counters older than a day, the oldest first;
 2. events that nobody judged, the oldest first;
@@ -15,16 +17,16 @@ beyond the limit is reported.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, select, text
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.store.database import Database
-from veilwatch.store.tables import counters, events, incidents, metadata, verdicts
+from veilwatch.store.tables import counters, events, incidents, metadata, state, verdicts
 
 DAY_NS: Final = 86_400 * 10**9
 MINUTE_NS: Final = 60 * 10**9
@@ -46,6 +48,8 @@ class Retention:
         Age limit; None for none.
     max_bytes
         Size limit; None for none.
+    state_days
+        Age limits of state, by what its names begin with.
 
     Raises
     ------
@@ -55,9 +59,11 @@ class Retention:
 
     days: float | None = None
     max_bytes: int | None = None
+    state_days: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if any(limit is not None and limit <= 0 for limit in (self.days, self.max_bytes)):
+        limits = (self.days, self.max_bytes, *self.state_days.values())
+        if any(limit is not None and limit <= 0 for limit in limits):
             raise VeilwatchError("limits of what a store keeps must be above 0")
 
 
@@ -89,12 +95,14 @@ def retain(database: Database, policy: Retention, now_ns: int) -> RetentionRepor
         limit_ns = max(0, now_ns - int(policy.days * DAY_NS))
         steps: tuple[Callable[[], int], ...] = (
             lambda: _counters(database, report, before_ns=limit_ns),
-            lambda: _events(database, report, events.c.at_ns < limit_ns),
-            lambda: _incidents(database, report, incidents.c.last_ns < limit_ns),
+            lambda: _events(database, report, events.c.made_ns < limit_ns),
+            lambda: _incidents(database, report, incidents.c.recorded_ns < limit_ns),
         )
         for step in steps:
             while step():
                 pass
+    for prefix, days in policy.state_days.items():
+        _state(database, prefix, now_ns - int(days * DAY_NS))
     report.bytes_used = bytes_used(database)
     if policy.max_bytes is not None and report.bytes_used > policy.max_bytes:
         _shrink(database, report, int(policy.max_bytes * LOW_WATER), now_ns)
@@ -159,7 +167,7 @@ def _events(database: Database, report: RetentionReport, which: ColumnElement[bo
         and_(incidents.c.incident_id == events.c.incident_id, incidents.c.status == "open")
     )
     with database.writing() as connection:
-        ids = _oldest(connection, events, "event_id", events.c.at_ns, and_(which, ~of_open))
+        ids = _oldest(connection, events, "event_id", events.c.made_ns, and_(which, ~of_open))
         if ids:
             connection.execute(delete(verdicts).where(verdicts.c.event_id.in_(ids)))
             connection.execute(delete(events).where(events.c.event_id.in_(ids)))
@@ -174,13 +182,22 @@ def _incidents(
     with database.writing() as connection:
         ids = _oldest(
             connection,
-            *(incidents, "incident_id", incidents.c.last_ns),
+            *(incidents, "incident_id", incidents.c.recorded_ns),
             closed if which is None else and_(closed, which),
         )
         if ids:
             connection.execute(delete(incidents).where(incidents.c.incident_id.in_(ids)))
     report.incidents += len(ids)
     return len(ids)
+
+
+def _state(database: Database, prefix: str, before_ns: int) -> None:
+    with database.writing() as connection:
+        connection.execute(
+            delete(state).where(
+                state.c.name.startswith(prefix, autoescape=True), state.c.saved_ns < before_ns
+            )
+        )
 
 
 def _oldest(

@@ -106,6 +106,7 @@ class Store:
         changed_incidents: Iterable[Incident] = (),
         *,
         state: Mapping[str, Any] | None = None,
+        now_ns: int | None = None,
     ) -> list[str]:
         """Store events, incidents and state together.
 
@@ -118,6 +119,9 @@ class Store:
             closed until there is more evidence.
         state
             What the sensor must know after a restart, by name; plain values.
+        now_ns
+            When incidents are recorded, by which their age goes; None for when the latest of the
+            events was made, or now.
 
         Returns
         -------
@@ -125,10 +129,12 @@ class Store:
             Ids of the events that were not there before.
         """
         rows = {row["event_id"]: row for row in map(_event_row, new_events)}
+        if now_ns is None:
+            now_ns = max((row["made_ns"] for row in rows.values()), default=time.time_ns())
         with self._database.writing() as connection:
             added = self._insert_events(connection, list(rows.values()))
             for incident in changed_incidents:
-                self._put_incident(connection, incident)
+                self._put_incident(connection, incident, now_ns)
             self._put_state(connection, state or {})
         return added
 
@@ -310,6 +316,7 @@ class Store:
                     closed_by=who,
                     closed_note=clean(note),
                     closed_alerts=row.alerts,
+                    recorded_ns=time.time_ns(),
                 )
             )
         return StoredIncident(closed, who, clean(note))
@@ -435,7 +442,7 @@ class Store:
             added += connection.execute(statement).scalars()
         return added
 
-    def _put_incident(self, connection: Connection, incident: Incident) -> None:
+    def _put_incident(self, connection: Connection, incident: Incident, now_ns: int) -> None:
         row = _incident_row(incident)
         known = connection.execute(
             select(incidents.c.closed_by, incidents.c.closed_alerts, incidents.c.last_ns).where(
@@ -447,7 +454,7 @@ class Store:
                 row = _incident_row(replace(incident, status="closed"))
             else:
                 row |= {"closed_by": "", "closed_note": "", "closed_alerts": 0}
-        self._upsert(connection, incidents, [row])
+        self._upsert(connection, incidents, [row | {"recorded_ns": now_ns}])
 
     def _put_state(self, connection: Connection, values: Mapping[str, Any]) -> None:
         rows = [

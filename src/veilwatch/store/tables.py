@@ -30,7 +30,8 @@ events: Final = Table(
     Column("incident_id", Text, nullable=False),
     Column("document", Text, nullable=False),
 )
-"""`at_ns` is the time of the latest evidence, `made_ns` when the sensor told of it."""
+"""`at_ns` is the time of the latest evidence, packet time; `made_ns` when the sensor told of it, by
+which age goes."""
 
 incidents: Final = Table(
     "vw_incidents",
@@ -48,8 +49,11 @@ incidents: Final = Table(
     Column("closed_by", Text, nullable=False, server_default=""),
     Column("closed_note", Text, nullable=False, server_default=""),
     Column("closed_alerts", BigInteger, nullable=False, server_default="0"),
+    Column("recorded_ns", BigInteger, nullable=False, server_default="0"),
 )
-"""`closed_alerts` is how many alerts it had when a person closed it: more evidence opens it."""
+"""`closed_alerts` is how many alerts it had when a person closed it: more evidence opens it.
+`opened_ns` and `last_ns` are packet times, `recorded_ns` is when it was last written: age goes by
+it, as captures may be read years after their packets."""
 
 verdicts: Final = Table(
     "vw_verdicts",

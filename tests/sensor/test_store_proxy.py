@@ -16,7 +16,7 @@ from tests.sensor.field import drop, lines, running, status, until, write_config
 from tests.store.conftest import postgres_server, url
 from tests.store.samples import make_event
 from veilwatch.errors import StoreError
-from veilwatch.sensor.patience import PatientStore
+from veilwatch.sensor.store_proxy import StoreProxy, UnexpectedStoreError
 from veilwatch.store import Store
 
 __all__ = ["postgres_server", "url"]
@@ -33,12 +33,12 @@ class Hanging(Store):
 
 
 @pytest.fixture
-def hanging(tmp_path: Path) -> PatientStore:
+def hanging(tmp_path: Path) -> StoreProxy:
     Hanging.free.clear()
-    return PatientStore(lambda: Hanging(str(tmp_path / "x.db")), patience_s=0.2)
+    return StoreProxy(lambda: Hanging(str(tmp_path / "x.db")), patience_s=0.2)
 
 
-def test_who_asks_is_told_in_time_and_what_was_asked_is_done_later(hanging: PatientStore) -> None:
+def test_who_asks_is_told_in_time_and_what_was_asked_is_done_later(hanging: StoreProxy) -> None:
     hanging.save_state({"n": 1})
     began_s = time.monotonic()
     with pytest.raises(StoreError, match="does not answer"):
@@ -62,7 +62,7 @@ def processes(*words: str) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
-def _answers(store: PatientStore) -> bool:
+def _answers(store: StoreProxy) -> bool:
     try:
         return bool(store.load_state("n") == 1)
     except StoreError:
@@ -72,7 +72,7 @@ def _answers(store: PatientStore) -> bool:
 def test_faults_are_those_of_the_store(tmp_path: Path) -> None:
     place = tmp_path / "later"
     place.write_text("")  # a file where a folder has to be
-    store = PatientStore(partial(Store, str(place / "x.db")))
+    store = StoreProxy(partial(Store, str(place / "x.db")))
     with pytest.raises(StoreError, match="cannot make the store"):
         store.save_state({"n": 1})
     store.in_passing(lambda opened: opened.save_state({"n": 1}))
@@ -83,6 +83,48 @@ def test_faults_are_those_of_the_store(tmp_path: Path) -> None:
     store.close()
     with Store(str(place / "x.db"), create=False) as found:
         assert found.load_state("n") == 2
+
+
+@pytest.mark.parametrize("fault", [TypeError("no such field"), SystemExit(3), MemoryError()])
+def test_what_nobody_foresaw_is_neither_done_nor_the_end(
+    tmp_path: Path, fault: BaseException
+) -> None:
+    faults = [fault] * 3
+
+    class Broken(Store):
+        def record(self, *args: object, **words: object) -> list[str]:
+            if faults:
+                raise faults.pop()
+            return super().record(*args, **words)  # type: ignore[arg-type]
+
+    opened, notes = [], []
+
+    def open_store() -> Store:
+        opened.append(Broken(str(tmp_path / "x.db")))
+        return opened[-1]
+
+    store = StoreProxy(open_store, note=notes.append)
+    for _ in range(3):
+        with pytest.raises(UnexpectedStoreError, match=type(fault).__name__) as told:
+            store.record([make_event(0)])
+        assert "\n" not in str(told.value) and "test_store_proxy.py" in str(told.value)
+        assert store.is_alive
+    assert len(store.record([make_event(0)])) == 1  # it had not been stored
+    assert len(opened) == 4  # each time anew
+    assert store.faults == 3 and len(notes) == 1
+    store.close()
+
+
+def test_a_fault_that_nobody_waits_for_is_said_once(tmp_path: Path) -> None:
+    notes: list[str] = []
+    store = StoreProxy(partial(Store, str(tmp_path / "x.db")), note=notes.append)
+    for _ in range(3):
+        store.in_passing(lambda opened: {}["missing"])
+    until(lambda: store.faults == 3, 10)
+    assert len(notes) == 1 and "KeyError: 'missing'" in notes[0]
+    store.save_state({"n": 1})
+    assert store.load_state("n") == 1
+    store.close()
 
 
 @pytest.mark.slow

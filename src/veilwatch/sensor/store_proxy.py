@@ -9,10 +9,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from veilwatch.errors import StoreError, VeilwatchError
 from veilwatch.schema.events import Event, Incident
+from veilwatch.sensor.supervise import described
 from veilwatch.store import Store
 
 PATIENCE_S: Final = 2.5
@@ -26,7 +28,11 @@ hang."""
 T = TypeVar("T")
 
 
-class _Errand(Generic[T]):
+class UnexpectedStoreError(StoreError):
+    """The store failed in a way that nobody foresaw: what was asked is not done."""
+
+
+class _Request(Generic[T]):
     def __init__(self, action: Callable[[Store], T], *, in_passing: bool = False) -> None:
         self._action, self.in_passing = action, in_passing
         self.done = threading.Event()
@@ -34,20 +40,26 @@ class _Errand(Generic[T]):
         self.error: VeilwatchError | None = None
 
     def run(self, store: Callable[[], Store]) -> None:
+        """Do it; whatever is raised is an answer, and only what returns is done."""
         try:
             self.answer = self._action(store())
         except VeilwatchError as error:
             self.error = error
+        except BaseException as error:  # also SystemExit and MemoryError: somebody waits for us
+            self.error = UnexpectedStoreError(
+                f"the store failed unexpectedly: {described(error)}", hint="it is asked again"
+            )
         finally:
             self.done.set()
 
 
-class PatientStore:
+class StoreProxy:
     """Some of what a store does, each within a time.
 
     Every call raises `StoreError` where the store does not answer in time, and does so at once
     while an earlier one has no answer yet. That one may be done later all the same: what is asked
-    here can be asked again.
+    here can be asked again. A store that failed unexpectedly (`UnexpectedStoreError`) is opened
+    anew for the next request.
 
     Parameters
     ----------
@@ -55,25 +67,34 @@ class PatientStore:
         Opens the store; asked for again where it fails.
     patience_s
         See `PATIENCE_S`.
+    note
+        Told in a line of faults that nobody waits for, each text once.
 
     Attributes
     ----------
     faults
-        How often what was asked in passing failed.
+        How often what was asked in passing failed, or anything failed unexpectedly.
     """
 
-    def __init__(self, open_store: Callable[[], Store], *, patience_s: float = PATIENCE_S) -> None:
-        self._open_store, self._patience_s = open_store, patience_s
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        *,
+        patience_s: float = PATIENCE_S,
+        note: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._open_store, self._patience_s, self._note = open_store, patience_s, note
         self._store: Store | None = None
-        self._errands: queue.SimpleQueue[_Errand[Any] | None] = queue.SimpleQueue()
-        self._late: _Errand[Any] | None = None
+        self._requests: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
+        self._late: _Request[Any] | None = None
+        self._noted = ""
         self.faults = 0
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Close the store once it has done what it was asked, if that does not take long."""
-        self._errands.put(None)
+        self._requests.put(None)
         self._thread.join(self._patience_s)
 
     def record(
@@ -104,31 +125,52 @@ class PatientStore:
 
     def in_passing(self, action: Callable[[Store], object]) -> None:
         """Have something done that may take long and that nobody waits for."""
-        self._errands.put(_Errand(action, in_passing=True))
+        self._requests.put(_Request(action, in_passing=True))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread that asks the store is there."""
+        return self._thread.is_alive()
 
     def _ask(self, action: Callable[[Store], T]) -> T:
         if self._late is not None and not self._late.done.is_set():
             raise _silent()
-        errand = _Errand(action)
-        self._errands.put(errand)
-        self._late = errand
-        if not errand.done.wait(self._patience_s if self._store else FIRST_S):
+        request = _Request(action)
+        self._requests.put(request)
+        self._late = request
+        if not request.done.wait(self._patience_s if self._store else FIRST_S):
             raise _silent()
-        if errand.error is not None:
-            raise errand.error
-        return errand.answer  # type: ignore[return-value]
+        if request.error is not None:
+            raise request.error
+        return request.answer  # type: ignore[return-value]
 
     def _work(self) -> None:
-        while (errand := self._errands.get()) is not None:
-            errand.run(self._opened)
-            self.faults += errand.in_passing and errand.error is not None
-        if self._store is not None:
-            self._store.close()
+        while (request := self._requests.get()) is not None:
+            request.run(self._opened)
+            unexpected = isinstance(request.error, UnexpectedStoreError)
+            if request.error is not None and (request.in_passing or unexpected):
+                self.faults += 1
+                self._say(str(request.error))
+            if unexpected:
+                self._give_up()
+        self._give_up()
 
     def _opened(self) -> Store:
         if self._store is None:
             self._store = self._open_store()
         return self._store
+
+    def _give_up(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            with suppress(Exception):  # it has failed before
+                store.close()
+
+    def _say(self, message: str) -> None:
+        if message != self._noted:
+            self._noted = message
+            with suppress(Exception):
+                self._note(message)
 
 
 def _silent() -> StoreError:
