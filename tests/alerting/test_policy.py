@@ -42,7 +42,7 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
             source=[0, 0, 1, 1, 0],
             first_ns=[5, 4, 3, 2, 1],
             last_ns=[50, 40, 30, 20, 10],
-            src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2", "fd00::1"],
+            src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.3", "10.0.0.2", "fd00::1"],
             dst_ip=["203.0.113.1"] * 4 + ["fd00::2"],
             protocol=[6, 17, 6, 6, 58],
             tls_sni=["a.example", "", "", "", ""],
@@ -63,9 +63,8 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
     )
     hosts = pl.DataFrame(
         {
-            "host": ["10.0.0.1", "10.0.0.1", "10.0.0.2"],
+            "host": ["10.0.0.1", "10.0.0.3", "10.0.0.2"],
             "subscriber": ["s1", None, ""],
-            "source": pl.Series([0, 1, 1], dtype=pl.UInt32),
             "flows": [2, 1, 1],
             "alerts": [2, 1, 0],
             "first_ns": [4, 3, 2],
@@ -80,9 +79,7 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
         }
     )
     reasons = {12: [Reason("x", 1.0, 2.0, "worst flow")], 13: [Reason("x", 1.0, 2.0, "because")]}
-    windows = {
-        ("10.0.0.1", "s1", 0): [Reason("y", 1.0, -3.0, "busy"), Reason("z", 1.0, 1.0, "late")]
-    }
+    windows = {("10.0.0.1", "s1"): [Reason("y", 1.0, -3.0, "busy"), Reason("z", 1.0, 1.0, "late")]}
     scores = ScoreFrame(flows, hosts, 0.6, 0.5, reasons, windows)
     return scores, CaptureReport([FileReport("a.pcap"), FileReport("b.pcap")])
 
@@ -151,10 +148,10 @@ def test_a_host_alert_points_at_its_own_best_flow_and_family() -> None:
 def test_subscribers_with_one_address_stay_apart() -> None:
     scores, captures = small()
     flows = scores.flows.with_columns(
-        source=pl.lit(0, dtype=pl.UInt32), subscriber=pl.Series(["s1", "s2", "s1", "s3", "s4"])
+        src_ip=pl.lit("10.0.0.1"), subscriber=pl.Series(["s1", "s2", "s1", "s3", "s4"])
     )
     hosts = scores.hosts.with_columns(
-        source=pl.lit(0, dtype=pl.UInt32), subscriber=pl.Series(["s1", "s2", "s3"])
+        host=pl.lit("10.0.0.1"), subscriber=pl.Series(["s1", "s2", "s3"])
     )
     alerts = raise_alerts(
         dataclasses.replace(scores, flows=flows, hosts=hosts), captures=captures, emulated=False

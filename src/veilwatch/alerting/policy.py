@@ -69,7 +69,7 @@ def raise_alerts(
     ----------
     scores
         Scores of all flows and hosts. `flows` may carry a column `subscriber`; without it flows
-        belong to hosts by address and source alone.
+        belong to hosts by address alone.
     captures
         The inputs that `source` counts, for the name of the capture.
     emulated
@@ -90,7 +90,7 @@ def raise_alerts(
         If an alerted host has no flow in the same frame nor in `earlier`.
     """
     names = [report.name for report in captures.files]
-    keys = ["src_ip", "source"]
+    keys = ["src_ip"]
     ranked = scores.flows.select(*_FLOW_COLUMNS)
     if "subscriber" in scores.flows.columns:
         keys.append("subscriber")
@@ -151,7 +151,7 @@ def _host_alert(
     emulated: bool,
 ) -> Alert:
     facts = _flow_facts(row, scores, names, emulated)
-    of_windows = scores.window_reasons.get((host["host"], host["subscriber"], host["source"]), [])
+    of_windows = scores.window_reasons.get((host["host"], host["subscriber"]), [])
     # What a host does within minutes and what its worst flow looks like, strongest first.
     reasons = sorted([*of_windows, *facts.pop("reasons")], key=lambda r: -abs(r.contribution))
     by_windows = (

@@ -12,6 +12,7 @@ import polars as pl
 from veilwatch import __version__
 from veilwatch.alerting.attack import of_alert
 from veilwatch.alerting.names import protocol_name
+from veilwatch.features.windows import HOST
 from veilwatch.report import document as doc
 from veilwatch.report.bins import score_histogram, time_grid, timeline
 from veilwatch.report.model import evaluation_of, model_card
@@ -239,7 +240,7 @@ def _traffic(flows: pl.DataFrame) -> doc.Traffic:
         flows=flows.height,
         packets=int(flows["fwd_packets"].sum()) + int(flows["bwd_packets"].sum()),
         bytes=int(services["bytes"].sum()),
-        hosts=flows["src_ip"].n_unique(),
+        hosts=flows.select(HOST).n_unique(),
         encrypted_flows=int(hidden["flows"].sum()),
         encrypted_bytes=int(hidden["bytes"].sum()),
         services=tuple(
@@ -250,7 +251,7 @@ def _traffic(flows: pl.DataFrame) -> doc.Traffic:
 
 
 def _belongs(flow: Alert, host: Alert) -> bool:
-    return (flow.host, flow.subscriber, flow.capture) == (host.host, host.subscriber, host.capture)
+    return (flow.host, flow.subscriber) == (host.host, host.subscriber)
 
 
 def _host(
@@ -261,9 +262,7 @@ def _host(
     grid: tuple[int, int, int],
 ) -> doc.HostCard:
     own = flows.filter(
-        (pl.col("src_ip") == alert.host)
-        & (pl.col("source") == row["source"])
-        & (pl.col("subscriber") == row["subscriber"])
+        (pl.col("src_ip") == alert.host) & (pl.col("subscriber") == row["subscriber"])
     )
     servers = (
         own.lazy()

@@ -17,6 +17,7 @@ from veilwatch.schema.flows import FlowTable
 from veilwatch.schema.scores import Reason, ScoreFrame
 from veilwatch.scoring.explain import reasons
 from veilwatch.scoring.naming import HostNamer
+from veilwatch.scoring.owners import Owners
 from veilwatch.scoring.windows import ScoredWindows, host_index, host_reasons, score_windows
 
 EXPLAINED_PER_TABLE: Final = 256
@@ -83,11 +84,13 @@ class FlowScorer:
         """Return the scores of all tables and of their hosts; none where no table came."""
         if not self._kept:
             self.add(FlowTable.empty())
-        flows = pl.concat(self._kept)
+        # Whose the tunnels are is known only now that all flows have been seen.
+        flows, _ = Owners().settle(pl.concat(self._kept))
         model = self._model
         windows = None
         if model.windows:
-            windows = score_windows(model, FlowTable(pl.concat(self._window_flows)))
+            rows = pl.concat(self._window_flows).with_columns(flows["subscriber"])
+            windows = score_windows(model, FlowTable(rows))
         hosts = _hosts(flows, model, windows, self._namer)
         card = model.calibration
         meaning = Platt(card.slope, card.intercept).posterior(
@@ -158,7 +161,6 @@ def _hosts(
     return hosts.select(
         pl.col("src_ip").alias("host"),
         "subscriber",
-        "source",
         "flows",
         "alerts",
         "first_ns",

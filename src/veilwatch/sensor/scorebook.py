@@ -73,7 +73,7 @@ class ScoreBook:
             self._counts += score_tenths(score)
             if min(self._before.sum(), self._counts.sum()) >= MIN_DRIFT_FLOWS:
                 self.drift = stability_index(self._before, self._counts)
-        for *host, score in hosts.select("host", "subscriber", "source", "score").iter_rows():
+        for *host, score in hosts.select("host", "subscriber", "score").iter_rows():
             key = tuple(host)
             if key in self._hosts or len(self._hosts) < MAX_HOSTS:
                 self._hosts[key] = max(self._hosts.get(key, 0.0), score)
