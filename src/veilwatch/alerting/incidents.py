@@ -514,6 +514,8 @@ class IncidentBook:
 def step_text(alert: Alert) -> str:
     """Return what a timeline says of an alert: where a flow led and how it scored."""
     family = f", like {alert.family}" if alert.family else ""
+    if alert.thin:
+        family += ", little evidence"
     if alert.kind != "flow":
         return f"host as a whole, score {alert.score:.3f}{family}"
     address = f"[{alert.dst_ip}]" if ":" in alert.dst_ip else alert.dst_ip

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from veilwatch.detectors.content import carries_content
 from veilwatch.detectors.evidence import group_scores, heard_together, log_odds
 from veilwatch.detectors.family import (
     EVIDENCE_FLOWS,
@@ -361,7 +362,8 @@ class _Names:
         if self._said:
             self._forget(flows)
         rank = pl.col("score").rank("ordinal", descending=True).over(HOST)
-        chosen = flows.filter(pl.col("score") >= card.flow_threshold).filter(rank <= EVIDENCE_FLOWS)
+        asked = (pl.col("score") >= card.flow_threshold) & carries_content()
+        chosen = flows.filter(asked).filter(rank <= EVIDENCE_FLOWS)
         if chosen.is_empty():
             return
         features = compute_features(FlowTable(chosen), FEATURE_SETS)
