@@ -52,6 +52,7 @@ def build_document(
     alerts: Sequence[Alert],
     manifest: Mapping[str, Any],
     emulated: bool,
+    origin: doc.Origin | None = None,
     evaluation: Mapping[str, Any] | None = None,
     command: str = "",
     title: str = "",
@@ -75,6 +76,8 @@ def build_document(
         The model's manifest; see `veilwatch.report.model.model_card`.
     emulated
         Whether the traffic comes from the lab.
+    origin
+        What the model learned from, as far as it puts the result in doubt.
     evaluation
         Evaluation of the same model as `veilwatch evaluate --json` writes it.
     command
@@ -106,12 +109,14 @@ def build_document(
         version=__version__,
         command=visible(command, MAX_SENTENCE),
         emulated=emulated,
+        origin=origin or doc.Origin(),
         reading=_reading(captures, balance),
         tunnels=_tunnels(flows, balance),
         traffic=_traffic(flows),
         model=model,
         alerted_hosts=len(host_alerts),
         alerted_flows=len(flow_alerts),
+        thin_alerts=sum(alert.thin for alert in alerts),
         expected_false_alerts=None if model.target_fpr is None else model.target_fpr * flows.height,
         hosts=tuple(
             _host(
@@ -316,6 +321,8 @@ def _entry(alert: Alert, row: Mapping[str, Any]) -> doc.AlertEntry:
         family=visible(alert.family),
         capture=visible(alert.capture),
         score=alert.score,
+        probability=alert.evidence.get("probability"),
+        thin=alert.thin,
         threshold=alert.threshold,
         severity=alert.severity,
         sent_bytes=row["fwd_bytes"],
