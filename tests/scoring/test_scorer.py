@@ -176,6 +176,19 @@ def test_explanations_are_bounded_and_spread_over_hosts(
     assert sorted(hosts["score"]) == sorted(best["score"].tail(5))
 
 
+def test_explanations_are_bounded_in_all_and_of_the_best(
+    model: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer, "MAX_EXPLAINED", 6)
+    eager = Model(model.members, _alert_always(model))
+    parts = [FlowTable(table.frame[a : a + 20]) for a in range(0, 300, 20)]
+    whole, pieces = score(eager, table), score(eager, *parts)
+    best = whole.flows.group_by("src_ip", "subscriber").agg(pl.col("score").max()).sort("score")
+    for found in (whole, pieces):
+        chosen = found.flows.filter(pl.col("flow_id").is_in(list(found.reasons)))
+        assert sorted(chosen["score"]) == sorted(best["score"].tail(6))
+
+
 def _alert_always(model: Model) -> object:
     limits = model.manifest.thresholds.model_copy(update={"unit": 0.0, "group": 0.0})
     return model.manifest.model_copy(update={"thresholds": limits, "windows": None})
