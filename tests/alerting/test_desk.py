@@ -15,7 +15,7 @@ from veilwatch.alerting.desk import Desk, Fate, Forgotten, Policy, Ruling
 from veilwatch.alerting.person import Person
 from veilwatch.alerting.suppress import Limits, MaintenanceWindow
 from veilwatch.errors import VeilwatchError
-from veilwatch.schema.alerts import Alert
+from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.convert import event_from_plain, event_to_plain
 from veilwatch.schema.events import Event
 
@@ -111,6 +111,31 @@ def test_an_early_score_and_the_last_one_are_one_event() -> None:
     final = take(desk, make_alert(0, first_ns=START_NS, last_ns=START_NS + 50, score=0.95))
     assert early.events[0].event_id == final.events[0].event_id
     assert final.incidents == ()
+
+
+TUNNEL = Tunnel("192.0.2.2", "192.0.2.1", 1, 2, None, 1)
+
+
+def test_evidence_is_told_once_whether_its_subscriber_is_known_or_not() -> None:
+    desk = Desk("s1", Policy())
+    early = make_alert(0, first_ns=START_NS, tunnel=TUNNEL)
+    late = make_alert(5, first_ns=START_NS, tunnel=TUNNEL, subscriber="s-1")
+    assert told(take(desk, early)) == ["flow", "incident"]
+    known = take(desk, late)
+    assert (known.fate, known.events) == (Fate.REPEAT, ())
+    assert desk.book.open_incidents()[0].subscriber == "s-1"
+    again = Desk("s1", Policy())
+    again.restore(json.loads(json.dumps(desk.state())))
+    for each in (desk, again):
+        # All of it comes again after a restart that lost nothing.
+        for alert in (early, late):
+            assert take(each, alert).events == ()
+        (incident,) = each.book.open_incidents()
+        assert (incident.alerts, incident.subscriber) == (1, "s-1")
+        # What comes without subscriber in the same tunnel is the subscriber's.
+        more = make_alert(9, tunnel=TUNNEL, dst_port=8443)
+        (event, *_) = take(each, more).events
+        assert event.alert.subscriber == "s-1" and len(each.book) == 1
 
 
 def test_a_rise_of_the_same_flow_has_an_id_of_its_own() -> None:

@@ -19,7 +19,7 @@ from veilwatch.alerting.incidents import (
     IncidentBook,
 )
 from veilwatch.errors import VeilwatchError
-from veilwatch.schema.alerts import Alert
+from veilwatch.schema.alerts import Alert, Tunnel
 
 QUIET_NS = 600 * SECOND
 
@@ -56,6 +56,70 @@ def test_a_subscriber_with_two_addresses_has_one_incident() -> None:
     (two,) = add(b, make_alert(1, subscriber="abc", host="fd00::1"))
     (other,) = add(b, make_alert(1, subscriber="xyz"))
     assert one.incident.incident_id == two.incident.incident_id != other.incident.incident_id
+
+
+ENDS = {"src_ip": "192.0.2.2", "dst_ip": "192.0.2.1", "qfi": None, "depth": 1}
+
+
+def tunnel(forth: int, back: int = 0) -> Tunnel:
+    return Tunnel(fwd_teid=forth, bwd_teid=back, **ENDS)
+
+
+def take(to: IncidentBook, alert: Alert) -> list[Change]:
+    alert = to.owned(alert)
+    return [*to.adopt(alert)[1], *add(to, alert)]
+
+
+@pytest.mark.parametrize("way", [None, tunnel(1, 2)])
+def test_a_subscriber_that_is_learned_later_takes_the_incident_over(way: Tunnel | None) -> None:
+    b = book()
+    (first,) = take(b, make_alert(0, tunnel=way, family="Conti"))
+    (second,) = take(b, make_alert(9, tunnel=way, subscriber="abc", src_port=5, family="Ryuk"))
+    assert first.incident.incident_id == second.incident.incident_id
+    assert (second.incident.subscriber, second.incident.alerts, len(b)) == ("abc", 2, 1)
+    again = book()
+    again.restore(json.loads(json.dumps(b.state())))
+    if way is None:
+        return
+    for each in (b, again):
+        (third,) = take(each, make_alert(12, tunnel=tunnel(1, 77), src_port=6))  # a handover
+        assert (third.incident.incident_id, len(each)) == (first.incident.incident_id, 1)
+        assert third.incident.alerts == 3
+
+
+@pytest.mark.parametrize("one, two", [(None, None), (tunnel(1), tunnel(7))])
+def test_two_subscribers_with_one_address_never_share_an_incident(
+    one: Tunnel | None, two: Tunnel | None
+) -> None:
+    b = book()
+    (a,) = take(b, make_alert(0, subscriber="abc", tunnel=one))
+    (c,) = take(b, make_alert(1, subscriber="xyz", tunnel=two))
+    (unknown,) = take(b, make_alert(2, tunnel=None if one is None else tunnel(9)))
+    (a2,) = take(b, make_alert(3, subscriber="abc", tunnel=one, src_port=9))
+    (c2,) = take(b, make_alert(4, subscriber="xyz", tunnel=two, src_port=9))
+    ids = [change.incident.incident_id for change in (a, c, unknown, a2, c2)]
+    assert len(set(ids)) == 3 and ids[:2] == ids[3:]
+
+
+def test_an_incident_in_a_tunnel_is_not_of_whoever_has_the_address_elsewhere() -> None:
+    b = book()
+    (lan,) = take(b, make_alert(0))
+    (mobile,) = take(b, make_alert(1, subscriber="abc", tunnel=tunnel(1)))
+    assert lan.incident.incident_id != mobile.incident.incident_id
+    assert lan.incident.subscriber == "" and len(b) == 2
+
+
+def test_two_incidents_that_turn_out_to_be_of_one_subscriber_become_one() -> None:
+    b = book()
+    (mine,) = take(b, make_alert(0, subscriber="abc", tunnel=tunnel(1), severity=3))
+    (other,) = take(b, make_alert(1, tunnel=tunnel(5), severity=1, score=0.99))
+    closed, updated = take(b, make_alert(2, subscriber="abc", tunnel=tunnel(5), src_port=9))
+    assert closed.incident.incident_id == other.incident.incident_id
+    assert closed.reason == f"continued as {mine.incident.incident_id[:12]}"
+    assert updated.incident.incident_id == mine.incident.incident_id
+    assert (updated.incident.alerts, updated.incident.severity, len(b)) == (3, 1, 1)
+    times = [step.at_ns for step in updated.incident.timeline]
+    assert len(times) == 3
 
 
 def test_quiet_closes_and_the_next_is_another() -> None:

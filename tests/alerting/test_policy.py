@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 
 from tests.report import factory
+from veilwatch.alerting.attack import of_alert
 from veilwatch.alerting.policy import raise_alerts, severity
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Tunnel
 from veilwatch.schema.captures import CaptureReport, FileReport
-from veilwatch.schema.scores import Reason, ScoreFrame
+from veilwatch.schema.scores import UNKNOWN_FAMILY, Reason, ScoreFrame
 
 
 @pytest.mark.parametrize(
@@ -42,14 +43,18 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
             source=[0, 0, 1, 1, 0],
             first_ns=[5, 4, 3, 2, 1],
             last_ns=[50, 40, 30, 20, 10],
-            src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2", "fd00::1"],
+            src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.3", "10.0.0.2", "fd00::1"],
             dst_ip=["203.0.113.1"] * 4 + ["fd00::2"],
             protocol=[6, 17, 6, 6, 58],
             tls_sni=["a.example", "", "", "", ""],
             dns_query=["", "b.example", "", "", ""],
-            service=["tls", "dns", "tls", "", ""],
+            service=["tls", "", "tls", "", ""],
             gtp_depth=[1, 0, 1, 0, 0],
             fwd_teid=[0xFFFFFFFF, 0, 7, 0, 0],
+            fwd_packets=[9] * 5,
+            bwd_packets=[9] * 5,
+            fwd_payload_bytes=[400] * 5,
+            bwd_payload_bytes=[900] * 5,
             fwd_qfi=[255, 255, 5, 255, 255],
             bwd_qfi=[9, 255, 6, 255, 255],
             outer_src_ip=["192.0.2.1", "", "192.0.2.1", "", ""],
@@ -63,9 +68,8 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
     )
     hosts = pl.DataFrame(
         {
-            "host": ["10.0.0.1", "10.0.0.1", "10.0.0.2"],
+            "host": ["10.0.0.1", "10.0.0.3", "10.0.0.2"],
             "subscriber": ["s1", None, ""],
-            "source": pl.Series([0, 1, 1], dtype=pl.UInt32),
             "flows": [2, 1, 1],
             "alerts": [2, 1, 0],
             "first_ns": [4, 3, 2],
@@ -80,9 +84,7 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
         }
     )
     reasons = {12: [Reason("x", 1.0, 2.0, "worst flow")], 13: [Reason("x", 1.0, 2.0, "because")]}
-    windows = {
-        ("10.0.0.1", "s1", 0): [Reason("y", 1.0, -3.0, "busy"), Reason("z", 1.0, 1.0, "late")]
-    }
+    windows = {("10.0.0.1", "s1"): [Reason("y", 1.0, -3.0, "busy"), Reason("z", 1.0, 1.0, "late")]}
     scores = ScoreFrame(flows, hosts, 0.6, 0.5, reasons, windows)
     return scores, CaptureReport([FileReport("a.pcap"), FileReport("b.pcap")])
 
@@ -151,10 +153,10 @@ def test_a_host_alert_points_at_its_own_best_flow_and_family() -> None:
 def test_subscribers_with_one_address_stay_apart() -> None:
     scores, captures = small()
     flows = scores.flows.with_columns(
-        source=pl.lit(0, dtype=pl.UInt32), subscriber=pl.Series(["s1", "s2", "s1", "s3", "s4"])
+        src_ip=pl.lit("10.0.0.1"), subscriber=pl.Series(["s1", "s2", "s1", "s3", "s4"])
     )
     hosts = scores.hosts.with_columns(
-        source=pl.lit(0, dtype=pl.UInt32), subscriber=pl.Series(["s1", "s2", "s3"])
+        host=pl.lit("10.0.0.1"), subscriber=pl.Series(["s1", "s2", "s3"])
     )
     alerts = raise_alerts(
         dataclasses.replace(scores, flows=flows, hosts=hosts), captures=captures, emulated=False
@@ -183,3 +185,65 @@ def test_every_alerted_row_of_a_large_run_has_one_alert() -> None:
 def test_no_flows_no_alerts() -> None:
     scene = factory.empty_scene()
     assert raise_alerts(scene.scores, captures=scene.captures, emulated=False) == []
+
+
+ONE_WAY = {"bwd_packets": 0, "bwd_payload_bytes": 0}
+THIN = {
+    "a ping of one packet": {"protocol": 1, "fwd_packets": 1, **ONE_WAY},
+    "a ping for hours": {"protocol": 1, "fwd_packets": 900, "bwd_packets": 900},
+    "an IPv6 ping": {"protocol": 58, "fwd_packets": 4, "bwd_packets": 4},
+    "a single SYN": {"protocol": 6, "fwd_packets": 1, "fwd_payload_bytes": 0, **ONE_WAY},
+    "a refused connection": {
+        "protocol": 6,
+        "fwd_packets": 3,
+        "bwd_packets": 3,
+        "fwd_payload_bytes": 0,
+        "bwd_payload_bytes": 0,
+    },
+    "a SYN with data that nobody answered": {"protocol": 6, "fwd_packets": 5, **ONE_WAY},
+    "a DNS lookup": {"protocol": 17, "service": "dns", "fwd_packets": 1, "bwd_packets": 1},
+    "DNS over TCP": {"protocol": 6, "service": "dns", "fwd_packets": 6, "bwd_packets": 5},
+    "NTP for hours": {"protocol": 17, "service": "ntp", "fwd_packets": 90, "bwd_packets": 90},
+    "a datagram and its answer": {"protocol": 17, "fwd_packets": 1, "bwd_packets": 1},
+    "an empty flow": {"fwd_packets": 0, "fwd_payload_bytes": 0, **ONE_WAY},
+}
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_what_holds_no_conversation_is_low_and_of_no_family(name: str) -> None:
+    scores, captures = small()
+    types = scores.flows.schema
+    thin = scores.flows.with_columns(
+        pl.lit(value, types[column]).alias(column) for column, value in THIN[name].items()
+    ).with_columns(pl.lit(0.9999, pl.Float32).alias("score"))
+    hosts = scores.hosts.with_columns(pl.lit(0.9999, pl.Float32).alias("score"))
+    scores = dataclasses.replace(scores, flows=thin, hosts=hosts)
+    alerts = raise_alerts(scores, captures=captures, emulated=False, ransomware=["LockBit"])
+    assert {alert.kind for alert in alerts} == {"host", "flow"}
+    rows = {row["flow_id"]: row for row in thin.iter_rows(named=True)}
+    for alert in alerts:
+        assert (alert.thin, alert.severity, alert.ransomware) == (True, 3, False)
+        assert alert.family in ("", UNKNOWN_FAMILY) and not alert.family_probability
+        row = rows[alert.flow_id] | {"tls_alpn": [], "tls_server_alpn": ""}
+        assert "T1486" not in of_alert(alert, row)
+    # What a host does at large tells something, whatever its flows hold.
+    busy = dataclasses.replace(scores, hosts=hosts.with_columns(flows=pl.lit(5000)))
+    first = raise_alerts(busy, captures=captures, emulated=False)[0]
+    assert (first.kind, first.thin, first.severity) == ("host", False, 1)
+
+
+def test_a_conversation_among_pings_speaks_for_its_host() -> None:
+    scores, captures = small()
+    ping = pl.col("flow_id") == 12
+    flows = scores.flows.with_columns(
+        protocol=pl.when(ping).then(pl.lit(1, pl.UInt8)).otherwise("protocol")
+    )
+    alerts = raise_alerts(
+        dataclasses.replace(scores, flows=flows), captures=captures, emulated=False
+    )
+    assert {a.flow_id: a.thin for a in alerts if a.kind == "flow"} == {
+        12: True,
+        13: False,
+        11: False,
+    }
+    assert [a.thin for a in alerts if a.kind == "host"] == [False, False]

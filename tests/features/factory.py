@@ -82,7 +82,7 @@ def random_windows(
         frame.with_columns(
             # Hosts are numbered in the order of their windows.
             pl.Series("src_ip", [f"10.{n // 65536}.{n // 256 % 256}.{n % 256}" for n in window]),
-            pl.Series("source", window, pl.UInt32),
+            pl.Series("place", window, pl.UInt32),
             pl.lit("").alias("subscriber"),
             first_ns=pl.col("first_ns") + pl.Series(rng.integers(0, 250 * 10**9, len(window))),
             bwd_packets=pl.Series(answered, dtype=pl.UInt32) * pl.col("bwd_packets"),

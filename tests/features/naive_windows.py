@@ -51,10 +51,10 @@ def most(values: Iterable[Any]) -> int:
 
 
 def windows(rows: Iterable[Row]) -> dict[tuple[Any, ...], dict[str, float]]:
-    """Every feature of every window by source, address, subscriber and number of the window."""
+    """Every feature of every window by place, address, subscriber and number of the window."""
     hosts = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row["first_ns"], row["flow_id"])):
-        hosts[row["source"], row["src_ip"], row["subscriber"]].append(row)
+        hosts[row.get("place", 0), row["src_ip"], row["subscriber"]].append(row)
     out = {}
     for host, flows in hosts.items():
         by_window = defaultdict(list)

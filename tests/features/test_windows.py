@@ -17,7 +17,7 @@ from veilwatch.schema.flows import FILE_MESSAGES, FlowTable
 
 NS = 10**9
 START = 1_700_000_000 * NS
-KEYS = ["source", "src_ip", "subscriber", "window"]
+KEYS = ["place", "src_ip", "subscriber", "window"]
 NAMES = [
     *("", "", "www.example.com", "WWW.Example.COM.", "mail.example.com", "xkcdqwrtzp.net"),
     *("a1b2c3d4e5f6.example.org", "qz.wpad", "com", "aeiouaeiou.info", "t.co", "a..b"),
@@ -45,7 +45,7 @@ def varied_flows(rows: int, *, seed: int) -> FlowTable:
         frame.with_columns(
             first_ns=START + pl.Series(times),
             parent_id=pl.when(pl.Series(rng.random(rows) < 0.9)).then("flow_id").otherwise(0),
-            source=pick([0, 0, 1], pl.UInt32),
+            place=pick([0, 0, 1], pl.UInt32),
             src_ip=pick(["10.0.0.1", "10.0.0.2"], pl.String),
             subscriber=pick(["", "", "a"], pl.String),
             dst_ip=pick(PLACES, pl.String).set(pl.Series(steady), "192.0.2.1"),
@@ -138,14 +138,14 @@ def test_the_order_and_the_tables_of_flows_do_not_matter() -> None:
     whole = all_features(table)
     order = np.random.default_rng(0).permutation(500)
     parts = [table.frame[order[start : start + 77]] for start in range(0, 500, 77)]
-    joined = pl.concat([part.select(READ_COLUMNS) for part in parts])
+    joined = pl.concat([part.select(*READ_COLUMNS, "place") for part in parts])
     np.testing.assert_array_equal(all_features(FlowTable(joined)).values, whole.values)
 
 
 def test_hosts_do_not_depend_on_each_other() -> None:
     table = varied_flows(500, seed=12)
     whole = all_features(table)
-    one = pl.col("source") == 1
+    one = pl.col("place") == 1
     alone = all_features(FlowTable(table.frame.filter(one)))
     np.testing.assert_array_equal(
         alone.values, whole.values[whole.keys.select(one).to_series().to_numpy()]
@@ -158,7 +158,7 @@ def test_keys_say_where_and_when() -> None:
     assert keys["flow_count"].sum() == 300
     for row in keys.head(5).to_dicts():
         mine = table.frame.filter(
-            *(pl.col(name) == row[name] for name in ("source", "src_ip", "subscriber")),
+            *(pl.col(name) == row[name] for name in ("place", "src_ip", "subscriber")),
             pl.col("first_ns").is_between(row["first_ns"], row["first_ns"] + 300 * NS),
         )
         assert row["flow_id"] in mine["flow_id"]
@@ -175,7 +175,7 @@ def beacon(count: int, period: int) -> FlowTable:
     frame = varied_flows(count, seed=14).frame.with_columns(
         first_ns=START + pl.Series(np.arange(count) * period),
         parent_id=pl.col("flow_id"),
-        source=pl.lit(0, pl.UInt32),
+        place=pl.lit(0, pl.UInt32),
         src_ip=pl.lit("10.0.0.1"),
         subscriber=pl.lit(""),
         dst_ip=pl.lit("192.0.2.1"),

@@ -228,7 +228,7 @@ def scene(
         subscriber=pl.Series([f"sub-{(h * 2654435761) % 2**32:08x}" for h in host]),
     )
     host_frame = (
-        frame.group_by(pl.col("src_ip").alias("host"), "subscriber", "source")
+        frame.group_by(pl.col("src_ip").alias("host"), "subscriber")
         .agg(
             pl.len().cast(pl.Int64).alias("flows"),
             pl.col("alert").sum().cast(pl.Int64).alias("alerts"),

@@ -24,7 +24,6 @@ def flows(seconds: list[int], hosts: list[int], *, seed: int = 0) -> pl.DataFram
     return frame.with_columns(
         pl.Series("src_ip", [f"10.0.0.{host}" for host in hosts]),
         pl.lit("").alias("subscriber"),
-        pl.lit(0, pl.UInt32).alias("source"),
         pl.Series("first_ns", [START + second * NS for second in seconds], pl.Int64),
     ).with_columns(last_ns=pl.col("first_ns") + NS, flow_id=pl.col("flow_id") + 10_000 * seed)
 

@@ -41,10 +41,10 @@ def test_the_strongest_come_first_whatever_their_sign() -> None:
 
 
 def test_the_words() -> None:
-    (found,) = explain([64.25, 1514, math.nan] + [0] * 7, [3, 2, 1] + [0] * 7)
+    (found,) = explain([64.25, 250_000, math.nan] + [0] * 7, [3, 2, 1] + [0] * 7)
     assert [reason.text for reason in found[:3]] == [
         "Mean silence longer than 1 s: 64.2 s; benign flows mostly 1.2 to 9.84 s",
-        "IP bytes from the initiator: 1,514 bytes; benign flows mostly 40 to 220,000 bytes",
+        "IP bytes from the initiator: 250,000 bytes; benign flows mostly 40 to 220,000 bytes",
         "Size of the key: does not apply",
     ]
     assert found[0].value == 64.25 and math.isnan(found[2].value)
@@ -89,3 +89,10 @@ def test_no_flows() -> None:
 )
 def test_numbers_have_no_more_digits_than_tell_something(value: float, text: str) -> None:
     assert _quantity(value, "s") == text
+
+
+def test_what_lies_where_benign_values_lie_is_no_reason() -> None:
+    (found,) = explain([5.0, 1514, math.nan] + [0] * 7, [3, 2, 1] + [0] * 7)
+    assert [reason.contribution for reason in found] == [1]
+    (at_the_edge,) = explain([1.2, 40, math.nan] + [0] * 7, [3, 2, 0] + [0] * 7)
+    assert at_the_edge == []

@@ -66,11 +66,11 @@ def batch(model: Model, *tables: FlowTable) -> pl.DataFrame:
 def latest(parts: list[live.LiveScores]) -> pl.DataFrame:
     """What was said last of each host."""
     said = pl.concat([part.hosts for part in parts])
-    return said.unique(["host", "subscriber", "source"], keep="last")
+    return said.unique(["host", "subscriber"], keep="last")
 
 
 def assert_same_hosts(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
-    order = ["source", "host", "subscriber"]
+    order = ["host", "subscriber"]
     assert_frame_equal(
         found.sort(order),
         wanted.select(found.columns).sort(order),
@@ -169,7 +169,7 @@ def test_another_model_takes_over_without_losing_flows(model: Model, table: Flow
     assert again.hosts.is_empty()
     one = table.frame[:1].with_columns(flow_id=pl.lit(10_000, pl.Int64))
     said = scorer.add(FlowTable(one)).hosts
-    key = (pl.col("host") == one["src_ip"][0]) & (pl.col("source") == one["source"][0])
+    key = pl.col("host") == one["src_ip"][0]
     before = batch(model, table).filter(key, pl.col("subscriber") == one["subscriber"][0])
     assert said["flows"].to_list() == [before["flows"][0] + 1]
     # Who was below the old threshold is below the new one.
@@ -197,7 +197,7 @@ def test_windows_are_heard_when_they_are_over(whole: Model, table: FlowTable) ->
     said = scorer.add(FlowTable(table.frame[:0]), now_ns=over)
     wanted = batch(whole, table)
     assert_same_hosts(said.hosts, wanted)
-    alerted = wanted.filter("alert").select("host", "subscriber", "source").rows()
+    alerted = wanted.filter("alert").select("host", "subscriber").rows()
     assert set(said.host_reasons) == set(alerted) and alerted
     assert scorer.counters["window_flows"] == 400
 
@@ -206,3 +206,30 @@ def test_the_window_that_runs_can_be_asked_about(whole: Model, table: FlowTable)
     scorer = LiveScorer(whole)
     scorer.add(table)
     assert_same_hosts(scorer.judge_current().hosts, batch(whole, table))
+
+
+def test_a_subscriber_that_is_learned_later_has_all_that_was_said_before(
+    whole: Model, table: FlowTable
+) -> None:
+    """Live, as in a file: a host whose subscriber is known from its 200th flow on is one host."""
+    tunnelled = table.frame.with_columns(
+        gtp_depth=pl.lit(1, pl.UInt8),
+        outer_src_ip=pl.lit("192.0.2.2"),
+        outer_dst_ip=pl.lit("192.0.2.1"),
+        fwd_teid=pl.col("src_ip").rank("dense").cast(pl.UInt32),
+        bwd_teid=pl.lit(0, pl.UInt32),
+    )
+    owner = pl.format("s-{}", "fwd_teid")
+    late = tunnelled.with_columns(
+        subscriber=pl.when(pl.int_range(pl.len()) < 200).then(pl.lit("")).otherwise(owner)
+    )
+    wanted = batch(whole, FlowTable(tunnelled.with_columns(subscriber=owner)))
+    assert_same_hosts(batch(whole, FlowTable(late)), wanted)
+    scorer = LiveScorer(whole)
+    scorer.add(FlowTable(late[:150]))
+    scorer.add(early_of(FlowTable(late[150:200])), early=True)
+    scorer.add(FlowTable(late[150:220]))
+    said = scorer.add(FlowTable(late[220:]))
+    hosts = pl.concat([said.hosts, scorer.judge_current().hosts]).unique("host", keep="last")
+    assert scorer.counters["hosts"] == wanted.height
+    assert_same_hosts(hosts, wanted)

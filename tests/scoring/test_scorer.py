@@ -75,7 +75,6 @@ def test_hosts(model: Model, table: FlowTable) -> None:
     assert dict(hosts.schema) == {
         "host": pl.String,
         "subscriber": pl.String,
-        "source": pl.UInt32,
         "flows": pl.UInt32,
         "alerts": pl.UInt32,
         "first_ns": pl.Int64,
@@ -96,19 +95,15 @@ def test_hosts(model: Model, table: FlowTable) -> None:
     seen = set()
     for row in hosts.to_dicts():
         mine = scores.flows.filter(
-            (pl.col("src_ip") == row["host"])
-            & (pl.col("source") == row["source"])
-            & (pl.col("subscriber") == row["subscriber"])
+            (pl.col("src_ip") == row["host"]) & (pl.col("subscriber") == row["subscriber"])
         )
-        seen.add((row["host"], row["subscriber"], row["source"]))
+        seen.add((row["host"], row["subscriber"]))
         assert row["flows"] == mine.height
         assert row["alerts"] == mine["alert"].sum()
         assert row["first_ns"] == mine["first_ns"].min()
         assert row["last_ns"] == mine["last_ns"].max()
         own = of_windows.filter(
-            (pl.col("src_ip") == row["host"])
-            & (pl.col("source") == row["source"])
-            & (pl.col("subscriber") == row["subscriber"])
+            (pl.col("src_ip") == row["host"]) & (pl.col("subscriber") == row["subscriber"])
         )
         said = [
             group_scores(part["score"].to_numpy().astype(float), np.zeros(len(part), int), 1,
@@ -120,7 +115,14 @@ def test_hosts(model: Model, table: FlowTable) -> None:
         wanted = heard_together(said)[0]
         assert row["score"] == pytest.approx(wanted, rel=1e-6)
         assert row["alert"] == (wanted >= model.manifest.windows.group)
-    assert seen == set(table.frame.select("src_ip", "subscriber", "source").iter_rows())
+    assert seen == set(table.frame.select("src_ip", "subscriber").iter_rows())
+
+
+def test_a_host_is_one_whatever_file_its_packets_lay_in(model: Model, table: FlowTable) -> None:
+    one = table.frame.with_columns(source=pl.lit(0, pl.UInt32))
+    whole, rotated = score(model, FlowTable(one)), score(model, table)
+    assert rotated.flows["source"].n_unique() == 2  # an alert still says in which file it was
+    assert rotated.hosts.equals(whole.hosts) and rotated.hosts["alert"].any()
 
 
 def test_the_columns_that_others_need_are_kept(model: Model, table: FlowTable) -> None:
@@ -139,9 +141,7 @@ def test_every_alert_is_explained_and_the_worst_flow_of_an_alerted_host(
     assert set(scores.flows.filter("alert")["flow_id"]) <= explained
     for host in scores.hosts.filter("alert").to_dicts():
         mine = scores.flows.filter(
-            (pl.col("src_ip") == host["host"])
-            & (pl.col("source") == host["source"])
-            & (pl.col("subscriber") == host["subscriber"])
+            (pl.col("src_ip") == host["host"]) & (pl.col("subscriber") == host["subscriber"])
         )
         worst = mine.sort("score", descending=True)["flow_id"][0]
         assert worst in explained
@@ -171,13 +171,22 @@ def test_explanations_are_bounded_and_spread_over_hosts(
     assert scores.flows["alert"].all()
     assert len(scores.reasons) == 5
     hosts = scores.flows.filter(pl.col("flow_id").is_in(list(scores.reasons)))
-    assert hosts.select("src_ip", "subscriber", "source").n_unique() == 5
-    best = (
-        scores.flows.group_by("src_ip", "subscriber", "source")
-        .agg(pl.col("score").max())
-        .sort("score")
-    )
+    assert hosts.select("src_ip", "subscriber").n_unique() == 5
+    best = scores.flows.group_by("src_ip", "subscriber").agg(pl.col("score").max()).sort("score")
     assert sorted(hosts["score"]) == sorted(best["score"].tail(5))
+
+
+def test_explanations_are_bounded_in_all_and_of_the_best(
+    model: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer, "MAX_EXPLAINED", 6)
+    eager = Model(model.members, _alert_always(model))
+    parts = [FlowTable(table.frame[a : a + 20]) for a in range(0, 300, 20)]
+    whole, pieces = score(eager, table), score(eager, *parts)
+    best = whole.flows.group_by("src_ip", "subscriber").agg(pl.col("score").max()).sort("score")
+    for found in (whole, pieces):
+        chosen = found.flows.filter(pl.col("flow_id").is_in(list(found.reasons)))
+        assert sorted(chosen["score"]) == sorted(best["score"].tail(6))
 
 
 def _alert_always(model: Model) -> object:
@@ -195,15 +204,15 @@ def test_the_windows_of_alerted_hosts_are_explained(model: Model, table: FlowTab
     scores = score(
         replace(model, manifest=model.manifest.model_copy(update={"windows": card})), table
     )
-    alerted = scores.hosts.filter("alert").select("host", "subscriber", "source")
+    alerted = scores.hosts.filter("alert").select("host", "subscriber")
     assert set(alerted.iter_rows()) == set(scores.window_reasons) != set()
     features = model.window_features(table)
     windows = features.keys.with_row_index("row").with_columns(
         pl.Series("score", model.score_windows(features))
     )
     parts = model.explain_windows(features)
-    for (host, subscriber, source), found in scores.window_reasons.items():
-        mine = windows.filter(src_ip=host, subscriber=subscriber, source=source)
+    for (host, subscriber), found in scores.window_reasons.items():
+        mine = windows.filter(src_ip=host, subscriber=subscriber)
         row = mine.sort("score", descending=True)["row"][0]
         for reason in found:
             k = features.schema.names.index(reason.feature)

@@ -157,6 +157,14 @@ MARKS = ("fwd_size_std", "bwd_size_std", "fwd_payload_std", "bwd_payload_std", "
 def family_flows(family: np.ndarray, *, seed: int) -> FlowTable:
     """Draw flows: -1 benign, k malicious with the mark k, `len(MARKS)` malicious without one."""
     frame = random_flows(len(family), seed=seed, malicious=family >= 0).frame
+    # Conversations: a family is told from nothing less (`veilwatch.detectors.content`).
+    frame = frame.with_columns(
+        protocol=pl.lit(6, pl.UInt8),
+        **{
+            name: pl.max_horizontal(name, pl.lit(3, frame.schema[name]))
+            for name in ("fwd_packets", "bwd_packets", "fwd_payload_bytes", "bwd_payload_bytes")
+        },
+    )
     return FlowTable(
         frame.with_columns(
             pl.when(pl.Series(family == k)).then(pl.col(mark) + 500).otherwise(pl.col(mark))

@@ -31,9 +31,8 @@ def corpus() -> Corpus:
     entries = [entry(k, "malicious" if k % 2 else "benign") for k in range(CAPTURES)]
     capture = np.repeat(np.arange(CAPTURES), HOSTS)
     frame = random_windows(len(capture), seed=1, malicious=capture % 2 == 1).frame
-    window = frame["source"]
-    frame = frame.with_columns(
-        source=pl.lit(0, pl.UInt32),
+    window = frame["place"]
+    frame = frame.drop("place").with_columns(
         src_ip=pl.format("10.0.0.{}", window % HOSTS),
         capture=window // HOSTS,
     )

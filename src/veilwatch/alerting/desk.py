@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -171,18 +171,26 @@ class Desk:
         interface
             Where the flow was seen, by default the desk's.
         """
+        unnamed = evidence_id(replace(alert, subscriber=""), self._sensor)
+        alert = self.book.owned(alert)
+        adopted, changes = self.book.adopt(alert)
+        if adopted:
+            self._repeats.adopt(alert.host, alert.subscriber)
+            self._limiter.adopt(alert.host, alert.subscriber)
         fate, reason = self._fate(alert, flow, now_ns, made_ns)
         self.fates[fate] += 1
         if fate in (Fate.ALLOWED, Fate.MAINTENANCE):
-            return Ruling(fate=fate, reason=reason)
+            news = self._news(changes, made_ns, told=False)
+            return Ruling(tuple(news), _last_of_each(changes), fate, reason)
         interface = interface or self._interface
         told = fate is Fate.TOLD
         event_id = alert_id(alert, self._sensor)
-        changes = self.book.add(
+        changes += self.book.add(
             alert,
             flow,
             event_id,
             evidence=evidence_id(alert, self._sensor),
+            evidence_before=unnamed,
             told=told,
             listed=fate is not Fate.REPEAT,
             now_ns=now_ns,

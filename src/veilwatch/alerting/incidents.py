@@ -7,8 +7,8 @@ state goes out as plain values and comes back the same way.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -50,6 +50,16 @@ another; a span of opening times is over long before so many were closed in it."
 QUIET: Final = "quiet"
 """Reason of a closing by time."""
 
+CONTINUED: Final = "continued"
+"""Beginning of the reason of a closing because the host's subscriber has an incident of its own."""
+
+MAX_TIES: Final = 64
+"""Tunnels and flows remembered of an incident, the latest ones: handovers bring a new tunnel each,
+and what ties two alerts together lies minutes apart."""
+
+OUTSIDE: Final = " outside tunnels"
+"""End of the tie of an address where no tunnel tells subscribers apart."""
+
 NOT_ANNOUNCED: Final = 4
 """Severity that an incident has been announced with before it has been: below low."""
 
@@ -81,7 +91,7 @@ class Change:
     announced
         Least severity number of it that `IncidentBook.announce` was told of, 4 none.
     reason
-        Of a closing: "quiet", "evicted" or who closed it; else ''.
+        Of a closing: "quiet", "evicted", "continued as" another, or who closed it; else ''.
     """
 
     kind: ChangeKind
@@ -110,6 +120,8 @@ class _Open:
     left_out: int = 0
     head: list[Step] = field(default_factory=list)
     tail: list[Step] = field(default_factory=list)
+    ties: list[str] = field(default_factory=list)  # see `_ties`, the latest last
+    unnamed: bool = False  # whether it began before its subscriber was known
 
     def add(self, step: Step) -> None:
         if len(self.head) < TIMELINE_HEAD:
@@ -145,8 +157,11 @@ class IncidentBook:
     """The open incidents of one sensor.
 
     Alerts belong together if they are of one subscriber, or of one address where the subscriber
-    is unknown, with no quiet time between them. When `max_open` are open and another begins, the
-    one of the lowest severity that has had no evidence for longest is closed.
+    is unknown, with no quiet time between them. An incident of an address becomes that of a
+    subscriber when an alert of that subscriber comes from the same address and the same tunnel or
+    flow (`adopt`), and what still comes without subscriber is told by its tunnel whose it is
+    (`owned`): two subscribers that share an address share no tunnel. When `max_open` are open and
+    another begins, the one of the lowest severity that has had no evidence for longest is closed.
 
     Parameters
     ----------
@@ -175,6 +190,8 @@ class IncidentBook:
         # By severity, the one without evidence for longest first: what goes first is found at once.
         self._open: dict[int, OrderedDict[str, _Open]] = {n: OrderedDict() for n in (1, 2, 3)}
         self._severity: dict[str, int] = {}
+        self._tied: dict[str, str] = {}  # by tie, the key of the entry that had it last
+        self._outside: dict[str, set[str]] = {}  # by tie outside tunnels, the keys that have it
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._spent: OrderedDict[str, None] = OrderedDict()
         self.evicted = 0
@@ -190,6 +207,7 @@ class IncidentBook:
         event_id: str,
         *,
         evidence: str = "",
+        evidence_before: str = "",
         told: bool = True,
         listed: bool = True,
         now_ns: int = 0,
@@ -205,6 +223,8 @@ class IncidentBook:
         evidence
             Id of its evidence, by default that of its event. What was added before is not counted
             again; if it has grown more severe, the incident rises.
+        evidence_before
+            Id that the same evidence has while its subscriber is not known, '' none.
         told
             Whether the event goes out, so that the timeline may point at it.
         listed
@@ -218,8 +238,9 @@ class IncidentBook:
             A closing of what came before, then opened, rose or updated; empty for a replay.
         """
         evidence = evidence or event_id
-        known = self._seen.get(evidence)
+        known = self._known(alert, evidence, evidence_before)
         if known is not None and known <= alert.severity:
+            self._seen.setdefault(evidence, known)
             self.replayed += 1
             return []
         self._seen[evidence] = alert.severity
@@ -250,9 +271,66 @@ class IncidentBook:
         if listed:
             text = step_text(alert)[:MAX_STEP_TEXT]
             entry.add(Step(at_ns, text, alert.score, event_id if told else ""))
+        self._tie(entry, _ties(alert))
         self._file(entry, min(entry.severity, alert.severity))
         changes.append(self._change(kind, entry))
         return changes
+
+    def owned(self, alert: Alert) -> Alert:
+        """Return the alert with the subscriber that an open incident of its tunnel has."""
+        if alert.subscriber:
+            return alert
+        outside = _outside(alert.host)
+        for tie in _ties(alert):
+            entry = None if tie == outside else self._find(self._tied.get(tie, ""))
+            if entry is not None and entry.subscriber:
+                return replace(alert, subscriber=entry.subscriber)
+        return alert
+
+    def adopt(self, alert: Alert) -> tuple[bool, list[Change]]:
+        """Let the alert's subscriber take over what began before it was known.
+
+        Returns
+        -------
+        bool
+            Whether an incident of the alert's address was of its subscriber.
+        list of Change
+            Where the subscriber has an incident already, the closing of the other, whose alerts
+            go on in it.
+        """
+        old = self._find(f"host {alert.host}")
+        if not alert.subscriber or old is None:
+            return False, []
+        mine = self._find(_key(alert))
+        common = set(old.ties) & set(_ties(alert))
+        outside = _outside(alert.host)
+        # Outside tunnels the address is all there is: nobody else may have it, and of a subscriber
+        # that was known before there is a reason why this traffic was not said to be theirs.
+        if mine is not None or self._outside.get(outside, set()) - {old.key}:
+            common.discard(outside)
+        if not common:
+            return False, []
+        self._take_out(old)
+        old.subscriber, old.unnamed = alert.subscriber, True
+        if mine is None:
+            old.key = _key(alert)
+            self._tie(old, ())
+            self._file(old, old.severity)
+            return True, []
+        mine.unnamed = True
+        mine.alerts += old.alerts
+        mine.opened_ns = min(mine.opened_ns, old.opened_ns)
+        mine.last_ns = max(mine.last_ns, old.last_ns)
+        mine.announced = min(mine.announced, old.announced)
+        for step in sorted([*old.head, *old.tail, *mine.tail], key=lambda step: step.at_ns):
+            if step not in mine.tail:
+                mine.add(step)
+        if (-old.severity, old.strongest.score) > (-mine.severity, mine.strongest.score):
+            mine.strongest, mine.flow = old.strongest, old.flow
+            mine.family = old.family or mine.family
+        self._tie(mine, old.ties)
+        self._file(mine, min(mine.severity, old.severity))
+        return True, [self._close(old, f"{CONTINUED} as {mine.incident_id[:12]}")]
 
     def is_announced(self, alert: Alert) -> bool:
         """Tell whether anything was told of the incident that an alert belongs to."""
@@ -295,6 +373,10 @@ class IncidentBook:
         ]
         for entry in theirs:
             self._take_out(entry)
+        for entry in self._entries() if person.host else ():
+            mine = [tie for tie in entry.ties if tie.startswith(f"{person.host} ")]
+            self._untie(entry, mine)
+            entry.ties = [tie for tie in entry.ties if tie not in mine]
         return tuple(entry.incident_id for entry in theirs)
 
     def set_quiet(self, quiet_ns: int) -> None:
@@ -340,9 +422,10 @@ class IncidentBook:
         except (KeyError, TypeError, ValueError) as error:
             raise VeilwatchError("saved incidents are damaged", hint="start with none") from error
         self._open = {n: OrderedDict() for n in (1, 2, 3)}
-        self._severity = {}
+        self._severity, self._tied, self._outside = {}, {}, {}
         for entry in entries:
             self._file(entry, entry.severity)
+            self._tie(entry, ())
         self._seen = OrderedDict(list(seen.items())[-MAX_SEEN:])
         self._spent = OrderedDict.fromkeys(spent[-MAX_SPENT:])
 
@@ -364,6 +447,34 @@ class IncidentBook:
             severity=alert.severity,
         )
 
+    def _known(self, alert: Alert, evidence: str, before: str) -> int | None:
+        """Return the severity under which evidence was added before, None if it was not."""
+        known = self._seen.get(evidence)
+        entry = self._find(_key(alert))
+        if known is None and before and entry is not None and entry.unnamed:
+            known = self._seen.get(before)
+        return known
+
+    def _tie(self, entry: _Open, ties: Iterable[str]) -> None:
+        """Remember the tunnels and flows of an incident, the latest ones."""
+        ties = list(ties)
+        kept = [*(tie for tie in entry.ties if tie not in ties), *ties]
+        self._untie(entry, kept[:-MAX_TIES])
+        entry.ties = kept[-MAX_TIES:]
+        for tie in entry.ties:
+            self._tied[tie] = entry.key
+            if tie.endswith(OUTSIDE):
+                self._outside.setdefault(tie, set()).add(entry.key)
+
+    def _untie(self, entry: _Open, ties: Iterable[str]) -> None:
+        for tie in ties:
+            if self._tied.get(tie) == entry.key:
+                del self._tied[tie]
+            keys = self._outside.get(tie, set())
+            keys.discard(entry.key)
+            if not keys:
+                self._outside.pop(tie, None)
+
     def _entries(self) -> Iterator[_Open]:
         for entries in self._open.values():
             yield from entries.values()
@@ -374,15 +485,19 @@ class IncidentBook:
 
     def _file(self, entry: _Open, severity: int) -> None:
         """Put an entry behind all others of its severity: its evidence is the latest."""
-        self._take_out(entry)
+        self._unfile(entry)
         entry.severity = severity
         self._open[severity][entry.key] = entry
         self._severity[entry.key] = severity
 
-    def _take_out(self, entry: _Open) -> None:
+    def _unfile(self, entry: _Open) -> None:
         severity = self._severity.pop(entry.key, None)
         if severity is not None:
             del self._open[severity][entry.key]
+
+    def _take_out(self, entry: _Open) -> None:
+        self._unfile(entry)
+        self._untie(entry, entry.ties)
 
     def _evict(self) -> Change:
         self.evicted += 1
@@ -408,6 +523,8 @@ class IncidentBook:
 def step_text(alert: Alert) -> str:
     """Return what a timeline says of an alert: where a flow led and how it scored."""
     family = f", like {alert.family}" if alert.family else ""
+    if alert.thin:
+        family += ", little evidence"
     if alert.kind != "flow":
         return f"host as a whole, score {alert.score:.3f}{family}"
     address = f"[{alert.dst_ip}]" if ":" in alert.dst_ip else alert.dst_ip
@@ -415,6 +532,28 @@ def step_text(alert: Alert) -> str:
     if alert.application:
         place = f"{alert.application} ({place})"
     return f"flow to {place}, score {alert.score:.3f}{family}"
+
+
+def _ties(alert: Alert) -> tuple[str, ...]:
+    """Return what tells that alerts of one address are of one subscriber: its tunnel, its flow.
+
+    A tunnel is told by its F-TEIDs, each the end point that packets go to and the TEID that they
+    carry (3GPP TS 29.281 cl. 5.1); of a handover one of the two stays.
+    """
+    ties = []
+    if alert.kind == "flow":
+        place = f"{alert.src_port} {alert.dst_ip} {alert.dst_port} {alert.protocol}"
+        ties.append(f"{alert.host} flow {place} {alert.first_ns}")
+    if alert.tunnel is None:
+        return (*ties, _outside(alert.host))
+    tunnel = alert.tunnel
+    ends = ((tunnel.dst_ip, tunnel.fwd_teid), (tunnel.src_ip, tunnel.bwd_teid))
+    return (*ties, *(f"{alert.host} tunnel {end} {teid}" for end, teid in ends if teid))
+
+
+def _outside(host: str) -> str:
+    """Return the tie of an address outside of tunnels, where nothing else tells subscribers."""
+    return f"{host}{OUTSIDE}"
 
 
 def _key(alert: Alert) -> str:
@@ -439,6 +578,8 @@ def _entry_to_plain(entry: _Open) -> dict[str, Any]:
         "left_out": entry.left_out,
         "head": [_step_to_plain(step) for step in entry.head],
         "tail": [_step_to_plain(step) for step in entry.tail],
+        "ties": list(entry.ties),
+        "unnamed": entry.unnamed,
     }
 
 

@@ -13,6 +13,7 @@ from veilwatch.schema.alerts import Alert
 from veilwatch.schema.captures import CaptureReport, FileReport
 from veilwatch.schema.scores import ScoreFrame
 from veilwatch.scoring.live import LiveScores
+from veilwatch.scoring.owners import Claim
 from veilwatch.scoring.scorer import KEPT_COLUMNS
 
 MAX_POINTED: Final = 16_384
@@ -71,6 +72,8 @@ class LiveAlerts:
         ransomware
             Families known as ransomware.
         """
+        for claim in scores.claims:
+            self._best = [_claimed(part, claim) for part in self._best]
         alerted = scores.hosts.filter("alert")
         if scores.flows.is_empty() and not self._best:
             self.without_flow += alerted.height
@@ -82,10 +85,8 @@ class LiveAlerts:
             return []
         earlier = self._pointed(alerted)
         known = alerted.join(
-            pl.concat([flows, earlier]).select(
-                host="src_ip", subscriber="subscriber", source="source"
-            ),
-            on=["host", "subscriber", "source"],
+            pl.concat([flows, earlier]).select(host="src_ip", subscriber="subscriber"),
+            on=["host", "subscriber"],
             how="semi",
         )
         self.without_flow += alerted.height - known.height
@@ -111,7 +112,7 @@ class LiveAlerts:
 
     def _pointed(self, hosts: pl.DataFrame) -> pl.DataFrame:
         """Return the remembered flow of each of some hosts."""
-        keys = hosts.select(src_ip="host", subscriber="subscriber", source="source")
+        keys = hosts.select(src_ip="host", subscriber="subscriber")
         parts = [part.join(keys, on=_KEYS, how="semi") for part in self._best]
         return _best(pl.concat(parts))
 
@@ -126,4 +127,11 @@ def _best(flows: pl.DataFrame) -> pl.DataFrame:
     """Return the highest-scoring flow of each host."""
     return flows.sort("score", descending=True, maintain_order=True).unique(
         _KEYS, keep="first", maintain_order=True
+    )
+
+
+def _claimed(flows: pl.DataFrame, claim: Claim) -> pl.DataFrame:
+    theirs = (pl.col("src_ip") == claim.host) & (pl.col("subscriber") == "")
+    return flows.with_columns(
+        subscriber=pl.when(theirs).then(pl.lit(claim.subscriber)).otherwise("subscriber")
     )

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import polars as pl
 
+from veilwatch.detectors.content import carries_content
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.packets import NONE8
-from veilwatch.schema.scores import ScoreFrame
+from veilwatch.schema.scores import UNKNOWN_FAMILY, ScoreFrame
 
 HIGH, MEDIUM, LOW = 1, 2, 3
 """Severities as Suricata numbers them."""
@@ -29,7 +30,12 @@ _FLOW_COLUMNS: Final = (
     *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
     *("protocol", "tls_sni", "dns_query", "service", "gtp_depth", "outer_src_ip", "outer_dst_ip"),
     *("fwd_teid", "bwd_teid", "fwd_qfi", "bwd_qfi", "score", "alert"),
+    *("fwd_packets", "bwd_packets", "fwd_payload_bytes", "bwd_payload_bytes"),
 )
+
+FEW_FLOWS: Final = 10
+"""From so many flows on what a host does tells something, whatever the flows hold: a scan, or a
+server that is called again and again and never answers."""
 
 
 def severity(score: float, threshold: float) -> int:
@@ -69,7 +75,7 @@ def raise_alerts(
     ----------
     scores
         Scores of all flows and hosts. `flows` may carry a column `subscriber`; without it flows
-        belong to hosts by address and source alone.
+        belong to hosts by address alone.
     captures
         The inputs that `source` counts, for the name of the capture.
     emulated
@@ -90,16 +96,18 @@ def raise_alerts(
         If an alerted host has no flow in the same frame nor in `earlier`.
     """
     names = [report.name for report in captures.files]
-    keys = ["src_ip", "source"]
-    ranked = scores.flows.select(*_FLOW_COLUMNS)
+    keys = ["src_ip"]
+    ranked = scores.flows.select(*_FLOW_COLUMNS, content=carries_content())
     if "subscriber" in scores.flows.columns:
         keys.append("subscriber")
         ranked = ranked.with_columns(scores.flows["subscriber"].fill_null(""))
     ranked = ranked.sort(["score", "flow_id"], descending=[True, False])
     pointed = ranked
     if earlier is not None:
-        both = pl.concat([ranked, earlier.select(ranked.columns)])
+        before = earlier.with_columns(content=carries_content())
+        both = pl.concat([ranked, before.select(ranked.columns)])
         pointed = both.sort("score", descending=True, maintain_order=True)
+    speaking = set(pointed.filter(pl.col("content") & pl.col("alert")).select(keys).iter_rows())
     best_flows = {
         tuple(row[key] for key in keys): row
         for row in pointed.unique(keys, keep="first", maintain_order=True).iter_rows(named=True)
@@ -115,9 +123,12 @@ def raise_alerts(
         identity = tuple(host["host" if key == "src_ip" else key] for key in keys)
         if identity not in best_flows:
             raise VeilwatchError(f"host {host['host']} has no flow", where="score frame")
+        best = best_flows[identity]
+        thin = host["flows"] < FEW_FLOWS and not best["content"] and identity not in speaking
         families[identity] = host["family"]
-        host_alerts.append(_host_alert(host, best_flows[identity], scores, names, emulated))
-    # A family is told from all flows of a host together: its flows are called what it is called.
+        host_alerts.append(_host_alert(host, best, scores, names, emulated, thin=thin))
+    # A family is told from all flows of a host together: its flows are called what it is called,
+    # but for those that nobody could tell it from.
     flow_alerts = [
         _flow_alert(row, scores, names, emulated, families.get(tuple(row[key] for key in keys), ""))
         for row in ranked.filter("alert").iter_rows(named=True)
@@ -129,6 +140,7 @@ def raise_alerts(
 def _flow_alert(
     row: Mapping[str, Any], scores: ScoreFrame, names: list[str], emulated: bool, family: str
 ) -> Alert:
+    thin = not row["content"]
     return Alert(
         kind="flow",
         first_ns=row["first_ns"],
@@ -137,8 +149,9 @@ def _flow_alert(
         subscriber=row.get("subscriber", ""),
         score=row["score"],
         threshold=scores.flow_threshold,
-        severity=severity(row["score"], scores.flow_threshold),
-        family=family,
+        severity=LOW if thin else severity(row["score"], scores.flow_threshold),
+        family="" if thin else family,
+        thin=thin,
         **_flow_facts(row, scores, names, emulated),
     )
 
@@ -149,9 +162,11 @@ def _host_alert(
     scores: ScoreFrame,
     names: list[str],
     emulated: bool,
+    *,
+    thin: bool,
 ) -> Alert:
     facts = _flow_facts(row, scores, names, emulated)
-    of_windows = scores.window_reasons.get((host["host"], host["subscriber"], host["source"]), [])
+    of_windows = scores.window_reasons.get((host["host"], host["subscriber"]), [])
     # What a host does within minutes and what its worst flow looks like, strongest first.
     reasons = sorted([*of_windows, *facts.pop("reasons")], key=lambda r: -abs(r.contribution))
     by_windows = (
@@ -170,9 +185,10 @@ def _host_alert(
         subscriber=host["subscriber"],
         score=host["score"],
         threshold=scores.host_threshold,
-        severity=severity(host["score"], scores.host_threshold),
-        family=host["family"],
-        family_probability=host["family_probability"],
+        severity=LOW if thin else severity(host["score"], scores.host_threshold),
+        family=UNKNOWN_FAMILY if thin and host["family"] else host["family"],
+        family_probability=0.0 if thin else host["family_probability"],
+        thin=thin,
         evidence={
             "flows": host["flows"],
             "alerts": host["alerts"],

@@ -98,6 +98,13 @@ class Deduplicator:
                 return
             self._told.popitem(last=False)
 
+    def adopt(self, host: str, subscriber: str) -> None:
+        """Count what was told of a host without subscriber to its subscriber."""
+        theirs = [key for key in self._told if key[1] == host and not key[2]]
+        for key in theirs:
+            told = self._told.pop(key)
+            self._told.setdefault((key[0], host, subscriber, *key[3:]), told)
+
     def forget(self, alert: Alert) -> None:
         """Take back that the alert was told, because it was held back after all."""
         self._told.pop(service_key(alert), None)
@@ -335,6 +342,12 @@ class RateLimiter:
             self._hold("", alert, flow, now_ns)
             return False
         return True
+
+    def adopt(self, host: str, subscriber: str) -> None:
+        """Count the tokens that a host without subscriber took to its subscriber."""
+        bucket = self._hosts.pop(host, None)
+        if bucket is not None:
+            self._hosts.setdefault(subscriber, bucket)
 
     def _hold(self, name: str, alert: Alert, flow: Mapping[str, Any], now_ns: int) -> None:
         self.held += 1

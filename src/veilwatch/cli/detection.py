@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import sys
@@ -13,13 +14,15 @@ from typing import Any, Final
 from veilwatch import __version__
 from veilwatch.alerting.policy import raise_alerts
 from veilwatch.capture import Captures
+from veilwatch.features.sketch import seen_share
 from veilwatch.files import make_folder, write_text
 from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import FlowReader
 from veilwatch.progress import Progress
 from veilwatch.registry import Model
 from veilwatch.report.build import build_document
-from veilwatch.report.document import ReportDocument
+from veilwatch.report.document import Origin, ReportDocument
+from veilwatch.report.names import visible
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.scores import ScoreFrame
@@ -32,6 +35,13 @@ EVE: Final = "eve.json"
 FLOWS: Final = "flows.parquet"
 REPORT: Final = "report.html"
 SUMMARY: Final = "summary.json"
+
+MAX_HASHED: Final = 1 << 32
+"""Largest input of which the content is compared with the training captures, in bytes: four seconds
+of reading. Larger ones are told by their flows alone."""
+
+SHOWN_LEARNED: Final = 5
+"""Inputs that are named where the model learned from them."""
 
 EMULATED_MARK: Final = "emulated"
 """Word in a capture's comment by which the lab marks its output."""
@@ -84,6 +94,7 @@ def run_detection(
     alerts = raise_alerts(scores, captures=report, emulated=emulated, ransomware=model.ransomware)
     progress.start("writing alerts and report")
     write_alerts(outputs["alerts"], alerts, scores.flows)
+    origin = _origin(model, scores, report, progress)
     document = build_document(
         captures=report,
         balance=reader.balance,
@@ -91,6 +102,7 @@ def run_detection(
         alerts=alerts,
         manifest=_card(model),
         emulated=emulated,
+        origin=origin,
         command=shlex.join(["veilwatch", *sys.argv[1:]]),
         alerts_file=EVE,
     )
@@ -98,7 +110,9 @@ def run_detection(
     from veilwatch.report.html import render_html
 
     write_text(outputs["report"], render_html(document))
-    write_text(outputs["summary"], json.dumps(_summary(scores, alerts, reader), indent=1) + "\n")
+    write_text(
+        outputs["summary"], json.dumps(_summary(scores, alerts, reader, origin), indent=1) + "\n"
+    )
     return Detection(document, alerts, scores, outputs)
 
 
@@ -116,6 +130,7 @@ def _card(model: Model) -> dict[str, Any]:
         "name": manifest.name,
         "target_fpr": manifest.thresholds.target_false_positive_rate,
         "held_out": manifest.held_out,
+        "prior": model.calibration.prior,
         "detector": manifest.detector,
         "features": f"{len(manifest.features.names)} ({', '.join(manifest.features.sets)})",
         "trained": manifest.created,
@@ -130,11 +145,46 @@ def _card(model: Model) -> dict[str, Any]:
     }
 
 
-def _summary(scores: ScoreFrame, alerts: Sequence[Alert], reader: FlowReader) -> dict[str, Any]:
+def _origin(model: Model, scores: ScoreFrame, report: CaptureReport, progress: Progress) -> Origin:
+    """Say whether the model was made of emulated traffic, or of what it judges here."""
+    corpus = model.manifest.corpus
+    known = set(corpus.captures.values())
+    names = [file.name for file in report.files]
+    progress.start("comparing with what the model learned from", len(names))
+    learned = []
+    for name in names:
+        if _content_hash(Path(name)) in known:
+            learned.append(visible(Path(name).name))
+        progress.advance()
+    return Origin(
+        emulated=corpus.emulated,
+        learned=tuple(learned[:SHOWN_LEARNED]),
+        more_learned=max(len(learned) - SHOWN_LEARNED, 0),
+        learned_flows=round(seen_share(scores.flows, corpus.flow_sketch), 4),
+    )
+
+
+def _content_hash(file: Path) -> str:
+    """Return the SHA-256 of a file that is not too large, '' of anything else."""
+    try:
+        if not file.is_file() or file.stat().st_size > MAX_HASHED:
+            return ""
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""  # it may be gone by now; its flows are compared all the same
+
+
+def _summary(
+    scores: ScoreFrame, alerts: Sequence[Alert], reader: FlowReader, origin: Origin
+) -> dict[str, Any]:
     """Return what a script would want to know."""
     return {
         "veilwatch": __version__,
         "emulated": _is_emulated(reader.captures),
+        "model_emulated": origin.emulated,
+        "model_learned_from": list(origin.learned),
+        "model_learned_flows": origin.learned_flows,
         "packets": reader.captures.packets,
         "balance": reader.balance,
         "flows": scores.flows.height,
@@ -144,7 +194,14 @@ def _summary(scores: ScoreFrame, alerts: Sequence[Alert], reader: FlowReader) ->
         "flow_threshold": scores.flow_threshold,
         "host_threshold": scores.host_threshold,
         "hosts": [
-            {"host": alert.host, "score": round(alert.score, 6), **alert.evidence}
+            {
+                "host": alert.host,
+                "subscriber": alert.subscriber,
+                "score": round(alert.score, 6),
+                "severity": alert.severity,
+                "thin": alert.thin,
+                **alert.evidence,
+            }
             for alert in alerts
             if alert.kind == "host"
         ],

@@ -198,7 +198,9 @@ def compare(
         "At one infected flow in 10,000, a detection rate of 0.95 means a precision of 9 % at a "
         "false-positive rate of 0.001 and of 49 % at 0.0001.",
     ]
-    advice = recommend(detectors, emulated=corpus.emulated)
+    advice = recommend(
+        detectors, [*([shortcut] if shortcut else []), *gates], emulated=corpus.emulated
+    )
     recommended = next(result for result in detectors if result.name == advice.detector)
     if rare := prevalence_note(recommended, hardest_split(detectors)):
         notes.append(rare)

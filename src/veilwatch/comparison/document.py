@@ -133,11 +133,31 @@ class Gate(_Part):
 
 
 class Recommendation(_Part):
-    """Which detector to deploy, and why."""
+    """Which detector is best, and whether the figures carry the advice to deploy it.
+
+    Attributes
+    ----------
+    detector
+        The best by the rule of `veilwatch.comparison.recommend`; where `blocked` says so it is
+        named and not recommended.
+    meets_bars
+        Whether its figures reach the bars.
+    blocked
+        Why nothing is recommended, a sentence each: gates that failed, rates that the benign
+        units do not support.
+    """
 
     detector: str
     text: str
     meets_bars: bool
+    blocked: list[str] = []
+
+    @property
+    def verdict(self) -> str:
+        """What the headline says: "blocked", "below" the bars, or "deploy"."""
+        if self.blocked:
+            return "blocked"
+        return "deploy" if self.meets_bars else "below"
 
 
 class Point(_Part):

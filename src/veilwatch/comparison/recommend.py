@@ -5,35 +5,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from veilwatch.comparison.document import DetectorResult, Interval, Recommendation
+from veilwatch.comparison.document import (
+    DetectorResult,
+    Gate,
+    Interval,
+    Level,
+    Recommendation,
+)
 from veilwatch.comparison.tables import LEVELS
+from veilwatch.counting import counted
 from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS
 
 BARS: Final = {"flow_tls": 0.95, "capture": 0.95}
-"""Detection rates at a false-positive rate of 1 % that a detector should reach, by level."""
+"""Detection rates at a false-positive rate of `RATE` that a detector should reach, by level."""
+
+BARS_OF: Final = {"flow_tls": "encrypted flow", "capture": "capture"}
+"""What each level counts."""
+
+RATE: Final = 0.01
+"""False-positive rate at which detectors are compared. Without an error in n benign units the rate
+lies below 3 / n with 95 % confidence (rule of three, Hanley & Lippman-Hand 1983): 300 show it."""
 
 ORDER: Final = ("source", "group", "family", "time", "flow")
 """Splits by how near they are to a network that nobody recorded."""
 
 
-def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recommendation:
+def recommend(
+    detectors: Sequence[DetectorResult], gates: Sequence[Gate], *, emulated: bool
+) -> Recommendation:
     """Choose by captures found at 1 % false positives under the hardest split there is.
 
     Detectors whose figure lies within the best one's interval are taken for equal; of them the
-    one that judges flows goes first, since it can say which, and then the fastest.
+    one that judges flows goes first, since it can say which, and then the fastest. None is
+    recommended where a gate failed or the benign units are too few for the rate: a figure at a
+    false-positive rate that nobody could measure is no figure.
     """
     split = hardest_split(detectors)
     judged = [
         (figure, detector)
         for detector in detectors
-        if (figure := _found(detector, split, "capture")) is not None
+        if (figure := _found(detector, split, CAPTURE)) is not None
     ]
     if not judged:
-        chosen = detectors[0]
+        why = "No detector could be judged on whole captures."
         return Recommendation(
-            detector=chosen.name,
-            text="No detector could be judged on whole captures; the first one is named.",
+            detector=detectors[0].name,
+            text=f"{why} Nothing is recommended.",
             meets_bars=False,
+            blocked=[why, *_failed(gates)],
         )
     best, _ = max(judged, key=lambda item: item[0].value or 0)
     floor = best.value if best.low is None else best.low
@@ -44,13 +63,14 @@ def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recomme
         for level, bar in BARS.items()
         if (rate := _found(chosen, split, level)) is not None and (rate.value or 0) < bar
     ]
-    figure = _found(chosen, split, "capture")
+    figure = _found(chosen, split, CAPTURE)
     assert figure is not None  # it is among those judged
-    begin = (
-        f"{chosen.name} comes nearest to what was asked for"
-        if missed
-        else (f"Deploy {chosen.name}")
-    )
+    blocked = [*_failed(gates), *_unsupported(chosen, split)]
+    begin = f"Deploy {chosen.name}"
+    if blocked:
+        begin = f"No detector is recommended. {chosen.name} did best of those compared"
+    elif missed:
+        begin = f"{chosen.name} comes nearest to what was asked for"
     text = (
         f"{begin}: at 1 % false positives and {split} held out it finds "
         f"{_words(figure)} of malicious captures, and scores {chosen.cost.units_per_second:,.0f} "
@@ -59,15 +79,42 @@ def recommend(detectors: Sequence[DetectorResult], *, emulated: bool) -> Recomme
     others = [d.name for d in equal if d.name != chosen.name]
     if others:
         text += f" By this figure {', '.join(others)} cannot be told from the best with certainty."
-    text += (
-        f" Missed: {'; '.join(missed)}. Use it to rank hosts for "
-        "people to look at, not to act without them."
-        if missed
-        else " It reaches what was asked for."
-    )
+    if blocked:
+        text += f" {' '.join(blocked)}"
+    if missed:
+        text += f" Missed: {'; '.join(missed)}."
+    if missed and not blocked:
+        text += " Use it to rank hosts for people to look at, not to act without them."
+    if not missed and not blocked:
+        text += " It reaches what was asked for."
     if emulated:
         text += " The traffic is emulated: this says nothing about real malware."
-    return Recommendation(detector=chosen.name, text=text, meets_bars=not missed)
+    return Recommendation(detector=chosen.name, text=text, meets_bars=not missed, blocked=blocked)
+
+
+def _failed(gates: Sequence[Gate]) -> list[str]:
+    return [f'The gate "{gate.name}" failed.' for gate in gates if not gate.passed]
+
+
+def _unsupported(detector: DetectorResult, split: str) -> list[str]:
+    """Say where benign units are too few for the rate at which detectors are compared."""
+    sentences = []
+    if split == "flow":
+        sentences.append(
+            "Only a split of single flows was judged, with flows of one capture on both sides: "
+            "this does not show what is found in captures that were never seen."
+        )
+    for name, words in BARS_OF.items():
+        level = _level(detector, split, name)
+        if level is None or level.supported_false_positive_rate <= RATE:
+            continue
+        sentences.append(
+            f"{counted(level.negatives, f'benign {words}')} cannot show a false-positive rate of "
+            f"1 %: without one false alarm among them the rate may still be "
+            f"{level.supported_false_positive_rate:.0%}, and it takes "
+            f"{round(3 / RATE):,} (rule of three)."
+        )
+    return sentences
 
 
 def hardest_split(detectors: Sequence[DetectorResult]) -> str:
@@ -77,13 +124,17 @@ def hardest_split(detectors: Sequence[DetectorResult]) -> str:
 
 def _found(detector: DetectorResult, split: str, level: str) -> Interval | None:
     """Return what is found at 1 % false positives; of captures what is decided in the field."""
-    result = detector.splits.get(split)
-    if result is not None and level == CAPTURE and WITH_WINDOWS in result.levels:
-        level = WITH_WINDOWS
-    found = None if result is None else result.levels.get(level)
+    found = _level(detector, split, level)
     if found is None or found.detection_rate_at_fpr["0.01"].value is None:
         return None
     return found.detection_rate_at_fpr["0.01"]
+
+
+def _level(detector: DetectorResult, split: str, name: str) -> Level | None:
+    result = detector.splits.get(split)
+    if result is not None and name == CAPTURE and WITH_WINDOWS in result.levels:
+        name = WITH_WINDOWS
+    return None if result is None else result.levels.get(name)
 
 
 def _value(detector: DetectorResult, split: str) -> float:

@@ -24,7 +24,7 @@ _COLUMNS: Final = (
     *("detection_at_0.001", "detection_at_0.0001", "supported_false_positive_rate"),
     *("accuracy", "precision_malicious", "recall_malicious", "f1_malicious"),
     *("precision_benign", "recall_benign", "f1_benign", "brier", "calibration_error"),
-    *("train_seconds", "units_per_second", "bytes", "peak_memory"),
+    *("train_seconds", "units_per_second", "bytes", "peak_memory", "recommended"),
 )
 
 _ESCAPES: Final = {
@@ -75,6 +75,7 @@ def latex(comparison: Comparison) -> str:
 
 
 def _rows(comparison: Comparison) -> Iterator[list[object]]:
+    advice = comparison.recommendation
     for detector in comparison.detectors:
         cost = detector.cost
         for split, result in detector.splits.items():
@@ -99,6 +100,7 @@ def _rows(comparison: Comparison) -> Iterator[list[object]]:
                         _round(calibration.brier if calibration else None),
                         _round(calibration.expected_error if calibration else None),
                         *(cost.train_seconds, cost.units_per_second, cost.bytes, cost.peak_memory),
+                        detector.name == advice.detector and advice.verdict == "deploy",
                     ]
 
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from veilwatch.detectors.base import DetectorSettings, require_schema
 from veilwatch.errors import ModelError
-from veilwatch.files import write_text
 from veilwatch.schema.features import FeatureFrame, FeatureSchema
 
 if TYPE_CHECKING:
@@ -125,7 +124,9 @@ class FamilyModel:
         OutputError
             If the folder cannot be written to.
         """
-        write_text(folder / FILE, self._trees.model_to_string())
+        from veilwatch.detectors.lightgbm import write_trees
+
+        write_trees(folder / FILE, self._trees)
         return [FILE]
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -18,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import lightgbm
 
 from veilwatch.detectors.base import DetectorSettings, Scores, TrainingSet, require_schema
+from veilwatch.detectors.tree_text import MAX_TEXT, TreeTextError, check_trees
 from veilwatch.errors import ModelError, TrainingError
 from veilwatch.files import write_text
 from veilwatch.progress import SILENT, Progress
@@ -102,7 +102,7 @@ class LightGBMDetector:
 
     def save(self, folder: Path) -> list[str]:
         """Write the trees as text."""
-        write_text(folder / FILE, self._fitted.model_to_string())
+        write_trees(folder / FILE, self._fitted)
         return [FILE]
 
     @classmethod
@@ -172,15 +172,22 @@ def read_trees(path: Path, schema: FeatureSchema) -> lightgbm.Booster:
     Raises
     ------
     ModelError
-        If the file is missing, damaged or holds other features.
+        If the file is missing, damaged or holds other features, or anything but whole trees.
     """
     try:
-        text = path.read_text("ascii")
-        _check_whole(text, path)
-        booster = lightgbm.Booster(model_str=text)
+        with path.open("rb") as stream:
+            content = stream.read(MAX_TEXT + 1)
+        checked = check_trees(content.decode("ascii"))
+        booster = lightgbm.Booster(model_str=checked.text)
     except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
         raise ModelError(
             f"cannot load the trees: {error}", where=path, hint="train the model anew"
+        ) from error
+    except TreeTextError as error:
+        raise ModelError(
+            f"the trees are not as LightGBM writes them: {error}",
+            where=path,
+            hint="train the model anew",
         ) from error
     if booster.feature_name() != schema.names:
         raise ModelError(
@@ -191,15 +198,20 @@ def read_trees(path: Path, schema: FeatureSchema) -> lightgbm.Booster:
     return booster
 
 
-def _check_whole(text: str, path: Path) -> None:
-    """Refuse trees that were cut: LightGBM parses them in threads and ends the process there."""
-    sizes = re.search(r"^tree_sizes=([\d ]+)$", text, re.MULTILINE | re.ASCII)
-    start, end = text.find("Tree=0\n"), text.find("end of trees\n")
-    whole = (
-        sizes is not None
-        and 0 < start < end
-        and start + sum(map(int, sizes[1].split())) == end
-        and "end of parameters\n" in text
-    )
-    if not whole:
-        raise ModelError("the trees are not whole", where=path, hint="train the model anew")
+def write_trees(path: Path, trees: lightgbm.Booster) -> None:
+    """Write trees as text that `read_trees` takes.
+
+    Raises
+    ------
+    TrainingError
+        If parameters made them into what no model of ours is: larger than the bounds of
+        `veilwatch.detectors.tree_text`, with linear leaves or categories.
+    """
+    text = trees.model_to_string()
+    try:
+        check_trees(text)
+    except TreeTextError as error:
+        raise TrainingError(
+            f"LightGBM made trees that cannot be served: {error}", hint="check its parameters"
+        ) from error
+    write_text(path, text)

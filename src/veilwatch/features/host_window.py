@@ -22,9 +22,9 @@ from veilwatch.features.window_pairs import (
     PORTS,
     pair_features,
 )
-from veilwatch.features.windows import HOST, WINDOW, window_flows
+from veilwatch.features.windows import HOST, PLACE, WINDOW, window_flows
 
-WINDOW_KEYS: Final = (*HOST, "window", "first_ns", "last_ns", "flow_id", "flow_count")
+WINDOW_KEYS: Final = (*HOST, PLACE, "window", "first_ns", "last_ns", "flow_id", "flow_count")
 """What identifies a window: its host, its number, first start and last end of its flows, the
 first of them and how many there are."""
 
@@ -53,7 +53,7 @@ def host_windows(frame: pl.DataFrame) -> pl.DataFrame:
         flows.lazy()
         .group_by(WINDOW, maintain_order=True)
         .agg(
-            *(pl.col(name).first() for name in (*HOST, "flow_id")),
+            *(pl.col(name).first() for name in (*HOST, PLACE, "flow_id")),
             *(item.expression for item in _OF_FLOWS),
             first_ns=pl.col("first_ns").min(),
             last_ns=pl.col("last_ns").max(),

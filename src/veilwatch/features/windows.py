@@ -1,10 +1,11 @@
 """From flows to host windows: who, when, and what each flow adds.
 
-A host is an initiator's address within one input. Its windows begin with its first flow and not
-with the clock: a capture that is shifted in time gives the same windows, a capture of four minutes
-gives one and not two. A flow belongs to the window in which it starts, with all that it brings
-until its end; flows are cut into records of at most the active timeout, 30 minutes. There are at
-most as many windows as flows.
+A host is an initiator's address and subscriber within one place: inputs that are read together are
+one place, however many files or interfaces they come from. Its windows begin with its first flow
+and not with the clock: a capture that is shifted in time gives the same windows, a capture of four
+minutes gives one and not two. A flow belongs to the window in which it starts, with all that it
+brings until its end; flows are cut into records of at most the active timeout, 30 minutes. There
+are at most as many windows as flows.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ import polars as pl
 
 from veilwatch.schema.flows import FILE_MESSAGES
 
-HOST: Final = ("src_ip", "subscriber", "source")
-"""A host is the initiator's address within one input; two subscribers with one address are two."""
+HOST: Final = ("src_ip", "subscriber")
+"""A host is the initiator's address; two subscribers with one address are two."""
+
+PLACE: Final = "place"
+"""Column of those who put captures of different places into one table, as a labelled corpus does: a
+host of one place is no host of another. Without it all flows are of one place, whatever file or
+interface their packets came from."""
 
 WINDOW: Final = ("host", "window")
 """A window is the number of its host and how many windows after the host's first flow it began."""
@@ -57,12 +63,12 @@ def window_flows(frame: pl.DataFrame) -> pl.DataFrame:
     ----------
     frame
         `READ_COLUMNS` of the flow table. With the further column `BEGAN` windows begin there and
-        not with the host's first flow.
+        not with the host's first flow; with `PLACE` hosts of different places are apart.
 
     Returns
     -------
     polars.DataFrame
-        `READ_COLUMNS` of the flow table, and
+        `READ_COLUMNS` of the flow table, `PLACE`, and
 
         - `host`, `window`: see `WINDOW`
         - `destination`: number of `dst_ip`; `pair`: of it, port and protocol
@@ -74,15 +80,18 @@ def window_flows(frame: pl.DataFrame) -> pl.DataFrame:
         - `is_new`: whether the host had never had a flow with the destination in an earlier window
         - `up`, `down`: IP bytes from and to the host
     """
-    hosts = frame.lazy().select(HOST).unique().sort("source", *HOST[:2]).with_row_index("host")
+    if PLACE not in frame.columns:
+        frame = frame.with_columns(pl.lit(0, pl.UInt32).alias(PLACE))
+    keys = [PLACE, *HOST]
+    hosts = frame.lazy().select(keys).unique().sort(keys).with_row_index("host")
     told = BEGAN in frame.columns
     began = pl.col(BEGAN) if told else pl.col("first_ns").min().over("host")
     pair = (pl.col("destination").cast(pl.UInt64) * 65_536 + pl.col("dst_port")) * 256
     opens = pl.col("flow_id") == pl.col("parent_id")
     return (
         frame.lazy()
-        .select(*READ_COLUMNS, *([BEGAN] if told else []))
-        .join(hosts, on=HOST, how="left")
+        .select(*READ_COLUMNS, PLACE, *([BEGAN] if told else []))
+        .join(hosts, on=keys, how="left")
         .sort("host", "first_ns", "flow_id")
         .with_columns(
             destination=pl.col("dst_ip").rank("dense"),

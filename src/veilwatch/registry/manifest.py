@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from veilwatch.features.sketch import MAX_SKETCH
+
 FORMAT: Final = 3
 """Version of the manifest's own format."""
 
@@ -23,11 +25,15 @@ class FeatureCard(_Part):
     names: list[str]
 
 
+FlowNumber = Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
 class CorpusCard(_Part):
     """What the model learned from.
 
     `captures` holds the SHA-256 of each training capture, so that an evaluation can set aside
-    what the model has seen.
+    what the model has seen. `flow_sketch` samples its flows, for captures that hold the same
+    traffic in other files (`veilwatch.features.sketch`); models of older versions have none.
     """
 
     manifest_sha256: str
@@ -38,6 +44,7 @@ class CorpusCard(_Part):
     benign_units: int
     sources: list[str]
     emulated: bool
+    flow_sketch: Annotated[list[FlowNumber], Field(max_length=MAX_SKETCH)] = []
 
 
 class Thresholds(_Part):

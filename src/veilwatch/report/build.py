@@ -12,6 +12,7 @@ import polars as pl
 from veilwatch import __version__
 from veilwatch.alerting.attack import of_alert
 from veilwatch.alerting.names import protocol_name
+from veilwatch.features.windows import HOST
 from veilwatch.report import document as doc
 from veilwatch.report.bins import score_histogram, time_grid, timeline
 from veilwatch.report.model import evaluation_of, model_card
@@ -51,6 +52,7 @@ def build_document(
     alerts: Sequence[Alert],
     manifest: Mapping[str, Any],
     emulated: bool,
+    origin: doc.Origin | None = None,
     evaluation: Mapping[str, Any] | None = None,
     command: str = "",
     title: str = "",
@@ -74,6 +76,8 @@ def build_document(
         The model's manifest; see `veilwatch.report.model.model_card`.
     emulated
         Whether the traffic comes from the lab.
+    origin
+        What the model learned from, as far as it puts the result in doubt.
     evaluation
         Evaluation of the same model as `veilwatch evaluate --json` writes it.
     command
@@ -105,12 +109,14 @@ def build_document(
         version=__version__,
         command=visible(command, MAX_SENTENCE),
         emulated=emulated,
+        origin=origin or doc.Origin(),
         reading=_reading(captures, balance),
         tunnels=_tunnels(flows, balance),
         traffic=_traffic(flows),
         model=model,
         alerted_hosts=len(host_alerts),
         alerted_flows=len(flow_alerts),
+        thin_alerts=sum(alert.thin for alert in alerts),
         expected_false_alerts=None if model.target_fpr is None else model.target_fpr * flows.height,
         hosts=tuple(
             _host(
@@ -239,7 +245,7 @@ def _traffic(flows: pl.DataFrame) -> doc.Traffic:
         flows=flows.height,
         packets=int(flows["fwd_packets"].sum()) + int(flows["bwd_packets"].sum()),
         bytes=int(services["bytes"].sum()),
-        hosts=flows["src_ip"].n_unique(),
+        hosts=flows.select(HOST).n_unique(),
         encrypted_flows=int(hidden["flows"].sum()),
         encrypted_bytes=int(hidden["bytes"].sum()),
         services=tuple(
@@ -250,7 +256,7 @@ def _traffic(flows: pl.DataFrame) -> doc.Traffic:
 
 
 def _belongs(flow: Alert, host: Alert) -> bool:
-    return (flow.host, flow.subscriber, flow.capture) == (host.host, host.subscriber, host.capture)
+    return (flow.host, flow.subscriber) == (host.host, host.subscriber)
 
 
 def _host(
@@ -261,9 +267,7 @@ def _host(
     grid: tuple[int, int, int],
 ) -> doc.HostCard:
     own = flows.filter(
-        (pl.col("src_ip") == alert.host)
-        & (pl.col("source") == row["source"])
-        & (pl.col("subscriber") == row["subscriber"])
+        (pl.col("src_ip") == alert.host) & (pl.col("subscriber") == row["subscriber"])
     )
     servers = (
         own.lazy()
@@ -317,6 +321,8 @@ def _entry(alert: Alert, row: Mapping[str, Any]) -> doc.AlertEntry:
         family=visible(alert.family),
         capture=visible(alert.capture),
         score=alert.score,
+        probability=alert.evidence.get("probability"),
+        thin=alert.thin,
         threshold=alert.threshold,
         severity=alert.severity,
         sent_bytes=row["fwd_bytes"],

@@ -8,11 +8,22 @@ from importlib.resources import files
 from typing import Any
 
 
+class _Count(int):
+    """A count that brings its noun: `{flows:flow|flows}` writes "1 flow" or "1,200 flows"."""
+
+    def __format__(self, form: str) -> str:
+        one, bar, other = form.partition("|")
+        if not bar:
+            return format(int(self), form or ",")
+        return f"{int(self):,} {one if self == 1 else other}"
+
+
 class Text:
     """Looks up sentences by dotted key and fills in their values.
 
     A sentence that depends on a number is a table with the forms `one` and `other`, chosen by
-    the value `count`.
+    the value `count`. Where it holds several numbers, each brings its own noun, in both forms:
+    `{flows:flow|flows} of {hosts:host|hosts}`.
     """
 
     def __init__(self, language: str, words: dict[str, Any]) -> None:
@@ -30,7 +41,7 @@ class Text:
         found = self._find(key)
         if isinstance(found, dict):
             found = found["one"] if values.get("count") == 1 and "one" in found else found["other"]
-        number = {k: f"{v:,}" if isinstance(v, int) else v for k, v in values.items()}
+        number = {k: _Count(v) if isinstance(v, int) else v for k, v in values.items()}
         return str(found).format(**number)
 
     def has(self, key: str) -> bool:

@@ -14,7 +14,7 @@ from rich.text import Text as Line
 from veilwatch.report import units
 from veilwatch.report.catalogue import Text, catalogue
 from veilwatch.report.document import AlertEntry, ReportDocument
-from veilwatch.report.verdict import details, verdict
+from veilwatch.report.verdict import details, doubts, verdict
 
 SHOWN_HOSTS: Final = 8
 SHOWN_FLOWS: Final = 5
@@ -50,6 +50,8 @@ def print_summary(
     console.print()
     if document.emulated:
         console.print(Line(text("emulated.banner"), style="yellow"))
+    for sentence in doubts(document, text):
+        console.print(Line(sentence, style="yellow"))
     found = document.alerted_hosts or document.alerted_flows
     console.print(Line(verdict(document, text), style="bold red" if found else "bold"))
     for sentence in details(document, text):

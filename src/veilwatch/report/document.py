@@ -153,6 +153,8 @@ class AlertEntry(Part):
     family: str
     capture: str
     score: float
+    probability: float | None = None  # of an infection, at the model's prior; of hosts only
+    thin: bool = False  # see `veilwatch.schema.alerts.Alert`
     threshold: float
     severity: int
     sent_bytes: int
@@ -235,7 +237,27 @@ class ModelCard(Part):
     flow_threshold: float
     host_threshold: float
     target_fpr: float | None
+    prior: float | None = None  # share of infected hosts that probabilities are given for
     held_out: Evaluation | None
+
+
+class Origin(Part):
+    """What the model learned from, as far as it puts this result in doubt.
+
+    Attributes
+    ----------
+    emulated
+        Whether the model was trained on emulated traffic.
+    learned
+        Inputs that it learned from, by name; `more_learned` are not named.
+    learned_flows
+        About which share of the flows it learned from, told by a sample of them.
+    """
+
+    emulated: bool = False
+    learned: tuple[str, ...] = ()
+    more_learned: int = 0
+    learned_flows: float = 0.0
 
 
 class ReportDocument(Part):
@@ -246,12 +268,14 @@ class ReportDocument(Part):
     version: str
     command: str
     emulated: bool
+    origin: Origin = Origin()
     reading: Reading
     tunnels: Tunnels
     traffic: Traffic
     model: ModelCard
     alerted_hosts: int
     alerted_flows: int
+    thin_alerts: int = 0
     expected_false_alerts: float | None  # at the target rate, if every flow were benign
     hosts: tuple[HostCard, ...]
     alerts: tuple[AlertEntry, ...]  # flow alerts, strongest first

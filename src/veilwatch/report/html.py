@@ -19,7 +19,7 @@ from markupsafe import Markup
 from veilwatch.report import plots, units
 from veilwatch.report.catalogue import Text, catalogue
 from veilwatch.report.document import ReportDocument
-from veilwatch.report.verdict import details, verdict
+from veilwatch.report.verdict import details, doubts, verdict
 
 UNFOLDED: Final = 1
 """Alerts whose reasons are open when the page opens, as an example of what a line holds."""
@@ -45,6 +45,7 @@ def render_html(document: ReportDocument, *, language: str = "en") -> str:
         document=document,
         verdict=verdict(document, text),
         details=details(document, text),
+        doubts=doubts(document, text),
         unfolded=UNFOLDED,
         listed=LISTED,
     )

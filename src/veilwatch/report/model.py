@@ -22,7 +22,7 @@ MAX_CURVE: Final = 400
 MAX_FACTS: Final = 24
 
 _SHOWN_ELSEWHERE: Final = frozenset(
-    {"name", "thresholds", "flow_threshold", "host_threshold", "target_fpr", "held_out",
+    {"name", "prior", "thresholds", "flow_threshold", "host_threshold", "target_fpr", "held_out",
      "evaluation"}
 )  # fmt: skip
 
@@ -46,6 +46,7 @@ def model_card(manifest: Mapping[str, Any], scores: ScoreFrame) -> doc.ModelCard
         flow_threshold=scores.flow_threshold,
         host_threshold=scores.host_threshold,
         target_fpr=_rate(manifest.get("target_fpr")),
+        prior=_rate(manifest.get("prior")),
         held_out=evaluation_of(held_out) if isinstance(held_out, Mapping) else None,
     )
 

@@ -27,6 +27,30 @@ def _family(name: str, text: Text) -> str:
     return name and text("verdict.strongest_family", name=name)
 
 
+def _probability(document: ReportDocument, text: Text) -> str:
+    """Return what the strongest host's score means where as many are infected as the model took."""
+    value, prior = document.hosts[0].alert.probability, document.model.prior
+    if value is None or not prior:
+        return ""
+    return text(
+        "verdict.strongest_probability", value=units.percent(value), one_in=round(1 / prior)
+    )
+
+
+def doubts(document: ReportDocument, text: Text) -> list[str]:
+    """Return what stands above the verdict: why it may not mean what it says."""
+    origin = document.origin
+    sentences = []
+    if origin.emulated:
+        sentences.append(text("origin.emulated"))
+    if count := len(origin.learned) + origin.more_learned:
+        names = ", ".join(origin.learned) + (", …" if origin.more_learned else "")
+        sentences.append(text("origin.learned", count=count, names=names))
+    elif origin.learned_flows:
+        sentences.append(text("origin.learned_flows", share=f"{origin.learned_flows:.0%}"))
+    return sentences
+
+
 def details(document: ReportDocument, text: Text) -> list[str]:
     """Return what belongs beside it: the strongest host, and what chance alone would give."""
     traffic = document.traffic
@@ -42,11 +66,17 @@ def details(document: ReportDocument, text: Text) -> list[str]:
                 subscriber=alert.subscriber
                 and text("verdict.strongest_subscriber", name=alert.subscriber),
                 score=units.score(alert.score),
+                severity=text(f"severity.{alert.severity}").lower(),
+                probability=_probability(document, text),
                 family=_family(alert.family, text),
             )
         )
+        threshold = units.score(document.model.host_threshold)
+        sentences.append(text("verdict.severity", threshold=threshold))
     elif not document.alerted_flows:
         sentences.append(text("verdict.quiet_scope", flows=traffic.flows, hosts=traffic.hosts))
+    if document.thin_alerts:
+        sentences.append(text("verdict.thin", count=document.thin_alerts))
     expected, rate = document.expected_false_alerts, document.model.target_fpr
     if expected is None or not rate:
         return [*sentences, text("chance.unknown")]
@@ -54,7 +84,7 @@ def details(document: ReportDocument, text: Text) -> list[str]:
     sentences.append(
         text(
             "chance.expected",
-            flows=traffic.flows,
+            count=traffic.flows,
             expected=f"{expected:,.0f}" if expected >= 9.5 else f"{expected:.2g}",
             alerts=document.alerted_flows,
         )

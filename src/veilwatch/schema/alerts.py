@@ -60,6 +60,10 @@ class Alert:
         None outside a tunnel.
     emulated
         Whether the traffic is known to come from the lab.
+    thin
+        Whether there is little behind the score: of a flow, that it holds no conversation (a ping,
+        a lookup, an attempt that nobody answered); of a host, that it has few flows and none of
+        those that were alerted holds one. Such an alert is low, and of no family.
     evidence
         For a host alert, how many of its flows were alerted and seen, the `probability` of an
         infection at the model's prior, and where the model has windows what flows and windows
@@ -89,4 +93,5 @@ class Alert:
     tunnel: Tunnel | None = None
     emulated: bool = False
     capture: str = ""
+    thin: bool = False
     evidence: dict[str, float] = field(default_factory=dict)

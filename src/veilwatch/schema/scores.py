@@ -42,7 +42,7 @@ class ScoreFrame:
     flows
         One row a flow: the flow table's columns and `score` (Float32, 0…1) and `alert` (Boolean).
     hosts
-        One row a host: `host`, `subscriber` ('' unknown), `source`, `flows`, `alerts`,
+        One row a host: `host`, `subscriber` ('' unknown), `flows`, `alerts`,
         `first_ns`, `last_ns`, `score` (Float32), `flow_score` (Float32, what its flows say alone),
         `window_score` (Float32, what its windows say alone, null where the model has none),
         `alert` (Boolean), `family` ('' where the host
@@ -55,7 +55,7 @@ class ScoreFrame:
     reasons
         For each alerted flow, by `flow_id`, what decided, strongest first.
     window_reasons
-        For each alerted host, by `host`, `subscriber` and `source`, what decided in the window
+        For each alerted host, by `host` and `subscriber`, what decided in the window
         that speaks most against it; empty where the model has no windows.
     """
 
@@ -64,4 +64,4 @@ class ScoreFrame:
     flow_threshold: float
     host_threshold: float
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
-    window_reasons: dict[tuple[str, str, int], list[Reason]] = field(default_factory=dict)
+    window_reasons: dict[tuple[str, str], list[Reason]] = field(default_factory=dict)

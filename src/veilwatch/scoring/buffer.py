@@ -17,6 +17,7 @@ from veilwatch.features.window_pairs import CONTEXT_WINDOWS
 from veilwatch.features.windows import BEGAN, HOST, READ_COLUMNS, WINDOW_NS
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.scoring.bounds import fair_share
+from veilwatch.scoring.hosts import HostKey
 
 KEPT_NS: Final = (CONTEXT_WINDOWS + 2) * WINDOW_NS
 """How long a flow is kept after its first packet, and a window's length more at most: the hour that
@@ -109,6 +110,18 @@ class WindowBuffer:
         self._new_flows += frame.height
         if self._new_flows >= TIDY_FLOWS or len(self) > self._max_flows:
             self._tidy(now_ns)
+
+    def rename(self, old: HostKey, new: HostKey) -> None:
+        """Count the flows of one host to another from now on: they turned out to be the same."""
+        self._new = [_renamed(part, old, new) for part in self._new]
+        if self._rows is None or self._began is None:
+            return
+        self._rows = _renamed(self._rows, old, new)
+        self._began = (
+            _renamed(self._began, old, new)
+            .group_by(HOST)
+            .agg(pl.col(BEGAN).min(), pl.col("settled").any())
+        )
 
     def closed(self, now_ns: int) -> DueWindows | None:
         """Return the windows that are over and have flows that were in none returned before.
@@ -215,3 +228,11 @@ class WindowBuffer:
         kept = rows.filter(rank <= share) if share else rows.tail(self._max_flows * 3 // 4)
         self.dropped_flows += rows.height - kept.height
         return kept
+
+
+def _renamed(rows: pl.DataFrame, old: HostKey, new: HostKey) -> pl.DataFrame:
+    is_old = (pl.col(HOST[0]) == old[0]) & (pl.col(HOST[1]) == old[1])
+    return rows.with_columns(
+        pl.when(is_old).then(pl.lit(to)).otherwise(name).alias(name)
+        for name, to in zip(HOST, new, strict=True)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,9 @@ def reasons(
 ) -> list[list[Reason]]:
     """Return the strongest reasons of each unit, strongest first.
 
+    A value that most benign units have as well is no reason, whatever the detector made of it
+    together with others: such features are passed over. A unit may have no reason left.
+
     Parameters
     ----------
     features
@@ -37,7 +41,11 @@ def reasons(
         What they are called.
     """
     specs = features.schema.features
-    strongest = np.argsort(-np.abs(contributions), axis=1)[:, :SHOWN_REASONS]
+    low, high = _band(specs, ranges)
+    # Features without a range, and values that do not apply, lie in no band: NaN compares false.
+    telling = ~((features.values >= low) & (features.values <= high)) & (contributions != 0)
+    strength = np.where(telling, np.abs(contributions), 0.0)
+    strongest = np.argsort(-strength, axis=1, kind="stable")[:, :SHOWN_REASONS]
     return [
         [
             _reason(
@@ -48,9 +56,21 @@ def reasons(
                 units,
             )
             for k in columns
+            if strength[row, k] > 0
         ]
         for row, columns in enumerate(strongest)
     ]
+
+
+def _band(
+    specs: Sequence[FeatureSpec], ranges: dict[str, BenignRange]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return where benign units usually lie, arrays of shape (features,); NaN where not known."""
+    known = [ranges.get(spec.name) if spec.unit != "cell" else None for spec in specs]
+    return (
+        np.array([np.nan if one is None else one.low for one in known]),
+        np.array([np.nan if one is None else one.high for one in known]),
+    )
 
 
 def _reason(

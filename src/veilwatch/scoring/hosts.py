@@ -44,8 +44,8 @@ BUCKETS: Final = HORIZON_NS // BUCKET_NS + 1
 
 GONE: Final = -1
 
-HostKey = tuple[str, str, int]
-"""Address, subscriber and source; see `veilwatch.features.windows.HOST`."""
+HostKey = tuple[str, str]
+"""Address and subscriber; see `veilwatch.features.windows.HOST`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,24 @@ class HostEvidence:
     def find(self, host: HostKey) -> int | None:
         """Return the number of a host, None for one that is not known."""
         return self._numbers.get(host)
+
+    def rename(self, old: HostKey, new: HostKey) -> None:
+        """Call a host by another name; what is known of both, if both are known, is one host's."""
+        number, target = self._numbers.get(old), self._numbers.get(new)
+        if number is None or old == new:
+            return
+        if target is None:
+            del self._numbers[old]
+            self._numbers[new] = number
+            self._names[number] = new
+            return
+        owner = self._host[: self._used]
+        owner[owner == number] = target
+        for kept in (self._kept, self._counts, self._sums):
+            kept[target] += kept[number]
+            kept[number] = 0
+        self._seen_ns[target] = max(self._seen_ns[target], self._seen_ns[number])
+        self._release(np.array([number], np.int64))
 
     def add(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from veilwatch.detectors.content import carries_content
 from veilwatch.detectors.evidence import group_scores, heard_together, log_odds
 from veilwatch.detectors.family import (
     EVIDENCE_FLOWS,
@@ -29,6 +30,7 @@ from veilwatch.schema.scores import UNKNOWN_FAMILY, Reason
 from veilwatch.scoring.buffer import DueWindows, WindowBuffer
 from veilwatch.scoring.explain import reasons
 from veilwatch.scoring.hosts import HORIZON_NS, HostEvidence, HostKey, HostSums
+from veilwatch.scoring.owners import Claim, Owners
 from veilwatch.scoring.windows import ScoredWindows, host_reasons
 
 EXPLAINED_LIVE: Final = 8
@@ -64,14 +66,17 @@ class LiveScores:
         What decided for alerted flows and flows of alerted hosts, by `flow_id`, strongest first;
         for `EXPLAINED_LIVE` flows at most.
     host_reasons
-        What decided in the window that speaks most against an alerted host, by host, subscriber and
-        source; only where a window was judged now.
+        What decided in the window that speaks most against an alerted host, by host and
+        subscriber; only where a window was judged now.
+    claims
+        Hosts whose subscriber became known now: what was said of them without one is theirs.
     """
 
     flows: pl.DataFrame
     hosts: pl.DataFrame
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
     host_reasons: dict[HostKey, list[Reason]] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
 
 class LiveScorer:
@@ -106,6 +111,7 @@ class LiveScorer:
         self._model = model
         self._evidence = evidence or HostEvidence()
         self._buffer = windows or WindowBuffer()
+        self._owners = Owners()
         self._named = _Names()
         self._said = _WindowScores()
         self._now_ns = self._looked_ns = 0
@@ -177,10 +183,15 @@ class LiveScorer:
         if not now_ns and len(table):
             now_ns = int(frame["last_ns"].max())  # type: ignore[arg-type]
         self._now_ns = now_ns or self._now_ns
+        flows, claims = self._owners.settle(flows)
+        for claim in claims:
+            old, new = (claim.host, ""), (claim.host, claim.subscriber)
+            for memory in (self._evidence, self._named, self._said, self._buffer):
+                memory.rename(old, new)
         changed = self._remember(flows, early)
         judged = None
         if model.windows:
-            self._buffer.add(frame, self._now_ns, early=early)
+            self._buffer.add(flows, self._now_ns, early=early)
         if model.windows and abs(self._now_ns - self._looked_ns) >= WINDOWS_EVERY_NS:
             self._looked_ns = self._now_ns
             judged = self._judge(self._buffer.closed(self._now_ns))
@@ -192,6 +203,7 @@ class LiveScorer:
             hosts,
             self._explain(flows, features, hosts),
             host_reasons(model, judged, hosts) if judged is not None else {},
+            tuple(claims),
         )
 
     def judge_current(self) -> LiveScores:
@@ -264,7 +276,7 @@ class LiveScorer:
     ) -> dict[int, list[Reason]]:
         """Explain alerted flows, and those that speak against alerted hosts."""
         alerted = hosts.filter("alert").select(
-            pl.col("host").alias("src_ip"), "subscriber", "source", host_alert=True
+            pl.col("host").alias("src_ip"), "subscriber", host_alert=True
         )
         least = min(self._model.manifest.thresholds.unit, self._model.host_threshold)
         rows = (
@@ -319,7 +331,6 @@ def _host_frame(
         [
             pl.Series("host", [name[0] for name in names], pl.String),
             pl.Series("subscriber", [name[1] for name in names], pl.String),
-            pl.Series("source", [name[2] for name in names], pl.UInt32),
             pl.Series("flows", sums.flows, pl.UInt32),
             pl.Series("alerts", sums.alerts, pl.UInt32),
             pl.Series("first_ns", sums.first_ns, pl.Int64),
@@ -351,14 +362,15 @@ class _Names:
         if self._said:
             self._forget(flows)
         rank = pl.col("score").rank("ordinal", descending=True).over(HOST)
-        chosen = flows.filter(pl.col("score") >= card.flow_threshold).filter(rank <= EVIDENCE_FLOWS)
+        asked = (pl.col("score") >= card.flow_threshold) & carries_content()
+        chosen = flows.filter(asked).filter(rank <= EVIDENCE_FLOWS)
         if chosen.is_empty():
             return
         features = compute_features(FlowTable(chosen), FEATURE_SETS)
         said = model.families.log_probabilities(features).astype(np.float32)
         rows = zip(chosen.select(*HOST, "flow_id", "score").iter_rows(), said, strict=True)
         for (*host, flow, score), words in rows:
-            key: HostKey = (host[0], host[1], host[2])
+            key: HostKey = (host[0], host[1])
             kept = self._said.setdefault(key, {})
             kept[flow] = score, words
             if len(kept) > EVIDENCE_FLOWS:
@@ -367,9 +379,18 @@ class _Names:
         while len(self._said) > MAX_NAMED:
             self._said.popitem(last=False)
 
+    def rename(self, old: HostKey, new: HostKey) -> None:
+        """Count what was said of one host to another: they turned out to be the same."""
+        said = self._said.pop(old, None)
+        if said is not None:
+            kept = self._said.setdefault(new, {})
+            kept.update(said)
+            while len(kept) > EVIDENCE_FLOWS:
+                del kept[min(kept, key=lambda one: kept[one][0])]
+
     def _forget(self, flows: pl.DataFrame) -> None:
         for *host, flow in flows.select(*HOST, "flow_id").iter_rows():
-            kept = self._said.get((host[0], host[1], host[2]))
+            kept = self._said.get((host[0], host[1]))
             if kept is not None:
                 kept.pop(flow, None)
 
@@ -406,11 +427,17 @@ class _WindowScores:
         """Remember scores; a window that is judged again replaces what it said."""
         rows = keys.select(*HOST, "window", "first_ns").iter_rows()
         for (*host, window, first_ns), said in zip(rows, score.tolist(), strict=True):
-            key: HostKey = (host[0], host[1], host[2])
+            key: HostKey = (host[0], host[1])
             self._said.setdefault(key, {})[window] = first_ns, said
             self._said.move_to_end(key)
         while len(self._said) > MAX_WINDOW_HOSTS:
             self._said.popitem(last=False)
+
+    def rename(self, old: HostKey, new: HostKey) -> None:
+        """Count what was said of one host to another: they turned out to be the same."""
+        said = self._said.pop(old, None)
+        if said is not None:
+            self._said[new] = said | self._said.get(new, {})
 
     def of_hosts(
         self, hosts: list[HostKey], upper_share: float, now_ns: int

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from veilwatch.detectors.content import carries_content
 from veilwatch.detectors.family import (
     EVIDENCE_FLOWS,
     FEATURE_SETS,
@@ -25,8 +26,9 @@ from veilwatch.schema.scores import UNKNOWN_FAMILY
 class HostNamer:
     """Gather what the trees say of each host's most malicious flows, table by table.
 
-    Of each table only flows at the detector's threshold are asked about, and of these the
-    `EVIDENCE_FLOWS` strongest of each host: four bytes a family are kept for each.
+    Of each table only flows at the detector's threshold that carry content are asked about
+    (`veilwatch.detectors.content`), and of these the `EVIDENCE_FLOWS` strongest of each host: four
+    bytes a family are kept for each. A host without such a flow is like no family.
 
     Parameters
     ----------
@@ -46,9 +48,8 @@ class HostNamer:
     def add(self, frame: pl.DataFrame) -> None:
         """Ask about one flow table with the further column `score`."""
         rank = pl.col("score").rank("ordinal", descending=True).over(self._host)
-        chosen = frame.filter(pl.col("score") >= self._card.flow_threshold).filter(
-            rank <= EVIDENCE_FLOWS
-        )
+        asked = (pl.col("score") >= self._card.flow_threshold) & carries_content()
+        chosen = frame.filter(asked).filter(rank <= EVIDENCE_FLOWS)
         if chosen.is_empty():
             return
         features = compute_features(FlowTable(chosen), FEATURE_SETS)

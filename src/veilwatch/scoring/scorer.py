@@ -17,11 +17,16 @@ from veilwatch.schema.flows import FlowTable
 from veilwatch.schema.scores import Reason, ScoreFrame
 from veilwatch.scoring.explain import reasons
 from veilwatch.scoring.naming import HostNamer
+from veilwatch.scoring.owners import Owners
 from veilwatch.scoring.windows import ScoredWindows, host_index, host_reasons, score_windows
 
 EXPLAINED_PER_TABLE: Final = 256
-"""Most flows of one table that are explained, the best-scored of each host first: an exact
+"""Most flows of one table that may be explained, the best-scored of each host first: an exact
 explanation costs as much as scoring hundreds of flows."""
+
+MAX_EXPLAINED: Final = 1024
+"""Most flows explained in all, the best-scored of each host first: with five LightGBM members some
+seconds, whatever a capture holds. A page shows some dozens of alerts."""
 
 KEPT_COLUMNS: Final = (
     *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
@@ -59,7 +64,7 @@ class FlowScorer:
         self._model = model
         self._kept: list[pl.DataFrame] = []
         self._window_flows: list[pl.DataFrame] = []
-        self._reasons: dict[int, list[Reason]] = {}
+        self._asked: list[tuple[pl.DataFrame, FeatureFrame]] = []
         card = model.manifest.families
         self._namer = HostNamer(model.families, card, HOST) if model.families and card else None
 
@@ -83,11 +88,13 @@ class FlowScorer:
         """Return the scores of all tables and of their hosts; none where no table came."""
         if not self._kept:
             self.add(FlowTable.empty())
-        flows = pl.concat(self._kept)
+        # Whose the tunnels are is known only now that all flows have been seen.
+        flows, _ = Owners().settle(pl.concat(self._kept))
         model = self._model
         windows = None
         if model.windows:
-            windows = score_windows(model, FlowTable(pl.concat(self._window_flows)))
+            rows = pl.concat(self._window_flows).with_columns(flows["subscriber"])
+            windows = score_windows(model, FlowTable(rows))
         hosts = _hosts(flows, model, windows, self._namer)
         card = model.calibration
         meaning = Platt(card.slope, card.intercept).posterior(
@@ -98,12 +105,12 @@ class FlowScorer:
             hosts.with_columns(pl.Series("probability", meaning, pl.Float32)),
             model.manifest.thresholds.unit,
             model.host_threshold,
-            self._reasons,
+            self._reasons(),
             host_reasons(model, windows, hosts) if windows else {},
         )
 
     def _explain(self, frame: pl.DataFrame, features: FeatureFrame) -> None:
-        """Explain alerted flows and the flow that speaks most against each host."""
+        """Remember alerted flows, and what speaks most against each host, to explain them."""
         least = min(self._model.manifest.thresholds.unit, self._model.host_threshold)
         rows = (
             frame.lazy()
@@ -118,9 +125,36 @@ class FlowScorer:
         )
         if not len(rows):
             return
-        chosen = FeatureFrame(features.schema, features.values[rows], features.keys[rows])
+        self._asked.append((frame[rows].select(*HOST, "score"), features.take(rows)))
+        if sum(keys.height for keys, _ in self._asked) > 2 * MAX_EXPLAINED:
+            self._narrow()
+
+    def _narrow(self) -> None:
+        """Keep the flows that are to be explained, the best-scored of each host first."""
+        keys = pl.concat([keys for keys, _ in self._asked])
+        frames = [frame for _, frame in self._asked]
+        rows = (
+            keys.with_row_index("row")
+            .with_columns(rank=pl.col("score").rank("ordinal", descending=True).over(HOST))
+            .sort("rank", "score", "row", descending=[False, True, False])
+            .head(MAX_EXPLAINED)["row"]
+            .to_numpy()
+            .astype(np.intp)
+        )
+        whole = FeatureFrame(
+            frames[0].schema,
+            np.concatenate([frame.values for frame in frames]),
+            pl.concat([frame.keys for frame in frames]),
+        )
+        self._asked = [(keys[rows], whole.take(rows))]
+
+    def _reasons(self) -> dict[int, list[Reason]]:
+        if not self._asked:
+            return {}
+        self._narrow()
+        _, chosen = self._asked[0]
         found = reasons(chosen, self._model.explain(chosen), self._model.manifest.benign_ranges)
-        self._reasons.update(zip(chosen.keys["flow_id"].to_list(), found, strict=True))
+        return dict(zip(chosen.keys["flow_id"].to_list(), found, strict=True))
 
 
 def _hosts(
@@ -158,7 +192,6 @@ def _hosts(
     return hosts.select(
         pl.col("src_ip").alias("host"),
         "subscriber",
-        "source",
         "flows",
         "alerts",
         "first_ns",

@@ -64,7 +64,7 @@ def host_index(rows: pl.DataFrame, hosts: pl.DataFrame) -> npt.NDArray[np.int64]
 
 def host_reasons(
     model: Model, windows: ScoredWindows, hosts: pl.DataFrame
-) -> dict[tuple[str, str, int], list[Reason]]:
+) -> dict[tuple[str, str], list[Reason]]:
     """Say what decided in the window that speaks most against each alerted host.
 
     Parameters
@@ -75,11 +75,11 @@ def host_reasons(
     Returns
     -------
     dict
-        By host, subscriber and source.
+        By host and subscriber.
     """
     card = model.manifest.windows
     assert card is not None, "asked of a model without windows"
-    alerted = hosts.filter("alert").select(src_ip="host", subscriber="subscriber", source="source")
+    alerted = hosts.filter("alert").select(src_ip="host", subscriber="subscriber")
     strongest = (
         windows.features.keys.select(HOST)
         .with_row_index("row")

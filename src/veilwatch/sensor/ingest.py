@@ -56,8 +56,8 @@ class InterfaceSource:
     user
         Whom to become once it is open; None to stay who we are.
     place
-        What the column `source` of its flows says: hosts and windows are those of an interface,
-        whichever process saw them.
+        What the column `source` of its flows says: the interface, whichever process
+        saw them. Hosts are those of the sensor: inputs that are read together are one place.
     group
         Shares the packets among several processes; None for one process alone.
     """

@@ -106,7 +106,7 @@ class ScoreBook:
             if min(self._before.sum(), self._counts.sum()) >= MIN_DRIFT_FLOWS:
                 self.drift = stability_index(self._before, self._counts)
             self._add_flows(flows["last_ns"].to_numpy() // HOUR_NS, score)
-        columns = hosts.select("host", "subscriber", "source", "last_ns", "score")
+        columns = hosts.select("host", "subscriber", "last_ns", "score")
         for *host, last_ns, score_of_host in columns.iter_rows():
             hour = self._hours.get(last_ns // HOUR_NS)
             if hour is None:  # its flows were counted, or it has none any more

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.detectors import DetectorSettings
+from veilwatch.detectors.content import carries_content
 from veilwatch.detectors.family import (
     EVIDENCE_FLOWS,
     FEATURE_SETS,
@@ -181,7 +182,8 @@ def train_families(
     score
         Score of each flow by detectors that did not learn from its fold, shape (flows,).
     flow_threshold
-        Flows from this score on are asked about; the same holds for `veilwatch.scoring`.
+        Flows from this score on are asked about if they carry content
+        (`veilwatch.detectors.content`); the same holds for `veilwatch.scoring`.
     """
     if labels.unit != "flow":
         progress.note("no families are named: the detector does not judge flows")
@@ -195,7 +197,9 @@ def train_families(
         return None
     learned = labels.malicious & ~labels.background & (deal.family >= 0)[labels.capture]
     lessons = _flows(corpus, labels, score, learned, MAX_FLOWS)
+    content = corpus.flows.select(carries_content()).to_series().to_numpy()
     asked = labels.malicious & (deal.left_out >= 0)[labels.capture] & (score >= flow_threshold)
+    asked &= content
     questions = _flows(corpus, labels, score, asked, EVIDENCE_FLOWS)
     known, unknown = judge_folds(lessons, questions, deal, settings, progress)
     if not unknown.asked.any():

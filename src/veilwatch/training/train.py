@@ -18,6 +18,7 @@ from veilwatch.evaluation.evaluate import CAPTURE, WITH_WINDOWS, CaptureScores, 
 from veilwatch.evaluation.labelled import Labels, require_both_classes
 from veilwatch.evaluation.posterior import DEPLOYMENT_PRIOR, fit_platt
 from veilwatch.evaluation.splits import SplitBy, assign_folds
+from veilwatch.features.sketch import sketch
 from veilwatch.progress import SILENT, Progress
 from veilwatch.registry import (
     BenignRange,
@@ -221,4 +222,5 @@ def _corpus_card(corpus: Corpus, labels: Labels, manifest_path: Path) -> CorpusC
         benign_units=int((~labels.malicious).sum()),
         sources=sorted({entry.source_repo for entry in corpus.entries}),
         emulated=corpus.emulated,
+        flow_sketch=sketch(corpus.flows),
     )

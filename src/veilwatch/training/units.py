@@ -15,6 +15,7 @@ from veilwatch.detectors import DETECTORS, Detector, TrainingSet
 from veilwatch.errors import TrainingError
 from veilwatch.evaluation.labelled import Labels, read_labels, unit_labels
 from veilwatch.features import capture_features, compute_features
+from veilwatch.features.windows import PLACE
 from veilwatch.schema.features import FeatureFrame, Unit
 from veilwatch.schema.flows import FlowTable
 from veilwatch.training.weights import unit_weights
@@ -75,10 +76,10 @@ def _flows(corpus: Corpus, sets: Sequence[str], shortcuts: bool) -> Units:
 
 
 def _host_windows(corpus: Corpus, sets: Sequence[str], shortcuts: bool) -> Units:
-    # Captures are inputs of their own: a host of one is no host of another.
-    flows = corpus.flows.with_columns(source=pl.col("capture"))
+    # Who labels captures says that each is a place of its own: a host of one is no host of another.
+    flows = corpus.flows.with_columns(pl.col("capture").alias(PLACE))
     features = compute_features(FlowTable(flows), sets, shortcuts=shortcuts)
-    capture = features.keys["source"].to_numpy().astype(np.int64)
+    capture = features.keys[PLACE].to_numpy().astype(np.int64)
     return Units(features, unit_labels(corpus, capture, "host_window"))
 
 

@@ -1,0 +1,224 @@
+"""LightGBM's text of trees, checked before LightGBM sees it.
+
+LightGBM believes what it reads: a child that points outside of its tree, or back into it, ends the
+process or writes outside of a buffer, most easily while contributions are computed. The text is
+therefore read here first, in exactly the form that LightGBM 4 writes (`GBDT::SaveModelToString`,
+`Tree::ToString` of its source), and refused if it differs. What LightGBM is given afterwards holds
+the checked lines only, none of the parameters that follow them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+MAX_TEXT: Final = 64 * 1024 * 1024
+"""Largest text read, in bytes: a thousand trees of 31 leaves take 4 MB, twenty families at forty
+rounds 2 MB."""
+
+MAX_TREES: Final = 1 << 16
+"""Most trees: 256 families at 256 rounds."""
+
+MAX_LEAVES: Final = 1024
+"""Most leaves of a tree: ours have 31. A tree is never deeper than it has leaves, and contributions
+are computed by recursion."""
+
+MAX_COUNT: Final = (1 << 31) - 1
+"""Largest count of rows: LightGBM keeps it in 32 bits."""
+
+MAX_NUMBER: Final = 32
+"""Characters of a number: doubles are written with 17 digits."""
+
+END_OF_TREES: Final = "end of trees\n"
+END_OF_PARAMETERS: Final = "end of parameters\n"
+
+_TAIL: Final = f"{END_OF_TREES}\nparameters:\n{END_OF_PARAMETERS}\npandas_categorical:null\n"
+
+_HEADER: Final = (
+    *("version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx"),
+    *("objective", "feature_names", "feature_infos", "tree_sizes"),
+)
+_TREE: Final = (
+    *("num_leaves", "num_cat", "split_feature", "split_gain", "threshold", "decision_type"),
+    *("left_child", "right_child", "leaf_value", "leaf_weight", "leaf_count", "internal_value"),
+    *("internal_weight", "internal_count", "is_linear", "shrinkage"),
+)
+
+_INTEGER: Final = re.compile(r"-?\d{1,10}", re.ASCII)
+_REAL: Final = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d{1,3})?", re.ASCII)
+_RANGE: Final = re.compile(r"none|\[[-+.0-9a-z]{1,32}:[-+.0-9a-z]{1,32}\]", re.ASCII)
+_BINARY: Final = re.compile(r"binary sigmoid:(\S{1,32})", re.ASCII)
+
+_DECISIONS: Final = frozenset((0, 2, 4, 6, 8, 10))
+"""Kinds of splits (`Tree::decision_type`): bit 0 is a split by categories, which none of ours is;
+bit 1 where missing values go; bits 2 and 3 what is missing: nothing, zero or NaN."""
+
+
+class TreeTextError(ValueError):
+    """The text is not as LightGBM writes it; says where it differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeText:
+    """Text that was checked.
+
+    Attributes
+    ----------
+    text
+        Header and trees, as they were, with nothing behind them.
+    feature_names
+        Columns that the trees look at.
+    classes
+        Trees of each round: 1 for two classes, else the number of classes.
+    trees
+        How many there are.
+    """
+
+    text: str
+    feature_names: list[str]
+    classes: int
+    trees: int
+
+
+def check_trees(text: str) -> TreeText:
+    """Read the text of a LightGBM model and refuse what LightGBM would not have written.
+
+    Raises
+    ------
+    TreeTextError
+        If it is anything but trees over plain numbers, each of them whole.
+    """
+    if len(text) > MAX_TEXT:
+        raise TreeTextError(f"larger than {MAX_TEXT >> 20} MiB")
+    start, end = text.find("Tree=0\n"), text.find(END_OF_TREES)
+    if not 0 < start < end or END_OF_PARAMETERS not in text[end:]:
+        raise TreeTextError("not whole")
+    if "\0" in text or "\r" in text:
+        raise TreeTextError("characters that no model has")
+    header = _fields(text[:start].removeprefix("tree\n"), _HEADER, "header")
+    if not text.startswith("tree\nversion=v4\n"):
+        raise TreeTextError("another version of the format")
+    sizes = _integers(header["tree_sizes"], "tree_sizes", low=1, high=MAX_TEXT)
+    if sum(sizes) != end - start:
+        raise TreeTextError("not whole")
+    names = header["feature_names"].split(" ")
+    classes = _check_header(header, names, len(sizes))
+    at = start
+    for number, size in enumerate(sizes):
+        _check_tree(text[at : at + size], number, len(names))
+        at += size
+    return TreeText(text[:end] + _TAIL, names, classes, len(sizes))
+
+
+def _check_header(header: dict[str, str], names: list[str], trees: int) -> int:
+    if trees > MAX_TREES:
+        raise TreeTextError(f"more than {MAX_TREES} trees")
+    (classes,) = _integers(header["num_class"], "num_class", low=1, high=trees, count=1)
+    _integers(header["num_tree_per_iteration"], "trees of a round", classes, classes, 1)
+    _integers(header["label_index"], "label_index", 0, 0, 1)
+    last = len(names) - 1
+    _integers(header["max_feature_idx"], "max_feature_idx", last, last, 1)
+    if trees % classes:
+        raise TreeTextError("a round is not whole")
+    objective = header["objective"]
+    if classes > 1:
+        known = objective == f"multiclass num_class:{classes}"
+    else:
+        found = _BINARY.fullmatch(objective)
+        known = found is not None and _reals(found[1], "sigmoid", 1)[0] > 0
+    if not known:
+        raise TreeTextError(f"objective {objective[:60]!r}")
+    ranges = header["feature_infos"].split(" ")
+    if len(ranges) != len(names) or not all(map(_RANGE.fullmatch, ranges)):
+        raise TreeTextError("feature_infos do not fit the features")
+    return classes
+
+
+def _check_tree(text: str, number: int, features: int) -> None:
+    where = f"tree {number}"
+    head = f"Tree={number}\n"
+    if not text.startswith(head) or not text.endswith("\n\n\n"):
+        raise TreeTextError(f"{where}: not where tree_sizes says")
+    fields = _fields(text.removeprefix(head), _TREE, where)
+    (leaves,) = _integers(fields["num_leaves"], f"{where}: num_leaves", 1, MAX_LEAVES, 1)
+    splits = leaves - 1
+    for name in ("num_cat", "is_linear"):
+        _integers(fields[name], f"{where}: {name}", 0, 0, 1)
+    _integers(fields["split_feature"], f"{where}: split_feature", 0, features - 1, splits)
+    decisions = _integers(fields["decision_type"], f"{where}: decision_type", 0, 10, splits)
+    if not _DECISIONS.issuperset(decisions):
+        raise TreeTextError(f"{where}: a decision_type that ours have not")
+    for name, count in (
+        *(("split_gain", splits), ("leaf_value", leaves)),
+        *(("internal_value", splits), ("internal_weight", splits), ("shrinkage", 1)),
+    ):
+        _reals(fields[name], f"{where}: {name}", count)
+    # A split between what has a value and what has none lies at infinity.
+    thresholds = [part for part in fields["threshold"].split(" ") if part != "inf"]
+    infinite = fields["threshold"].split(" ").count("inf")
+    _reals(" ".join(thresholds), f"{where}: threshold", splits - infinite)
+    # A tree of one leaf has no weight, and in some versions no count.
+    _reals(fields["leaf_weight"], f"{where}: leaf_weight", leaves if splits else None)
+    counts = leaves if splits else None
+    _integers(fields["leaf_count"], f"{where}: leaf_count", 0, MAX_COUNT, counts)
+    _integers(fields["internal_count"], f"{where}: internal_count", 0, MAX_COUNT, splits)
+    children = [
+        _integers(fields[side], f"{where}: {side}", -leaves, splits - 1, splits)
+        for side in ("left_child", "right_child")
+    ]
+    _check_children(children[0], children[1], leaves, where)
+
+
+def _check_children(left: Sequence[int], right: Sequence[int], leaves: int, where: str) -> None:
+    """Each split but the first, and each leaf, hangs below exactly one split that comes before."""
+    parent = [False] * (2 * leaves - 1)  # splits, then leaves
+    for split, pair in enumerate(zip(left, right, strict=True)):
+        for child in pair:
+            if 0 <= child <= split:
+                raise TreeTextError(f"{where}: split {split} leads back to {child}")
+            place = child if child >= 0 else leaves - 1 + ~child
+            if parent[place]:
+                raise TreeTextError(f"{where}: two ways lead to one place")
+            parent[place] = True
+    if leaves > 1 and not all(parent[1:]):
+        raise TreeTextError(f"{where}: no way leads to some of it")
+
+
+def _fields(text: str, names: Sequence[str], where: str) -> dict[str, str]:
+    """Return the values of lines `name=value`, which must be these in this order."""
+    lines = text.rstrip("\n").split("\n")
+    found = [line.partition("=")[::2] for line in lines]
+    if tuple(name for name, _ in found) != tuple(names):
+        raise TreeTextError(f"{where}: other lines than {', '.join(names[:3])} …")
+    return dict(found)
+
+
+def _integers(text: str, where: str, low: int, high: int, count: int | None = None) -> list[int]:
+    """Return whole numbers within bounds; None takes any count of them, or the count of `text`."""
+    parts = text.split(" ") if text else []
+    _check_count(parts, where, count)
+    if not all(map(_INTEGER.fullmatch, parts)):
+        raise TreeTextError(f"{where}: no whole number")
+    values = [int(part) for part in parts]
+    if values and not low <= min(values) <= max(values) <= high:
+        raise TreeTextError(f"{where}: outside of {low} to {high}")
+    return values
+
+
+def _reals(text: str, where: str, count: int | None = None) -> list[float]:
+    parts = text.split(" ") if text else []
+    _check_count(parts, where, count)
+    if not all(len(part) <= MAX_NUMBER and _REAL.fullmatch(part) for part in parts):
+        raise TreeTextError(f"{where}: no number")
+    values = [float(part) for part in parts]
+    if not all(map(math.isfinite, values)):
+        raise TreeTextError(f"{where}: not finite")
+    return values
+
+
+def _check_count(parts: Sequence[str], where: str, count: int | None) -> None:
+    if len(parts) > 2 * MAX_TREES or (count is not None and len(parts) != count):
+        raise TreeTextError(f"{where}: {len(parts)} numbers, not {count}")
