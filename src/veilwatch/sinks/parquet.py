@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from veilwatch.errors import OutputError
 from veilwatch.files import output_error, replacing
+from veilwatch.schema.forms import known_frame
 from veilwatch.sinks.encoder import Encoder
 from veilwatch.sinks.zeek import ConnJson, ConnLog
 
@@ -140,12 +141,12 @@ class FlowWriter:
         return self
 
     def write(self, frame: pl.DataFrame) -> None:
-        """Append the rows of `frame`."""
+        """Append the rows of `frame`, with null where a flow has no such value."""
         if self._schema is None:
             self._schema = frame.schema
         elif frame.schema != self._schema:
             raise OutputError("a batch has other columns than the first", where=self.path)
-        self._encoder.write(frame)
+        self._encoder.write(known_frame(frame))
 
     def __exit__(
         self,
