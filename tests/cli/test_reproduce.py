@@ -91,7 +91,7 @@ def test_a_scaled_run_prints_the_published_table_beside_its_own(tmp_path: Path) 
     manifest = write_corpus(tmp_path, FIVE, 6)
     result = veilwatch(
         *("reproduce", "header-words", "--corpus", manifest, "--scaled", "--threads", "1"),
-        *("--json", tmp_path / "r.json"),
+        *("-o", tmp_path / "r.json"),
     )
     assert result.returncode == 0, result.stderr
     document = json.loads((tmp_path / "r.json").read_text())

@@ -27,7 +27,7 @@ def command(
     if warm:
         with working(quiet):
             pass
-    if quiet:
+    if quiet and warm:
         return
     free = shutil.disk_usage(_existing(cache_home())).free
     for name, value in (

@@ -10,9 +10,9 @@ from typing import Annotated, Final
 
 import pyarrow
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
 from veilwatch.imports import hidden
 from veilwatch.jit import load_numba
@@ -20,23 +20,53 @@ from veilwatch.pipeline import warm
 from veilwatch.progress import SILENT
 from veilwatch.progress import Progress as Listener
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Results and errors only: no progress and no remarks."),
+]
 
-console = Console()
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+UNBOUNDED: Final = 10_000
+"""Columns of what goes into a file or a pipe: nothing that is searched there is broken or cut."""
+
+
+class Screen(Console):
+    """A console as wide as its terminal, and without an end where there is none."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines; `COLUMNS` wins, as for other programs."""
+        columns = os.environ.get("COLUMNS", "")
+        if columns.isdecimal() and 0 < int(columns[:6]) < UNBOUNDED:
+            return ConsoleDimensions(int(columns), 25)
+        return super().size if self.is_terminal else ConsoleDimensions(UNBOUNDED, 25)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        raise AttributeError("a screen is as large as it is")
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, which ends in silence when nobody reads on."""
+        raise BrokenPipeError
+
+
+console = Screen()
 """Standard output: results."""
 
-errors = Console(stderr=True)
+errors = Screen(stderr=True)
 """Standard error: progress and notes."""
 
 
-WIDE: Final = 180
-"""Columns of a table that goes into a file or a pipe: what is searched there is not broken."""
+def remark(text: str, *, quiet: bool) -> None:
+    """Say on standard error how a run went, unless only results are wanted."""
+    if not quiet:
+        errors.print(Text(text), soft_wrap=True)
 
 
-def print_table(table: Table) -> None:
-    """Print a table, as wide as the terminal is, or as it needs where there is none."""
-    fits = console.is_terminal or "COLUMNS" in os.environ
-    (console if fits else Console(width=WIDE)).print(table)
+def warn(text: str) -> None:
+    """Say on standard error what is wrong with an input or a result; quiet mode says it too."""
+    errors.print(Text(text, style="yellow"), soft_wrap=True)
 
 
 class _Bars:
