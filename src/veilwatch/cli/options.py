@@ -32,7 +32,7 @@ CapturesOrInterface = Annotated[
 ]
 
 ModelFolder = Annotated[
-    Path, typer.Option("--model", metavar="DIR", help="Folder that `veilwatch train` wrote.")
+    Path, typer.Option("--model", metavar="DIR", help="Folder that veilwatch train wrote.")
 ]
 
 CorpusManifest = Annotated[

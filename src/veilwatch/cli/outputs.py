@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilwatch.errors import OutputError
+from veilwatch.files import is_device
 
 STDOUT: Final = Path("-")
 """Name of standard output."""
@@ -67,17 +67,6 @@ def suffix_of(path: Path, known: tuple[str, ...]) -> str:
             hint=f"known: {', '.join(known)}",
         )
     return suffix
-
-
-def is_device(path: Path) -> bool:
-    """Whether a path is a pipe or a device, which has nothing to lose."""
-    if path.is_absolute() and path.parts[1:2] == ("dev",):
-        return True
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 _left: list[Callable[[], str]] = []

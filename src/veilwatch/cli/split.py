@@ -10,7 +10,7 @@ import typer
 from veilwatch.capture import Rotation
 from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
 from veilwatch.cli.outputs import leaving, output_option
-from veilwatch.cli.terminal import Quiet, console, remark, warn, working
+from veilwatch.cli.terminal import Quiet, console, remark, warn, warn_of_faults, working
 from veilwatch.cli.times import duration_option
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import MeterConfig
@@ -151,8 +151,7 @@ def _teid(text: str) -> int:
 
 
 def _print(result: SplitResult, output: Path, quiet: bool) -> None:
-    for report in result.captures.faults:
-        warn(f"{report.name}: {report.fault}")
+    warn_of_faults(result.captures, quiet=quiet)
     if quiet:
         return
     table = Listing([*texts("file", "holds"), *numbers("packets")])

@@ -19,6 +19,8 @@ from veilwatch.jit import load_numba
 from veilwatch.pipeline import warm
 from veilwatch.progress import SILENT
 from veilwatch.progress import Progress as Listener
+from veilwatch.report.names import MAX_SENTENCE, visible
+from veilwatch.schema.captures import CaptureReport
 
 Quiet = Annotated[
     bool,
@@ -66,7 +68,13 @@ def remark(text: str, *, quiet: bool) -> None:
 
 def warn(text: str) -> None:
     """Say on standard error what is wrong with an input or a result; quiet mode says it too."""
-    errors.print(Text(text, style="yellow"), soft_wrap=True)
+    errors.print(Text(visible(text, MAX_SENTENCE), style="yellow"), soft_wrap=True)
+
+
+def warn_of_faults(captures: CaptureReport, *, quiet: bool) -> None:
+    """Say which captures could not be read to their end; their progress has, unless quiet."""
+    for report in captures.faults if quiet else ():
+        warn(f"{report.name}: {report.fault}")
 
 
 class _Bars:
@@ -85,7 +93,7 @@ class _Bars:
             self._bars.advance(self._task, amount)
 
     def note(self, message: str) -> None:
-        self._bars.console.print(message, style="yellow", markup=False, highlight=False)
+        self._bars.console.print(Text(visible(message, MAX_SENTENCE), style="yellow"))
 
     def _finish(self) -> None:
         if self._task is None:
@@ -128,7 +136,7 @@ class _Lines:
         """Say nothing."""
 
     def note(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        print(visible(message, MAX_SENTENCE), file=sys.stderr, flush=True)
 
 
 @contextmanager
