@@ -84,7 +84,7 @@ def test_an_installation_without_the_extra_says_its_name(tmp_path: Path) -> None
         "run()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    refused(done, "gensim", "veilwatch[train]")
+    refused(done, "gensim", ".[train]")
 
 
 def test_a_scaled_run_prints_the_published_table_beside_its_own(tmp_path: Path) -> None:
