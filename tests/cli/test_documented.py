@@ -76,9 +76,13 @@ def test_every_reason_is_needed() -> None:
             assert any(re.match(pattern, command) for _, command in PRINTED), pattern
 
 
+EVERY: Final = 6
+"""Of so many labelled captures one is in the manifests: a command is to work, not to find much."""
+
+
 @pytest.fixture
-def place(emulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with everything that the pages name, as a reader of them has it."""
+def place(emulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> Path:
+    """A folder with what a command names, as a reader of the pages has it."""
     monkeypatch.chdir(tmp_path)
     field = emulation / "field" / "n3.pcapng"
     for name in ("mirror.pcapng", "n3.pcapng", "core.pcapng", "infected.pcap"):
@@ -86,17 +90,15 @@ def place(emulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     (tmp_path / "n3-monday").mkdir()
     shutil.copy(field, tmp_path / "n3-monday" / "09.pcapng")
     (tmp_path / "model").symlink_to(emulation / "model")
-    rows = (emulation / "lab" / "MANIFEST.csv").read_text().splitlines()
-    for name in ("MANIFEST.csv", "OTHER-SOURCES.csv", "OTHER.csv"):
+    lab = (emulation / "lab" / "MANIFEST.csv").read_text().splitlines()
+    for name in re.findall(r"\S+\.csv", command.partition("--corpus")[2])[:1]:
         # Captures that the model was not trained on: the same, with another end.
-        others = [rows[0]]
-        for row in rows[1:]:
+        others = [lab[0]]
+        for row in lab[1::EVERY]:
             file, rest = row.split(",", 1)
             copy = tmp_path / "other" / file
-            if not copy.exists():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                data = (emulation / "lab" / file).read_bytes()
-                copy.write_bytes(data[: -64 if len(data) > 4096 else None])
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((emulation / "lab" / file).read_bytes()[:-64])
             others.append(f"other/{file},{rest}")
         (tmp_path / name).write_text("\n".join(others) + "\n")
     store = tmp_path / "store.db"
