@@ -19,7 +19,7 @@ from veilwatch.jit import load_numba
 from veilwatch.pipeline import warm
 from veilwatch.progress import SILENT
 from veilwatch.progress import Progress as Listener
-from veilwatch.report.names import MAX_SENTENCE, visible
+from veilwatch.report.names import visible
 from veilwatch.schema.captures import CaptureReport
 
 Quiet = Annotated[
@@ -28,6 +28,9 @@ Quiet = Annotated[
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+MAX_LINE: Final = 1000
+"""Most characters of a remark, names of files in it."""
 
 UNBOUNDED: Final = 10_000
 """Columns of what goes into a file or a pipe: nothing that is searched there is broken or cut."""
@@ -68,7 +71,7 @@ def remark(text: str, *, quiet: bool) -> None:
 
 def warn(text: str) -> None:
     """Say on standard error what is wrong with an input or a result; quiet mode says it too."""
-    errors.print(Text(visible(text, MAX_SENTENCE), style="yellow"), soft_wrap=True)
+    errors.print(Text(visible(text, MAX_LINE), style="yellow"), soft_wrap=True)
 
 
 def warn_of_faults(captures: CaptureReport, *, quiet: bool) -> None:
@@ -93,7 +96,7 @@ class _Bars:
             self._bars.advance(self._task, amount)
 
     def note(self, message: str) -> None:
-        self._bars.console.print(Text(visible(message, MAX_SENTENCE), style="yellow"))
+        self._bars.console.print(Text(visible(message, MAX_LINE), style="yellow"))
 
     def _finish(self) -> None:
         if self._task is None:
@@ -136,7 +139,7 @@ class _Lines:
         """Say nothing."""
 
     def note(self, message: str) -> None:
-        print(visible(message, MAX_SENTENCE), file=sys.stderr, flush=True)
+        print(visible(message, MAX_LINE), file=sys.stderr, flush=True)
 
 
 @contextmanager
