@@ -25,7 +25,7 @@ install:
 	  f"Veilwatch needs Python 3.11 or newer, this is {v[0]}.{v[1]}: name another, make PYTHON=python3.12")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "Python cannot make virtual environments: install the package python3-venv" >&2; exit 1; }
-	@echo "Setting up .venv (about 1.2 GB, some minutes the first time):"
+	@echo "Setting up .venv (about 3 GB, some minutes the first time):"
 	@# An environment that was moved, or whose interpreter is gone, is made anew.
 	@{ grep -qsF '$(CURDIR)/.venv/bin' $(BIN)/pip && $(BIN)/pip --version >/dev/null 2>&1; } || \
 	  $(PYTHON) -m venv --clear .venv

@@ -34,8 +34,11 @@ FLOORS: Final = {
 
 VERBS: Final = {
     "inspect": ["inspect", "-q", "{capture}"],
-    "flows": ["flows", "-q", "{capture}", "-o", "{folder}/flows.parquet"],
-    "detect": ["detect", "-q", "{capture}", "--model", "{folder}/model", "--out", "{folder}/out"],
+    "flows": ["flows", "-q", "--force", "{capture}", "-o", "{folder}/flows.parquet"],
+    "detect": [
+        *("detect", "-q", "--force", "{capture}", "--model", "{folder}/model"),
+        *("-o", "{folder}/out"),
+    ],
 }
 
 

@@ -3,8 +3,11 @@ deleted none of its bytes."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,13 +16,41 @@ from typing import IO, Final
 
 from veilwatch.errors import OutputError
 
+ADVICE: Final = {
+    errno.ENOSPC: "free some space or name another place",
+    errno.EDQUOT: "your share of the disk is used up: free some space or name another place",
+    errno.EFBIG: "a limit on the size of files was reached: raise it or name another place",
+    errno.EACCES: "you may not write there: name another place, or have the right given to you",
+    errno.EPERM: "you may not write there: name another place, or have the right given to you",
+    errno.EROFS: "that file system is read-only: name another place",
+    errno.ENOENT: "there is no such folder: name another place",
+    errno.ENOTDIR: "a part of that path is no folder: name another place",
+    errno.EISDIR: "that is a folder: name a file in it",
+    errno.ENAMETOOLONG: "name a shorter one",
+    errno.EIO: "the disk reports an error: look at the system's log",
+}
+"""What to do about a failed write, by its cause."""
+
+_STREAMS: Final = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path is a pipe, a device or an open stream: it takes bytes, and is not replaced."""
+    if _STREAMS.fullmatch(str(path)):
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """Turn a failed write into the error that the user sees."""
     return OutputError(
         f"cannot write: {error.strerror or error}",
         where=path,
-        hint="free some space or name another place",
+        hint=ADVICE.get(error.errno or 0, "name another place"),
     )
 
 
@@ -139,13 +170,23 @@ class PendingFile:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of `path` for writing and rename it into place at the end.
 
-    Whatever stood at `path` stays untouched until the new content is complete and on disk.
+    Whatever stood at `path` stays untouched until the new content is complete and on disk. A pipe
+    or a device is written to as it is.
 
     Raises
     ------
     OutputError
         If the folder cannot be written to or the disk is full.
     """
+    if is_device(path):
+        try:
+            with path.open("wb") as device:
+                yield device
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise output_error(path, error) from error
+        return
     pending = PendingFile(path)
     try:
         yield pending.stream
@@ -159,7 +200,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with replacing(path) as stream:
-        stream.write(text.encode())
+        # A name of a file that is no UTF-8 is no reason to lose a report.
+        stream.write(text.encode("utf-8", "backslashreplace"))
 
 
 def scrub(database: sqlite3.Connection) -> bool:

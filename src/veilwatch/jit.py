@@ -2,7 +2,8 @@
 
 Numba's own cache does not notice a change in a function imported from another module. The
 cache folder therefore carries a hash of every source file that holds kernels, and is ours
-alone (mode 0700): the cache holds machine code, so nobody else may write to it.
+alone (mode 0700): the cache holds machine code and an index of pickles, so nobody else may write to
+it, nor to a folder above it (`veilwatch.private`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numba
 from numba.core.caching import NullCache
 from numba.core.registry import cpu_target
 
 from veilwatch.imports import hidden
+from veilwatch.private import why_not_private
 
 SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "subscriber", "pipeline")
 SOURCE_FILES = ("hashing.py",)
@@ -106,21 +108,23 @@ def kernel_cache() -> Path:
     return cache_home() / f"kernels-{kernel_hash()}"
 
 
-def _prepare_cache() -> bool:
+def _prepare_cache() -> str:
+    """Make the folder and name it to Numba; return why that cannot be, '' if it was done."""
     folder = kernel_cache()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mine = folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o022
-    except OSError:
-        return False
-    if mine:
+        cache_home().mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        return f"{folder}: {error.strerror or error}"
+    fault = why_not_private(folder)
+    if not fault:
         numba.config.CACHE_DIR = str(folder)
-    return mine
+    return fault
 
 
-# A cache that somebody else could write to, or that cannot be made, is not used at all:
-# kernels are then compiled anew in each process.
-_CACHE = _prepare_cache()
+CACHE_FAULT: Final = _prepare_cache()
+"""Why kernels are not kept between runs, '' where they are. A cache that somebody else could write
+to, or that cannot be made, is not used at all: kernels are then compiled anew in each process."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,7 +133,7 @@ _kernels: list[Any] = []
 
 def kernel(function: F) -> F:
     """Compile `function` in nopython mode with bounds checks, without the GIL, cached."""
-    compiled: F = numba.njit(boundscheck=True, nogil=True, cache=_CACHE)(function)
+    compiled: F = numba.njit(boundscheck=True, nogil=True, cache=not CACHE_FAULT)(function)
     _kernels.append(compiled)
     return compiled
 

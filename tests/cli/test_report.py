@@ -31,7 +31,7 @@ def run(*words: str) -> Result:
 
 def test_page_and_document_come_from_the_store(url: str, tmp_path: Path) -> None:
     page, document = tmp_path / "report.html", tmp_path / "report.json"
-    words = ("--store", url, *PERIOD, "-o", str(page), "--json", str(document))
+    words = ("--store", url, *PERIOD, "-o", str(page), "-o", str(document))
     result = run(*words, "--title", "Ward <3>")
     assert result.exit_code == 0, (result.output, result.exception)
     assert "24 alerts reported" in result.stdout
@@ -47,7 +47,7 @@ def test_page_and_document_come_from_the_store(url: str, tmp_path: Path) -> None
 
 def test_what_has_not_been_yet_is_no_gap(url: str, tmp_path: Path) -> None:
     document = tmp_path / "report.json"
-    words = ("--since", "1h", "--until", "2200-01-01", "--json", str(document))
+    words = ("--since", "1h", "--until", "2200-01-01", "-o", str(document))
     assert run("--store", url, *words, "-o", str(tmp_path / "x.html")).exit_code == 0
     found = FieldDocument.model_validate_json(document.read_text())
     assert found.uptime.period_s < 3700
@@ -58,7 +58,8 @@ def test_what_has_not_been_yet_is_no_gap(url: str, tmp_path: Path) -> None:
     [
         (("--store", "{no}"), "no such store"),
         (("--since", "yesterday"), "is no time"),
-        (("--since", "2026-06-02", "--until", "2026-06-01"), "the period is empty"),
+        (("--since", "2026-06-02", "--until", "2026-06-01"), "ends before it begins"),
+        (("--since", "2026-06-01", "--until", "2026-06-01"), "the period is empty"),
         (("--since", "1980-01-01"), "at most 1,100 days"),
         (("-o", "/proc/nowhere/x"), "cannot write"),
     ],

@@ -84,14 +84,14 @@ def test_an_installation_without_the_extra_says_its_name(tmp_path: Path) -> None
         "run()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    refused(done, "gensim", "veilwatch[train]")
+    refused(done, "gensim", ".[train]")
 
 
 def test_a_scaled_run_prints_the_published_table_beside_its_own(tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path, FIVE, 6)
     result = veilwatch(
         *("reproduce", "header-words", "--corpus", manifest, "--scaled", "--threads", "1"),
-        *("--json", tmp_path / "r.json"),
+        *("-o", tmp_path / "r.json"),
     )
     assert result.returncode == 0, result.stderr
     document = json.loads((tmp_path / "r.json").read_text())

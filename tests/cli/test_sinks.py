@@ -76,7 +76,7 @@ def test_mistakes_with_a_spool_are_told(tmp_path: Path) -> None:
     for words, told in (
         (["status", tmp_path / "none"], "no spool here"),
         (["readmit", path, "esm"], "it is empty"),
-        (["resend", path, "esm", "--since", "yesterday"], "not a time"),
+        (["resend", path, "esm", "--since", "yesterday"], "is no time"),
         (["resend", path, "esm", "--since", "2026-06-02", "--until", "2026-06-01"], "before"),
     ):
         done = veilwatch("sinks", *words)

@@ -111,9 +111,9 @@ def test_train_evaluate_detect_on_a_manifest(emulation: Path, tmp_path: Path) ->
         model,
         "--corpus",
         manifest.parent / "test.csv",
-        "--json",
+        "-o",
         figures,
-        "--html",
+        "-o",
         tmp_path / "figures.html",
     )
     assert result.returncode == 0, result.stderr

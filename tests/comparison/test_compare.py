@@ -88,7 +88,7 @@ class Unfit(Mean):
     name = "unfit"
 
     def fit(self, *arguments: Any) -> None:
-        raise TrainingError("no framework here", hint="pip install 'veilwatch[train]'")
+        raise TrainingError("no framework here", hint="pip install '.[train]'")
 
 
 FAKES = {kind.name: kind for kind in (Mean, Windows, Words, Unfit)}
@@ -210,7 +210,7 @@ def test_what_cannot_be_done_is_left_out_with_a_note(fakes: None, tmp_path: Path
         "split by time left out: no capture has a date",
         "split by family left out: one family",
         "split by source left out: 1 sources cannot fill 2 folds",
-        "unfit, split by group: no framework here (pip install 'veilwatch[train]')",
+        "unfit, split by group: no framework here (pip install '.[train]')",
     ):
         assert words in notes
     render_comparison(found)

@@ -239,7 +239,7 @@ def test_what_training_needs_is_named(missing: str, monkeypatch: pytest.MonkeyPa
     )
     with pytest.raises(TrainingError, match=missing) as caught:
         HeaderWordsDetector().fit(own_training_set(NAME, rows=20), QUICK_WORDS)
-    assert "veilwatch[train]" in caught.value.hint
+    assert ".[train]" in caught.value.hint
 
 
 def rewritten(path: Path, name: str, array: np.ndarray[Any, Any]) -> None:

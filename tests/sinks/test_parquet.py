@@ -18,6 +18,7 @@ from polars.testing import assert_frame_equal
 from tests.report import factory
 from veilwatch.errors import OutputError
 from veilwatch.schema.flows import SEQUENCE_LENGTH
+from veilwatch.schema.forms import known_frame
 from veilwatch.sinks import parquet
 from veilwatch.sinks.parquet import FlowWriter, write_flows
 
@@ -48,7 +49,7 @@ def test_parquet_in_batches_equals_the_frame(
     monkeypatch.setattr(parquet, "ROW_GROUP", 100)
     path = tmp_path / "flows.parquet"
     batches(frame, path)
-    assert_frame_equal(pl.read_parquet(path), frame)
+    assert_frame_equal(pl.read_parquet(path), known_frame(frame))
     file = pq.ParquetFile(path)
     assert file.num_row_groups > 1 and file.metadata.num_rows == frame.height
 

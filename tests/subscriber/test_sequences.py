@@ -530,7 +530,7 @@ def test_without_pycrate_the_note_says_what_to_do(monkeypatch: pytest.MonkeyPatc
     core.attach()
     assert core.bound() == {}
     assert core.directory.note == (
-        "2 packets of GTP-C or PFCP were seen but not read: pip install 'veilwatch[mobile]' "
+        "2 packets of GTP-C or PFCP were seen but not read: pip install '.[mobile]' "
         "to learn subscribers from them"
     )
     frame = core.directory.annotate(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,9 @@ from veilwatch.progress import SILENT, Progress
 
 MAX_FILES: Final = 100_000
 """Most files of one run: what a day of a capture each second gives. More is a mistaken folder."""
+
+SHOWN_OTHERS: Final = 5
+"""Files that are no captures named of a folder; the others are counted."""
 
 
 Captures = str | Path | Sequence[str | Path]
@@ -85,7 +87,7 @@ class Input:
             self._kept[0].close()
 
 
-def find_inputs(named: Captures) -> list[Input]:
+def find_inputs(named: Captures, progress: Progress = SILENT) -> list[Input]:
     """Return every capture that the user named, each once, all checked.
 
     Raises
@@ -101,7 +103,7 @@ def find_inputs(named: Captures) -> list[Input]:
     try:
         for name in names:
             if name != STDIN and Path(name).is_dir():
-                _search(name, found)
+                _search(name, found, progress)
             else:
                 for match in _match(name):
                     _claim(match, found)
@@ -135,15 +137,29 @@ def _match(name: str) -> list[str]:
     return matches
 
 
-def _search(folder: str, found: dict[str, Input]) -> None:
-    """Add every capture below `folder`; other files may lie among them."""
-    captures = 0
+def _search(folder: str, found: dict[str, Input], progress: Progress) -> None:
+    """Add every capture below `folder`, and say which other files lie among them."""
+    captures = others = 0
+    names: list[str] = []
     for path in _files_below(folder):
-        with suppress(NotACapture):
+        try:
             _claim(path, found)
             captures += 1
+        except NotACapture:
+            others += 1
+            if others <= SHOWN_OTHERS:
+                names.append(os.path.relpath(path, folder))
+    said = ", ".join(names) + (f" and {others - len(names):,} more" if others > len(names) else "")
     if not captures:
-        raise CaptureError("no capture in this folder", where=folder, hint=HINT)
+        seen = f", only {said}" if others else ""
+        raise CaptureError(f"no capture in this folder{seen}", where=folder, hint=HINT)
+    if others:
+        count = (
+            "1 file is no capture and was"
+            if others == 1
+            else (f"{others:,} files are no captures and were")
+        )
+        progress.note(f"{folder}: {count} left out: {said}")
 
 
 def _files_below(folder: str) -> Iterator[str]:

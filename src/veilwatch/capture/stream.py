@@ -179,4 +179,4 @@ def open_captures(inputs: Captures, *, progress: Progress = SILENT) -> CaptureSt
     ...          for block in stream for r in block.records]
     [b'frame']
     """
-    return CaptureStream(find_inputs(inputs), progress)
+    return CaptureStream(find_inputs(inputs, progress), progress)

@@ -16,11 +16,16 @@ from rich.text import Text
 
 from veilwatch.alerting.attack import of_alert
 from veilwatch.cli import stored
-from veilwatch.cli.terminal import console, print_table
+from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_option, suffix_of
+from veilwatch.cli.terminal import AsJson, Quiet, console, warn
+from veilwatch.cli.times import Since, Until, period
 from veilwatch.errors import OutputError
 from veilwatch.files import replacing
+from veilwatch.report.listing import Listing, numbers, texts, whole
+from veilwatch.report.units import endpoint
 from veilwatch.schema.convert import event_to_plain
 from veilwatch.schema.events import EventKind
+from veilwatch.schema.forms import teid_text
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.sinks.clean import clean
 from veilwatch.sinks.eve import event_text
@@ -30,8 +35,11 @@ from veilwatch.store.query import NO_VERDICT
 app = typer.Typer(
     no_args_is_help=True,
     help="Alerts that a sensor stored: list, show, judge, export.",
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
 )
+
+LEAST_SEVERE: Final = 3
+"""Severity that every alert has at least."""
 
 ALERTS: Final = (EventKind.FLOW, EventKind.HOST)
 """Kinds of event that are alerts; the others tell of incidents and of what was held back."""
@@ -73,9 +81,10 @@ def _filter(
     verdict: VerdictChoice | None,
     limit: int | None,
 ) -> EventFilter:
+    since_ns, until_ns = period(since, until)
     return EventFilter(
-        since_ns=stored.moment(since),
-        until_ns=stored.moment(until),
+        since_ns=since_ns,
+        until_ns=until_ns,
         host=host,
         family=family,
         severity=stored.severity_number(severity),
@@ -88,62 +97,79 @@ def _filter(
 @app.command(name="list")
 def list_alerts(
     store: stored.StoreUrl = stored.DEFAULT_STORE,
-    since: stored.Since = "",
-    until: stored.Until = "",
+    config: stored.StoreConfig = None,
+    since: Since = "",
+    until: Until = "",
     host: stored.Host = "",
     family: Family = "",
     severity: Severity = "low",
     verdict: VerdictOption = None,
     limit: stored.Limit = 50,
-    as_json: stored.AsJson = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """List alerts, the latest first.
 
     Example: `veilwatch alerts list --since 24h --severity medium --verdict none`
     """
     wanted = _filter(since, until, host, family, severity, verdict, limit)
-    with stored.open_store(store) as opened:
+    with stored.open_store(store, config) as opened:
         found = list(opened.events(wanted))
     if as_json:
         typer.echo(json.dumps([_plain(item) for item in found], indent=1))
         return
-    table = stored.plain_table("id", "time (UTC)", "severity", "score", "host", "to", "family")
-    table.add_column("verdict")
+    table = Listing(
+        [
+            *(*whole("id", "time (UTC)", "severity"), *numbers("score"), *whole("host")),
+            *(*texts("server", "family"), *whole("verdict")),
+        ]
+    )
     for item in found:
         alert = item.event.alert
-        to = alert.application or f"{alert.dst_ip}:{alert.dst_port}"
-        table.add_row(
-            Text(item.event.event_id[:12]),
-            Text(stored.shown_time(alert.last_ns)),
+        server = alert.application or endpoint(alert.dst_ip, alert.dst_port)
+        table.add(
+            item.event.event_id[:12],
+            stored.shown_time(alert.last_ns),
             stored.severity_cell(alert.severity),
-            Text(f"{alert.score:.3f}"),
+            f"{alert.score:.3f}",
             stored.cell(alert.host),
-            stored.cell(to if alert.kind == EventKind.FLOW else "host as a whole"),
+            stored.cell(server if alert.kind == EventKind.FLOW else "(host as a whole)"),
             stored.cell(alert.family),
-            Text(str(item.verdict.kind) if item.verdict else ""),
+            str(item.verdict.kind) if item.verdict else "",
         )
-    print_table(table)
-    console.print(stored.tally(len(found), "alert", limit))
+    if found:
+        console.print(table)
+    asked = {
+        "--since": since,
+        "--until": until,
+        "--host": host,
+        "--family": family,
+        "--severity": "" if wanted.severity == LEAST_SEVERE else severity,
+        "--verdict": verdict.value if verdict else "",
+    }
+    if not (quiet and found):
+        console.print(Text(stored.tally(len(found), "alert", limit, asked)))
 
 
 @app.command()
 def show(
     event_id: EventId,
     store: stored.StoreUrl = stored.DEFAULT_STORE,
-    as_json: stored.AsJson = False,
+    config: stored.StoreConfig = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show one alert with its reasons and what people said of it.
 
     Example: `veilwatch alerts show 3f2a9c`
     """
-    with stored.open_store(store) as opened:
+    with stored.open_store(store, config) as opened:
         item = opened.event(event_id)
     if as_json:
         typer.echo(json.dumps(_plain(item), indent=1))
         return
     event, alert = item.event, item.event.alert
-    table = stored.plain_table("", "")
-    table.show_header = False
+    table = Listing([*whole(""), *texts("")])
     incident = event.incident
     facts: list[tuple[str, str]] = [
         ("id", event.event_id),
@@ -164,13 +190,14 @@ def show(
     ]
     if alert.tunnel:
         tunnel = alert.tunnel
-        teids = f"TEID {tunnel.fwd_teid} and {tunnel.bwd_teid}"
-        facts.append(("tunnel", f"{tunnel.src_ip} to {tunnel.dst_ip}, {teids}, QFI {tunnel.qfi}"))
-    table.add_row(Text("severity", style="dim"), stored.severity_cell(alert.severity))
+        teids = f"TEID {teid_text(tunnel.fwd_teid)} and {teid_text(tunnel.bwd_teid)}"
+        qfi = "" if tunnel.qfi is None else f", QFI {tunnel.qfi}"
+        facts.append(("tunnel", f"{tunnel.src_ip} to {tunnel.dst_ip}, {teids}{qfi}"))
+    table.add(Text("severity", style="dim"), stored.severity_cell(alert.severity))
     for name, value in facts:
         if value:
-            table.add_row(Text(name, style="dim"), stored.sentence(value))
-    print_table(table)
+            table.add(Text(name, style="dim"), stored.sentence(value))
+    console.print(table)
     for reason in alert.reasons:
         console.print(Text.assemble("· ", stored.sentence(reason.text)))
     for said in item.verdicts:
@@ -186,57 +213,81 @@ def verdict(
         VerdictKind, typer.Argument(metavar="VERDICT", help="What it turned out to be.")
     ],
     store: stored.StoreUrl = stored.DEFAULT_STORE,
+    config: stored.StoreConfig = None,
     by: stored.Who = "",
-    note: Annotated[str, typer.Option(help="Why.")] = "",
+    note: stored.Note = "",
+    quiet: Quiet = False,
 ) -> None:
     """Say what an alert turned out to be. Of several verdicts the latest counts, all are kept.
 
     Example: `veilwatch alerts verdict 3f2a9c false_positive --note "our scanner"`
     """
-    with stored.open_store(store) as opened:
+    with stored.open_store(store, config) as opened:
         kept = opened.judge(Verdict(event_id, kind, stored.person(by), time.time_ns(), note=note))
-    console.print(stored.sentence(f"{kept.event_id[:12]}: {kept.kind} by {kept.who}"))
+    if not quiet:
+        console.print(stored.sentence(f"{kept.event_id[:12]}: {kept.kind} by {kept.who}"))
 
 
 @app.command()
 def export(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write; - for here.")
+        Path,
+        output_option(
+            "FILE", "FILE.csv, .jsonl, or .json for EVE lines; - writes to standard output."
+        ),
     ],
-    form: Annotated[ExportForm, typer.Option("--format", help="Form of the lines.")] = (
-        ExportForm.JSONL
-    ),
+    form: Annotated[
+        ExportForm | None,
+        typer.Option(
+            "--format",
+            help="Form of the lines; by default that of the file's suffix, and jsonl for -.",
+            show_default=False,
+        ),
+    ] = None,
     store: stored.StoreUrl = stored.DEFAULT_STORE,
-    since: stored.Since = "",
-    until: stored.Until = "",
+    config: stored.StoreConfig = None,
+    since: Since = "",
+    until: Until = "",
     host: stored.Host = "",
     family: Family = "",
     severity: Severity = "low",
     verdict: VerdictOption = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many.", show_default=False)
+        int | None, typer.Option(min=1, help="At most so many, the oldest.", show_default=False)
     ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write alerts to a file, the oldest first: EVE JSON lines, JSON lines, or CSV.
 
     CSV holds the values as they are; a name may begin with "=": import it as text.
 
-    Example: `veilwatch alerts export -o alerts.csv --format csv --since 7d`
+    Example: `veilwatch alerts export -o alerts.csv --since 7d`
     """
     wanted = _filter(since, until, host, family, severity, verdict, limit)
-    with stored.open_store(store) as opened:
+    form = form or _form_of(output)
+    check_output(output, force=force)
+    count = -(form is ExportForm.CSV)  # its header is no alert
+    with stored.open_store(store, config) as opened:
         lines = _FORMS[form](opened.events(wanted, newest_first=False))
-        if str(output) == "-":
+        if output == STDOUT:
             for text in lines:
                 typer.echo(text, nl=False)
-            return
-        count = 0
-        with replacing(output) as stream:
-            for text in lines:
-                stream.write(text)
                 count += 1
-    count -= form is ExportForm.CSV
-    console.print(stored.sentence(f"{count:,} alerts written to {output}"))
+        else:
+            with leaving(output), replacing(output) as stream:
+                for text in lines:
+                    stream.write(text)
+                    count += 1
+    if not count:
+        warn("no alert matches")
+    elif output != STDOUT and not quiet:
+        console.print(stored.sentence(f"{count:,} alerts written to {output}"))
+
+
+def _form_of(output: Path) -> ExportForm:
+    """Return the form that a file's suffix asks for."""
+    return ExportForm.JSONL if output == STDOUT else _SUFFIXES[suffix_of(output, tuple(_SUFFIXES))]
 
 
 def _plain(item: StoredEvent) -> dict[str, Any]:
@@ -299,4 +350,11 @@ _FORMS: Final[dict[ExportForm, Callable[[Iterable[StoredEvent]], Iterator[bytes]
     ExportForm.EVE: _eve,
     ExportForm.JSONL: _jsonl,
     ExportForm.CSV: _csv,
+}
+
+_SUFFIXES: Final = {
+    ".csv": ExportForm.CSV,
+    ".jsonl": ExportForm.JSONL,
+    ".json": ExportForm.EVE,
+    ".eve": ExportForm.EVE,
 }

@@ -9,38 +9,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.box import SIMPLE
-from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.options import CorpusManifest
-from veilwatch.cli.terminal import Quiet, console, working
+from veilwatch.cli.options import (
+    CorpusManifest,
+    Folds,
+    KeepBackground,
+    Processes,
+    Seed,
+    Shortcuts,
+    TargetRate,
+    check_detector,
+)
+from veilwatch.cli.outputs import Force, check_folder, leaving, output_option
+from veilwatch.cli.terminal import AsJson, Quiet, console, working
+from veilwatch.errors import TrainingError
 from veilwatch.files import make_folder, write_text
+from veilwatch.report.listing import Listing, numbers, whole
 
 if TYPE_CHECKING:
     from veilwatch.comparison import Comparison
 
 ALL: Final = "all"
 
+RESULTS: Final = (
+    *("comparison.json", "comparison.html", "figures.csv", "families.csv", "robustness.csv"),
+    "tables.tex",
+)
+"""Files of a finished comparison."""
+
 
 def command(
     corpus: CorpusManifest,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the page, the tables and the results.")
+    output: Annotated[
+        Path, output_option("DIR", "Folder for the page, the tables and the results.", "--out")
     ],
-    detectors: Annotated[str, typer.Option(help="Names with commas between them, or all.")] = ALL,
-    splits: Annotated[
-        str, typer.Option(help="Of source, group, family, time, flow; with commas, or all.")
+    detectors: Annotated[
+        str, typer.Option(metavar="NAMES", help="Names with commas between them, or all.")
     ] = ALL,
-    folds: Annotated[int, typer.Option(min=2, max=20, help="Folds of each split.")] = 5,
-    target_fpr: Annotated[
-        float, typer.Option(min=1e-6, max=0.5, help="What the detectors' own thresholds aim at.")
-    ] = 0.01,
-    shortcuts: Annotated[bool, typer.Option("--shortcuts", help="Shortcut features too.")] = False,
-    keep_background: Annotated[
-        bool,
-        typer.Option("--keep-background", help="Learn background of infected hosts too."),
-    ] = False,
+    splits: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Of source, group, family, time, flow; with commas, or all."
+        ),
+    ] = ALL,
+    folds: Folds = 5,
+    target_fpr: TargetRate = 0.01,
+    shortcuts: Shortcuts = False,
+    keep_background: KeepBackground = False,
     changed: Annotated[
         int,
         typer.Option(
@@ -50,24 +66,32 @@ def command(
             "(padding, loss, jitter …); 0 leaves it out.",
         ),
     ] = 40,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 7,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Trainings at one time; 0 takes every core.")
-    ] = 0,
+    seed: Seed = 7,
+    workers: Processes = 0,
+    as_json: AsJson = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare detectors under every split, with gates against leaks and shortcuts.
 
     Results of single folds are kept in DIR: an interrupted run goes on where it ended.
 
-    Example: `veilwatch compare --corpus MANIFEST.csv --out comparison`
+    Example: `veilwatch compare --corpus MANIFEST.csv -o comparison`
     """
     from veilwatch.comparison import SPLITS, CompareOptions, compare
 
-    make_folder(out)
+    chosen, parts = _names(detectors), _names(splits)
+    for name in chosen:
+        check_detector(name, "--detectors")
+    for name in parts:
+        if name not in SPLITS:
+            hint = f"known: {', '.join(SPLITS)}"
+            raise TrainingError(f"unknown split {name[:40]!r}", where="--splits", hint=hint)
+    check_folder(output, *RESULTS, force=force)
+    make_folder(output)
     options = CompareOptions(
-        detectors=_names(detectors),
-        splits=_names(splits) or tuple(SPLITS),
+        detectors=chosen,
+        splits=parts or tuple(SPLITS),
         folds=folds,
         seed=seed,
         target_rate=target_fpr,
@@ -76,18 +100,22 @@ def command(
         changed=changed,
         workers=workers or os.cpu_count() or 1,
     )
-    with working(quiet) as progress:
+    folds_kept = f"finished folds stay in {output / 'folds'}: the same command goes on from there"
+    with working(quiet or as_json) as progress, leaving(kept=folds_kept):
         comparison = compare(
             corpus,
-            out / "folds",
+            output / "folds",
             options,
             command=shlex.join(["veilwatch", *sys.argv[1:]]),
             progress=progress,
         )
-    write_comparison(comparison, out)
+    write_comparison(comparison, output)
+    if as_json:
+        typer.echo(comparison.model_dump_json(indent=1))
+        return
+    print_comparison(comparison)
     if not quiet:
-        print_comparison(comparison)
-        page = out / "comparison.html"
+        page = output / "comparison.html"
         console.print(Text(f"Page: {page.resolve()}", style="bold"), soft_wrap=True)
 
 
@@ -111,26 +139,20 @@ def print_comparison(comparison: Comparison) -> None:
     for gate in comparison.gates:
         if not gate.passed:
             console.print(Text(f"{gate.name}: {gate.text}", style="yellow"))
-    table = Table(
+    console.print()
+    table = Listing(
+        [*whole("split", "detector"), *numbers(*LEVELS.values())],
         title="Found at a false-positive rate of 1 %, mean of folds",
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE,
-        pad_edge=False,
     )
-    table.add_column("split", no_wrap=True)
-    table.add_column("detector", no_wrap=True)
-    for words in LEVELS.values():
-        table.add_column(words, justify="right")
     for split in comparison.splits:
-        for k, detector in enumerate(comparison.detectors):
+        for detector in comparison.detectors:
             result = detector.splits.get(split)
             cells = []
             for level in LEVELS:
                 found = result.levels.get(level) if result else None
                 rate = found.detection_rate_at_fpr["0.01"].value if found else None
                 cells.append("–" if rate is None else f"{rate:.3f}")
-            table.add_row("" if k else split, detector.name, *cells)
+            table.add(split, detector.name, *cells)
     console.print(table)
     console.print(Text(comparison.recommendation.text))
 

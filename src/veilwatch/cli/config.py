@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from veilwatch.cli import stored
-from veilwatch.cli.terminal import console, print_table
-from veilwatch.errors import OutputError, VeilwatchError
+from veilwatch.cli.options import Overrides
+from veilwatch.cli.outputs import STDOUT, Force, check_output
+from veilwatch.cli.terminal import AsJson, Quiet, console
+from veilwatch.errors import VeilwatchError
 from veilwatch.files import replacing
+from veilwatch.report.listing import Listing, texts, whole
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.load import Loaded, leaves, load_config, masked
@@ -27,20 +29,32 @@ from veilwatch.sinks.base import open_sink
 app = typer.Typer(
     no_args_is_help=True,
     help="The configuration of a sensor: write, check, show.",
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
 )
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The TOML file.")]
-Overrides = Annotated[
-    list[str] | None,
+File = Annotated[
+    Path | None, typer.Argument(metavar="FILE", help="The TOML file.", show_default=False)
+]
+ConfigOption = Annotated[
+    Path | None,
     typer.Option(
-        "--set",
-        metavar="SECTION.KEY=VALUE",
-        help="A value that wins over the file; may be given more than once. No secrets: every user "
-        "of the machine sees them in the list of processes.",
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration of the sensor, as for other verbs, instead of FILE.",
         show_default=False,
     ),
 ]
+
+
+def _one(file: Path | None, config: Path | None) -> Path:
+    """Return the file that was named in one of the two ways."""
+    if file is not None and config is not None:
+        raise VeilwatchError("two configurations", where="--config", hint="name the file once")
+    named = file or config
+    if named is None:
+        raise VeilwatchError("no configuration was named", hint="name the TOML file")
+    return named
 
 
 def _load(file: Path, overrides: list[str] | None) -> Loaded:
@@ -52,26 +66,32 @@ def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; - for here.")] = Path(
         "sensor.toml"
     ),
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write a commented file with every setting. What stands there is not overwritten.
+    """Write a commented file with every setting.
 
     Example: `veilwatch config init sensor.toml`
     """
-    if str(file) == "-":
+    if file == STDOUT:
         typer.echo(template(), nl=False)
         return
-    if file.exists():
-        raise OutputError("there is a file already", where=file, hint="name another")
+    check_output(file, force=force)
     with replacing(file) as stream:
         stream.write(template().encode())
     file.chmod(0o640)  # URLs of sinks may come to hold passwords
-    console.print(
-        stored.sentence(f"written: {file}; choose capture and model in it"), soft_wrap=True
-    )
+    if not quiet:
+        told = f"written: {file}; choose capture and model in it"
+        console.print(stored.sentence(told), soft_wrap=True)
 
 
 @app.command()
-def check(file: File, overrides: Overrides = None) -> None:
+def check(
+    file: File = None,
+    config: ConfigOption = None,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
     """Say what is wrong with a file, or that nothing is, and what to look at.
 
     The allow-list and the thresholds that it names are read as well, sinks are opened, and
@@ -79,9 +99,11 @@ def check(file: File, overrides: Overrides = None) -> None:
 
     Example: `veilwatch config check sensor.toml`
     """
+    file = _one(file, config)
     loaded = _load(file, overrides)
     cautions = list(_cautions(file, loaded))
-    console.print(stored.sentence(f"{file}: good"), soft_wrap=True)
+    if not quiet:
+        console.print(stored.sentence(f"{file}: good"), soft_wrap=True)
     for text in cautions:
         console.print(stored.sentence(text, "yellow"), soft_wrap=True)
 
@@ -137,12 +159,18 @@ def _missing_inputs(config: SensorConfig) -> Iterator[str]:
 
 
 @app.command()
-def show(file: File, overrides: Overrides = None, as_json: stored.AsJson = False) -> None:
+def show(
+    file: File = None,
+    config: ConfigOption = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Print every setting that holds and where it came from; passwords are masked.
 
     Example: `veilwatch config show sensor.toml --set capture.ring_mb=256`
     """
-    loaded = _load(file, overrides)
+    loaded = _load(_one(file, config), overrides)
     rows = [
         (name, _masked(value), loaded.sources.get(name, "default"))
         for name, value in leaves(loaded.config)
@@ -151,11 +179,11 @@ def show(file: File, overrides: Overrides = None, as_json: stored.AsJson = False
         values = {name: {"value": value, "from": source} for name, value, source in rows}
         typer.echo(json.dumps(values, indent=1, default=str))
         return
-    table = stored.plain_table("setting", "value", "from")
+    table = Listing([*whole("setting"), *texts("value", "from")])
     for name, value, source in rows:
         shown = "" if value is None else toml(value)
-        table.add_row(Text(name), stored.sentence(shown), stored.sentence(source, "dim"))
-    print_table(table)
+        table.add(name, stored.sentence(shown), stored.sentence(source, "dim"))
+    console.print(table)
 
 
 def _masked(value: Any) -> Any:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.terminal import Quiet, console, errors, print_table, working
+from veilwatch.cli.options import Processes, Seed
+from veilwatch.cli.outputs import Force, check_folder, check_output, leaving, output_option
+from veilwatch.cli.terminal import AsJson, Quiet, console, warn, working
 from veilwatch.corpus.catalogue import load_corpus
 from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate, parse_networks
 from veilwatch.corpus.manifest import read_manifest
 from veilwatch.lab import build_lab
+from veilwatch.report.listing import Listing, numbers, texts, whole
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Catalogues of labelled captures.",
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
 )
+
+MANIFEST: Final = "MANIFEST.csv"
+
+CACHED: Final = "flows of captures that were read stay in the cache"
 
 Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="Labelled captures.")]
 
@@ -29,7 +35,8 @@ Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="Labelled
 @app.command()
 def show(
     manifest: Manifest,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check a manifest and show what it holds, family by family.
 
@@ -63,52 +70,54 @@ def show(
     if as_json:
         typer.echo(json.dumps({"captures": len(entries), "families": rows}, indent=1))
         return
-    table = Table("label", "family or source", "captures", "groups", "sources", "ransomware")
+    counted = numbers("captures", "groups", "sources")
+    table = Listing([*whole("label"), *texts("family or source"), *counted, *whole("ransomware")])
     for item in rows:
-        table.add_row(
+        table.add(
             *(item["label"], Text(item["family"]), f"{item['captures']:,}"),
             *(f"{item['groups']:,}", f"{item['sources']:,}", "yes" if item["ransomware"] else ""),
         )
-    print_table(table)
-    console.print(f"{len(entries):,} captures")
+    console.print(table)
+    if not quiet:
+        console.print(f"{len(entries):,} captures")
 
 
 @app.command()
 def extract(
     manifest: Manifest,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; every core by default.")
-    ] = None,
+    workers: Processes = 0,
     quiet: Quiet = False,
 ) -> None:
     """Read the flows of every capture into the cache, ahead of training.
 
     Example: `veilwatch corpus extract MANIFEST.csv`
     """
-    with working(quiet) as progress:
-        corpus = load_corpus(manifest, workers=workers, progress=progress)
+    with working(quiet) as progress, leaving(kept=CACHED):
+        corpus = load_corpus(manifest, workers=workers or None, progress=progress)
     for name, fault in corpus.faults.items():
-        errors.print(Text(f"{name}: {fault}", style="yellow"))
+        warn(f"{name}: {fault}")
     if not quiet:
         console.print(f"{corpus.flows.height:,} flows of {len(corpus.entries):,} captures")
 
 
 @app.command(name="encapsulate")
 def wrap(
-    captures: Annotated[list[str], typer.Argument(metavar="CAPTURE…", help="Captures to wrap.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.pcapng", help="Where to write.")
-    ],
+    captures: Annotated[list[str], typer.Argument(metavar="CAPTURE", help="Captures to wrap.")],
+    output: Annotated[Path, output_option("FILE.pcapng", "Where to write.")],
     inside: Annotated[
         list[str] | None,
-        typer.Option(help="Address or network of subscribers; may be given more than once."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address or network of subscribers; may be given more than once.",
+        ),
     ] = None,
     pdu_session: Annotated[
         bool, typer.Option(help="Add a PDU session container with QFI, as on N3.")
     ] = True,
     outer_ipv6: Annotated[bool, typer.Option("--outer-ipv6", help="Tunnels over IPv6.")] = False,
     gnbs: Annotated[int, typer.Option(min=1, max=250, help="Base stations.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of TEIDs, QFI and end points.")] = 0,
+    seed: Seed = 0,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Wrap captures in GTP-U, as a probe on N3 would see them; marked as synthetic wrapping.
@@ -122,7 +131,8 @@ def wrap(
         outer_ipv6=outer_ipv6,
         seed=seed,
     )
-    with working(quiet) as progress:
+    check_output(output, force=force)
+    with working(quiet) as progress, leaving(output):
         summary = encapsulate(captures, output, options=options, progress=progress)
     if quiet:
         return
@@ -142,15 +152,17 @@ def wrap(
 @app.command()
 def lab(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the captures.")],
-    seed: Annotated[int, typer.Option(help="Seed of the emulation.")] = 7,
-    scale: Annotated[float, typer.Option(min=0.01, max=20, help="Factor on the flows.")] = 1.0,
+    seed: Seed = 7,
+    scale: Annotated[float, typer.Option(min=0.01, max=20, help="Factor on the traffic.")] = 1.0,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Write emulated captures of ransomware-like families and benign applications.
 
     Example: `veilwatch corpus lab lab`
     """
-    with working(quiet) as progress:
+    check_folder(folder, MANIFEST, force=force)
+    with working(quiet) as progress, leaving(folder / MANIFEST):
         manifest = build_lab(folder, seed=seed, scale=scale, progress=progress)
     if not quiet:
         console.print(Text(f"Emulated corpus: {manifest}"))

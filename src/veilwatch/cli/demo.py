@@ -12,7 +12,8 @@ from rich.text import Text
 
 from veilwatch import __version__
 from veilwatch.cli.figures import print_figures
-from veilwatch.cli.options import DEFAULTS
+from veilwatch.cli.options import DEFAULTS, Seed
+from veilwatch.cli.outputs import leaving, output_option
 from veilwatch.cli.terminal import Quiet, console, errors, working
 from veilwatch.files import make_folder, write_text
 from veilwatch.jit import source_hash
@@ -27,10 +28,13 @@ _STAMP: Final = "built.json"
 
 
 def command(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for captures, model and results.")
+    output: Annotated[
+        Path,
+        output_option(
+            "DIR", "Folder for captures, model and results; those of a demo are replaced.", "--out"
+        ),
     ] = Path("demo-output"),
-    seed: Annotated[int, typer.Option(help="Seed of the emulation.")] = 7,
+    seed: Seed = 7,
     scale: Annotated[float, typer.Option(min=0.05, max=20, help="Factor on the traffic.")] = 1.0,
     quiet: Quiet = False,
 ) -> None:
@@ -50,9 +54,10 @@ def command(
     from veilwatch.report.console import print_summary
     from veilwatch.training import TrainingOptions, train_model
 
-    make_folder(out)
+    out = make_folder(output)
+    kept = f"what was finished lies in {out}: the same command goes on from there"
     field = out / "field" / "n3.pcapng"
-    with working(quiet) as progress:
+    with working(quiet) as progress, leaving(kept=kept):
         manifest = out / "lab" / "MANIFEST.csv"
         if not _is_built(out, seed, scale):
             build_lab(out / "lab", seed=seed, scale=scale, progress=progress)
@@ -84,16 +89,15 @@ def command(
             progress=progress,
         )
         write_comparison(comparison, out / "comparison")
-    if not quiet:
-        print_figures(
-            model.manifest.held_out,
-            title="Training corpus, whole variants held out (emulated)",
-            emulated=True,
-        )
-        print_comparison(comparison)
-        print_summary(detection.document, console, outputs=detection.outputs)
-        found = {alert.host for alert in detection.alerts if alert.kind == "host"}
-        _print_truth(field.with_suffix(".truth.csv"), found)
+    print_figures(
+        model.manifest.held_out,
+        title="Training corpus, whole variants held out (emulated)",
+        emulated=True,
+    )
+    print_comparison(comparison)
+    print_summary(detection.document, console, outputs=None if quiet else detection.outputs)
+    found = {alert.host for alert in detection.alerts if alert.kind == "host"}
+    _print_truth(field.with_suffix(".truth.csv"), found)
     page = out / "comparison" / "comparison.html"
     console.print(Text(f"Comparison: {page.resolve()}"), soft_wrap=True)
     console.print(Text(f"Report: {detection.outputs['report'].resolve()}", style="bold"))

@@ -19,7 +19,8 @@ from veilwatch.cli.options import (
     SubscriberRotation,
     key_ring,
 )
-from veilwatch.cli.terminal import Quiet, console, working
+from veilwatch.cli.outputs import Force, check_folder, leaving, output_option
+from veilwatch.cli.terminal import AsJson, Quiet, console, working
 from veilwatch.flow import MeterConfig
 from veilwatch.imports import hidden
 from veilwatch.subscriber import Rotation
@@ -28,45 +29,46 @@ from veilwatch.subscriber import Rotation
 def command(
     captures: Captures,
     model: ModelFolder,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
+    output: Annotated[Path, output_option("DIR", "Folder for the results.", "--out")],
     idle_timeout: IdleTimeout = DEFAULTS.idle_timeout_s,
     active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
     max_flows: MaxFlows = DEFAULTS.max_flows,
     gtp_port: GtpPorts = None,
     subscriber_key_file: SubscriberKeyFile = None,
     subscriber_rotation: SubscriberRotation = Rotation.NONE,
-    json_summary: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON instead of tables.")
-    ] = False,
+    as_json: AsJson = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Score captures: eve.json, flows.parquet, report.html and summary.json in one folder.
 
-    Example: `veilwatch detect n3.pcapng --model model --out results`
+    Example: `veilwatch detect n3.pcapng --model model -o results`
     """
     # They take seconds to load: only the verbs that need them pay. Scoring needs LightGBM's trees
     # and not the classes that it makes of scikit-learn's, which takes as long as all the rest.
     with hidden("sklearn", "pandas"):
         from veilwatch.detectors import lightgbm as _  # noqa: F401
-    from veilwatch.cli.detection import run_detection
+    from veilwatch.cli.detection import EVE, FLOWS, REPORT, SUMMARY, run_detection
     from veilwatch.registry import load_model
     from veilwatch.report.console import print_summary
 
+    files = (EVE, FLOWS, REPORT, SUMMARY)
+    check_folder(output, *files, force=force)
     trained = load_model(model)
     config = MeterConfig(
         idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
     )
-    with working(quiet) as progress:
+    with working(quiet or as_json) as progress, leaving(*(output / name for name in files)):
         detection = run_detection(
             captures,
             trained,
-            out,
+            output,
             config=config,
             gtp_ports=gtp_port or (),
             subscriber_keys=key_ring(subscriber_key_file, subscriber_rotation),
             progress=progress,
         )
-    if json_summary:
+    if as_json:
         typer.echo(detection.outputs["summary"].read_text(), nl=False)
-    elif not quiet:
-        print_summary(detection.document, console, outputs=detection.outputs)
+    else:
+        print_summary(detection.document, console, outputs=None if quiet else detection.outputs)

@@ -12,7 +12,7 @@ import typer
 
 from veilwatch import __version__
 from veilwatch.cli.terminal import Quiet, console, working
-from veilwatch.jit import cache_home, kernel_cache
+from veilwatch.jit import CACHE_FAULT, cache_home, kernel_cache
 from veilwatch.pipeline import is_warm
 
 
@@ -27,7 +27,7 @@ def command(
     if warm:
         with working(quiet):
             pass
-    if quiet:
+    if quiet and warm:
         return
     free = shutil.disk_usage(_existing(cache_home())).free
     for name, value in (
@@ -35,9 +35,15 @@ def command(
         ("python", platform.python_version()),
         ("cores", str(os.cpu_count())),
         ("cache", f"{cache_home()} ({free / 1e9:,.1f} GB free)"),
-        ("kernels", f"{kernel_cache()} ({'ready' if is_warm() else 'not compiled yet'})"),
+        ("kernels", f"{kernel_cache()} ({_state()})"),
     ):
         console.print(f"{name:>10}  {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _state() -> str:
+    if CACHE_FAULT:
+        return f"not kept: {CACHE_FAULT}"
+    return "ready" if is_warm() else "not compiled yet"
 
 
 def _existing(path: Path) -> Path:

@@ -12,59 +12,70 @@ from typing import Annotated, Any
 import typer
 
 from veilwatch import __version__
+from veilwatch.cli.corpus import CACHED
 from veilwatch.cli.figures import print_figures
-from veilwatch.cli.options import CorpusManifest
-from veilwatch.cli.terminal import Quiet, console, working
+from veilwatch.cli.options import (
+    CorpusManifest,
+    Detector,
+    Folds,
+    KeepBackground,
+    Seed,
+    Shortcuts,
+    TargetRate,
+    Threads,
+    check_detector,
+)
+from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_option, suffix_of
+from veilwatch.cli.terminal import AsJson, Quiet, console, warn, working
 from veilwatch.errors import TrainingError
 from veilwatch.files import write_text
 
 SPLITS = ("source", "group", "flow")
-STDOUT = Path("-")
+FORMS = (".json", ".html")
 
 
 def command(
     corpus: CorpusManifest,
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Model to evaluate on the corpus.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of a model to evaluate on the corpus.", show_default=False
+        ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
+            show_default=False,
             help="Without a model: train and test within the corpus, holding out whole sources "
             "(source), groups of one source, family and day (group), or single flows (flow, "
-            "which flatters)."
+            "which flatters).",
         ),
     ] = None,
-    detector: Annotated[str, typer.Option(help="Detector for --split.")] = "lightgbm",
-    folds: Annotated[int, typer.Option(min=2, max=20, help="Folds for --split.")] = 5,
-    target_fpr: Annotated[
-        float, typer.Option(min=1e-6, max=0.5, help="Threshold target for --split.")
-    ] = 0.01,
-    shortcuts: Annotated[
-        bool, typer.Option("--shortcuts", help="Shortcut features too, for --split.")
-    ] = False,
-    keep_background: Annotated[
-        bool,
-        typer.Option(
-            "--keep-background",
-            help="Learn background of infected hosts as malicious too, for --split.",
+    detector: Detector = "lightgbm",
+    folds: Folds = 5,
+    target_fpr: TargetRate = 0.01,
+    shortcuts: Shortcuts = False,
+    keep_background: KeepBackground = False,
+    seed: Seed = 7,
+    threads: Threads = 0,
+    output: Annotated[
+        list[Path] | None,
+        output_option(
+            "FILE", "FILE.json for the figures, FILE.html for a page; may be given more than once."
         ),
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed for --split.")] = 7,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures; - for standard output."),
     ] = None,
-    html_file: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write them as a page.")
-    ] = None,
+    as_json: AsJson = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure detection and false-positive rates on labelled captures.
 
-    Example: `veilwatch evaluate --model model --corpus OTHER.csv --json figures.json`
+    Detector, folds, target, features, seed and threads are those of --split.
 
-    Example: `veilwatch evaluate --corpus MANIFEST.csv --split source --json figures.json`
+    Example: `veilwatch evaluate --model model --corpus OTHER.csv -o figures.json`
+
+    Example: `veilwatch evaluate --corpus MANIFEST.csv --split source -o figures.html`
     """
     # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
     from veilwatch.corpus.catalogue import load_corpus
@@ -76,12 +87,19 @@ def command(
     if (model is None) == (split is None):
         raise TrainingError("give either --model or --split", hint="see veilwatch evaluate --help")
     if split is not None and split not in SPLITS:
-        raise TrainingError(f"unknown split {split!r}", hint=f"known: {', '.join(SPLITS)}")
+        hint = f"known: {', '.join(SPLITS)}"
+        raise TrainingError(f"unknown split {split[:40]!r}", where="--split", hint=hint)
+    check_detector(detector)
+    files = [path for path in output or () if path != STDOUT]
+    for path in files:
+        suffix_of(path, FORMS)
+    check_output(*files, force=force)
+    as_json |= len(files) < len(output or ())
     trained = load_model(model) if model is not None else None
-    with working(quiet) as progress:
-        labelled = load_corpus(corpus, progress=progress)
+    with working(quiet or as_json) as progress, leaving(*files, kept=CACHED):
+        labelled = load_corpus(corpus, workers=threads or None, progress=progress)
         for name, fault in labelled.faults.items():
-            progress.note(f"{name}: {fault}")
+            warn(f"{name}: {fault}")
         if trained is not None:
             figures = evaluate_model(trained, labelled)
         else:
@@ -91,7 +109,7 @@ def command(
                 folds=folds,
                 shortcuts=shortcuts,
                 keep_background=keep_background,
-                settings=DetectorSettings(seed=seed),
+                settings=DetectorSettings(seed=seed, threads=threads),
             )
             by: Any = split
             figures = cross_validate(labelled, by, options, progress=progress)
@@ -104,26 +122,22 @@ def command(
         "model": trained.manifest.name if trained else f"{detector}, {split} held out",
         **figures,
     }
-    text = json.dumps(document, indent=1) + "\n"
-    if json_file == STDOUT:
-        sys.stdout.write(text)
-    elif json_file is not None:
-        write_text(json_file, text)
-    if html_file is not None:
-        write_text(
-            html_file,
-            render_evaluation(
-                figures,
-                model=document["model"],
-                emulated=emulated,
-                command=document["command"],
-            ),
+    text = json.dumps(document, indent=1)
+    for path in files:
+        if suffix_of(path, FORMS) == ".json":
+            write_text(path, text + "\n")
+            continue
+        page = render_evaluation(
+            figures, model=document["model"], emulated=emulated, command=document["command"]
         )
-    if not quiet and json_file != STDOUT:
-        print_figures(figures, title=f"{document['model']} on {corpus}", emulated=emulated)
-        if means := figures.get("mean_of_folds"):
-            print_figures(means, title="Mean of the folds, each by itself", emulated=emulated)
-        if seen := figures.get("set_aside"):
-            console.print(
-                f"{seen} captures that the model was trained on were set aside.", style="yellow"
-            )
+        write_text(path, page)
+    if as_json:
+        typer.echo(text)
+        return
+    print_figures(figures, title=f"{document['model']} on {corpus}", emulated=emulated)
+    if means := figures.get("mean_of_folds"):
+        print_figures(means, title="Mean of the folds, each by itself", emulated=emulated)
+    if seen := figures.get("set_aside"):
+        console.print(
+            f"{seen} captures that the model was trained on were set aside.", style="yellow"
+        )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE
-from rich.table import Table
-
 from veilwatch.cli.terminal import console
+from veilwatch.report.listing import Listing, numbers, whole
 
 if TYPE_CHECKING:
     from veilwatch.registry import FamilyCard
@@ -34,22 +32,25 @@ def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> 
     emulated
         Whether that was emulated traffic.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
-    table.add_column("level", no_wrap=True)
-    for name in ("malicious", "benign", "AUC", "found at\n1 % FPR", "at\n0.1 %"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("at own\nthreshold", justify="right", no_wrap=True)
-    table.add_column("FPR", justify="right", no_wrap=True)
+    table = Listing(
+        [
+            *whole("level"),
+            *numbers("malicious", "benign", "AUC", "found at 1 % FPR", "found at 0.1 %"),
+            *numbers("found at own threshold", "FPR there"),
+        ],
+        title=title,
+    )
     for level, words in LEVELS.items():
         if level not in figures:
             continue
         row = figures[level]
         rates = row["detection_rate_at_fpr"]
-        table.add_row(
+        table.add(
             *(words, f"{row['n_positive']:,}", f"{row['n_negative']:,}", _number(row["roc_auc"])),
             *(_number(rates["0.01"]), _number(rates["0.001"])),
             *(_number(row["detection_rate"]), _number(row["false_positive_rate"], 4)),
         )
+    console.print()
     console.print(table)
     if emulated:
         console.print(

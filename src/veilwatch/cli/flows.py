@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from veilwatch.cli import live, reading
 from veilwatch.cli.options import (
     DEFAULTS,
@@ -19,7 +17,8 @@ from veilwatch.cli.options import (
     SubscriberRotation,
     key_ring,
 )
-from veilwatch.cli.terminal import Quiet, errors, working
+from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_option
+from veilwatch.cli.terminal import Quiet, remark, working
 from veilwatch.flow import MeterConfig
 from veilwatch.sinks.parquet import FlowWriter
 from veilwatch.subscriber import Rotation
@@ -28,11 +27,9 @@ from veilwatch.subscriber import Rotation
 def command(
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="FILE.parquet, .csv, .jsonl, or a Zeek conn.log: FILE.log, FILE.log.json; "
+        output_option(
+            "FILE",
+            "FILE.parquet, .csv, .jsonl, or a Zeek conn.log: FILE.log, FILE.log.json; "
             "- writes CSV to standard output.",
         ),
     ],
@@ -49,6 +46,7 @@ def command(
     gtp_port: GtpPorts = None,
     subscriber_key_file: SubscriberKeyFile = None,
     subscriber_rotation: SubscriberRotation = Rotation.NONE,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Write one row for each flow. Columns: docs/flows.md; forms: docs/export.md.
@@ -57,6 +55,7 @@ def command(
     """
     options = live.LiveOptions(interface, duration, ring_mb, snaplen, workers, user)
     options.check(captures)
+    check_output(output, force=force)
     config = MeterConfig(
         idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
     )
@@ -71,17 +70,17 @@ def command(
             subscriber_keys=key_ring(subscriber_key_file, subscriber_rotation),
             progress=progress,
         ) as reader,
+        leaving(output),
         FlowWriter(output) as writer,
     ):
         for table in reader:
             writer.write(table.frame)
             count += len(table)
     reading.say(reader, quiet=quiet)
-    if not quiet:
-        for report in reader.captures.files:
-            if report.live is not None:
-                errors.print(live.summary(report), markup=False)
-        errors.print(
-            f"{count:,} flows from {reader.captures.packets:,} packets in {output}", markup=False
-        )
+    for report in reader.captures.files:
+        if report.live is not None:
+            remark(live.summary(report), quiet=quiet)
+    place = "standard output" if output == STDOUT else output
+    packets = reader.captures.packets
+    remark(f"{count:,} flows from {packets:,} packets in {place}", quiet=quiet)
     reading.settle(reader)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.text import Text
 
 from veilwatch.alerting.person import Person
 from veilwatch.cli import stored
-from veilwatch.cli.terminal import console, print_table
+from veilwatch.cli.options import ConfigFile
+from veilwatch.cli.terminal import AsJson, Quiet, console
+from veilwatch.report.listing import Listing, numbers, texts
 from veilwatch.sensor.forget import forget
 from veilwatch.sensor.load import load_config
 
@@ -33,9 +33,7 @@ WORDS: Final = {
 
 
 def command(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the sensor.")
-    ],
+    config: ConfigFile,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address of the person.", show_default=False)
     ] = "",
@@ -47,7 +45,8 @@ def command(
         bool,
         typer.Option("--dry-run", help="Only count; the sensor may run meanwhile."),
     ] = False,
-    as_json: stored.AsJson = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Delete what a sensor keeps of one person: store, state, spool, archive of flows.
 
@@ -63,10 +62,10 @@ def command(
         told = {person.key: person.name, "dry_run": dry_run, **counts, "not_reached": not_reached}
         typer.echo(json.dumps(told, indent=1))
         return
-    table = stored.plain_table("what", "would be deleted" if dry_run else "deleted")
+    table = Listing([*texts("what"), *numbers("would be deleted" if dry_run else "deleted")])
     for name, count in counts.items():
-        table.add_row(Text(WORDS[name]), Text(f"{count:,}"))
-    print_table(table)
+        table.add(WORDS[name], f"{count:,}")
+    console.print(table)
     if not any(counts.values()):
         console.print(stored.sentence(f"there is nothing of {person.name} to delete"))
     console.print("not reached:")

@@ -6,11 +6,10 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import polars as pl
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from veilwatch.cli import live, reading, sessions
@@ -22,7 +21,9 @@ from veilwatch.cli.options import (
     SubscriberRotation,
     key_ring,
 )
-from veilwatch.cli.terminal import Quiet, console, print_table, working
+from veilwatch.cli.stored import MAX_CELL
+from veilwatch.cli.terminal import AsJson, Quiet, console, working
+from veilwatch.report.listing import Listing, numbers, texts, whole
 from veilwatch.report.names import visible
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import Status
@@ -49,7 +50,7 @@ def command(
     gtp_port: GtpPorts = None,
     subscriber_key_file: SubscriberKeyFile = None,
     subscriber_rotation: SubscriberRotation = Rotation.NONE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Show files, the balance of packets, services, tunnels and the sessions of subscribers.
@@ -120,15 +121,25 @@ def _tunnel_pairs(frame: pl.DataFrame) -> dict[tuple[str, str], int]:
 
 
 def _print(result: dict[str, Any], files: list[FileReport]) -> None:
-    table = Table("file", "format", "packets", "first packet (UTC)", "seconds", "note")
+    table = Listing(
+        [
+            *(*texts("file"), *whole("format"), *numbers("packets"), *whole("first packet (UTC)")),
+            *(*numbers("seconds"), *texts("note")),
+        ]
+    )
     for report in files[:SHOWN_FILES]:
         first, last = report.first_ns, report.last_ns
         span = "" if first is None or last is None else f"{(last - first) / 1e9:,.1f}"
-        table.add_row(
-            *(Text(visible(report.name)), report.format, f"{report.packets:,}", _when(first)),
-            *(span, Text(visible(report.fault), style="yellow")),
+        table.add(
+            *(
+                Text(visible(report.name, MAX_CELL)),
+                report.format,
+                f"{report.packets:,}",
+                _when(first),
+            ),
+            *(span, Text(visible(report.fault, MAX_CELL), style="yellow")),
         )
-    print_table(table)
+    console.print(table)
     if len(files) > SHOWN_FILES:
         console.print(f"… and {len(files) - SHOWN_FILES} more files")
 
@@ -141,14 +152,15 @@ def _print(result: dict[str, Any], files: list[FileReport]) -> None:
             for line in (live.summary(report), *report.live.warnings):
                 console.print(Text(visible(line)))
 
-    balance = Table("packets", "what became of them", title="Balance", title_justify="left")
+    console.print()
+    balance = Listing([*numbers("packets"), *texts("what became of them")], title="Balance")
     statuses = {status.name for status in Status}
     for name, count in result["balance"].items():
         if name in statuses and count:
-            balance.add_row(f"{count:,}", name.lower().replace("_", " "))
-    balance.add_section()
-    balance.add_row(f"{result['packets']:,}", "read")
+            balance.add(f"{count:,}", name.lower().replace("_", " "))
+    balance.add(f"{result['packets']:,}", Text("read", style="bold"))
     console.print(balance)
+    console.print()
 
     extra = {k: v for k, v in result["balance"].items() if k.islower() and v}
     extra.pop("packets_read", None)

@@ -14,6 +14,7 @@ import typer
 from veilwatch.capture.live import MAX_WORKERS, LiveCapture, LiveSettings, open_taps
 from veilwatch.capture.live.options import MAX_RING_MB, MIN_SNAPLEN
 from veilwatch.capture.live.privileges import default_user, drop_privileges
+from veilwatch.cli.times import duration_option
 from veilwatch.errors import CaptureError
 from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import FlowReader, ParallelReader, settle
@@ -38,7 +39,7 @@ Interface = Annotated[
 
 Duration = Annotated[
     float | None,
-    typer.Option(min=0.001, metavar="SECONDS", help="Listen for so long only.", show_default=False),
+    duration_option(help_text="Listen for so long only: 60, 90s, 24h.", show_default=False),
 ]
 
 RingMb = Annotated[

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Annotated, Final
-
-import typer
+from typing import TYPE_CHECKING, Any, Final
 
 from veilwatch.errors import EXIT_BAD_INPUT, VeilwatchError
 
-EXIT_INTERRUPTED = 128 + signal.SIGINT
+if TYPE_CHECKING:
+    import typer
+
+EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells expect it."""
 
-VERBS: Final = (
-    *("demo", "inspect", "flows", "record", "split", "train", "evaluate", "compare", "detect"),
-    *("watch", "site", "alerts", "incidents", "report", "forget", "config", "esm", "sinks"),
-    *("doctor", "corpus", "reproduce"),
-)
-"""Modules of this room with a `command`, or an `app` of several."""
+_PLAIN: Final = {
+    "…": "...",
+    "·": "-",
+    "–": "-",
+    "—": "-",
+    "→": "->",
+    "↔": "<->",
+    "×": "x",
+    "−": "-",
+    "“": '"',
+    "”": '"',
+    "‘": "'",
+    "’": "'",
+    "≥": ">=",
+    "≤": "<=",
+    "µ": "u",
+    "█": "#",
+}
+"""What typographic characters become on a screen that has none."""
 
 
 def command_line(words: Sequence[str] = ()) -> typer.Typer:
@@ -29,66 +43,100 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
 
     What all verbs import together takes half a second longer than what `inspect` needs.
     """
-    app = typer.Typer(
-        name="veilwatch",
-        help="See malware in encrypted traffic of a mobile core, without decrypting it.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-        pretty_exceptions_enable=False,
-        callback=_options,
-    )
-    asked_for = [verb for verb in VERBS if verb in words[:1]]
-    for verb in asked_for or VERBS:
-        module = import_module(f"veilwatch.cli.{verb}")
-        if hasattr(module, "app"):
-            app.add_typer(module.app, name=verb)
-        else:
-            app.command(name=verb)(module.command)
-    return app
+    from veilwatch.cli.root import build
 
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from veilwatch import __version__
-
-        typer.echo(f"veilwatch {__version__}")
-        raise typer.Exit
-
-
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
-    ] = False,
-) -> None:
-    pass
+    return build(words)
 
 
 def run() -> None:
-    """Run the command line; errors become one line and exit code 2, never a traceback."""
-    # Where a reader of our output goes away (`veilwatch flows … | head`), so do we.
+    """Run the command line; errors become one line and exit code 2, never a traceback.
+
+    Where a reader of our output goes away (`veilwatch flows … | head`), so do we, and all is well.
+    """
     try:
-        command_line(sys.argv[1:])()
+        _write_what_can_be_written()
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _no_more_output()
+        code = 0
+    except KeyboardInterrupt:  # while modules load, or a second time
+        _say("interrupted; nothing was written")
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        command_line(words)()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except VeilwatchError as error:
-        print(f"veilwatch: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        _say(str(error))
+        return EXIT_BAD_INPUT
+    except MemoryError:
+        _say("out of memory (read fewer captures at a time, or lower --max-flows)")
+        return EXIT_BAD_INPUT
     except ImportError as error:
         # Such as after becoming a user who cannot read this installation; else a broken one.
-        print(
-            f"veilwatch: cannot load a part of itself: {error} (let user "
-            f"{os.geteuid()} read the folders of this installation, or install it anew)",
-            file=sys.stderr,
+        _say(
+            f"cannot load a part of itself: {error} (let user {os.geteuid()} read the folders of "
+            "this installation, or install it anew)"
         )
-        sys.exit(EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        print("veilwatch: interrupted; nothing half-written was left behind", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_BAD_INPUT)
-    except MemoryError:
-        print(
-            "veilwatch: out of memory (read fewer captures at a time, or lower --max-flows)",
-            file=sys.stderr,
-        )
-        sys.exit(EXIT_BAD_INPUT)
+        return EXIT_BAD_INPUT
+    except Exception as error:
+        from veilwatch.cli.root import InterruptedVerb, ReaderGone
+
+        if isinstance(error, ReaderGone):
+            raise BrokenPipeError from error
+        if isinstance(error, InterruptedVerb):
+            _say(f"interrupted; {error}")
+            return EXIT_INTERRUPTED
+        raise
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"veilwatch: {text}", file=sys.stderr)
+
+
+def _no_more_output() -> None:
+    """Keep Python from writing what is still buffered when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+
+
+def _write_what_can_be_written() -> None:
+    """Let no name and no sign of ours end in an error where the terminal cannot show it."""
+    codecs.register_error("veilwatch", _replacement)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="veilwatch")
+
+
+def _replacement(error: UnicodeError) -> tuple[str, int]:
+    r"""Return what stands for characters that an encoding has not: `...` for …, `\u044f` for я.
+
+    Examples
+    --------
+    >>> _replacement(UnicodeEncodeError("ascii", "a … я", 2, 5, ""))
+    ('... \\u044f', 5)
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(
+        _PLAIN.get(char) or (char if char.isascii() else _escape(char))
+        for char in error.object[error.start : error.end]
+    ), error.end
+
+
+def _escape(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte of a file's name that is no UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("ascii", "backslashreplace").decode()

@@ -1,12 +1,15 @@
-"""Arguments that more than one verb takes."""
+"""Arguments that more than one verb takes: each is spelled, meant and explained alike in all."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from veilwatch.cli.times import duration_option
+from veilwatch.errors import TrainingError
 from veilwatch.flow import MeterConfig
 from veilwatch.subscriber import KeyRing, Rotation, read_key_file
 
@@ -16,20 +19,20 @@ _CAPTURES = (
 )
 
 Captures = Annotated[
-    list[str], typer.Argument(metavar="CAPTURE…", help=_CAPTURES, show_default=False)
+    list[str], typer.Argument(metavar="CAPTURE", help=_CAPTURES, show_default=False)
 ]
 
 CapturesOrInterface = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="CAPTURE…",
+        metavar="CAPTURE",
         help=f"{_CAPTURES} None of them where -i names a network interface.",
         show_default=False,
     ),
 ]
 
 ModelFolder = Annotated[
-    Path, typer.Option("--model", metavar="DIR", help="Folder that `veilwatch train` wrote.")
+    Path, typer.Option("--model", metavar="DIR", help="Folder that veilwatch train wrote.")
 ]
 
 CorpusManifest = Annotated[
@@ -37,12 +40,70 @@ CorpusManifest = Annotated[
     typer.Option("--corpus", metavar="MANIFEST.csv", help="Manifest of labelled captures."),
 ]
 
+ConfigFile = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the sensor.")
+]
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="A setting that wins over the file, such as capture.ring_mb=128; may be given more "
+        "than once. Everybody on this machine can read it (ps): give secrets in files.",
+        show_default=False,
+    ),
+]
+
+Detector = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="lightgbm, catboost, lstm, mobilenet, ensemble, host_window or header_words.",
+    ),
+]
+
+Folds = Annotated[int, typer.Option(min=2, max=20, help="Folds of the corpus.")]
+
+TargetRate = Annotated[
+    float,
+    typer.Option(
+        "--target-fpr", min=1e-6, max=0.5, help="False-positive rate that thresholds aim at."
+    ),
+]
+
+Shortcuts = Annotated[
+    bool,
+    typer.Option(
+        "--shortcuts", help="Shortcut features too: ports, TTL, TCP windows and the like."
+    ),
+]
+
+KeepBackground = Annotated[
+    bool,
+    typer.Option(
+        "--keep-background",
+        help="Learn updates, advertising and the like of infected hosts as malicious too.",
+    ),
+]
+
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+
+Threads = Annotated[
+    int, typer.Option(min=0, max=1024, help="Threads of a training; 0 takes every core.")
+]
+
+Processes = Annotated[
+    int,
+    typer.Option("--workers", min=0, max=1024, help="Processes at one time; 0 takes every core."),
+]
+
 IdleTimeout = Annotated[
-    float, typer.Option(min=0.001, help="A flow ends after this many seconds of silence.")
+    float, duration_option(help_text="A flow ends after so long a silence: 120, 2m.")
 ]
 
 ActiveTimeout = Annotated[
-    float, typer.Option(min=0.001, help="A longer flow is cut into records of this many seconds.")
+    float, duration_option(help_text="A longer flow is cut into records of so long: 1800, 30m.")
 ]
 
 MaxFlows = Annotated[
@@ -87,3 +148,23 @@ def key_ring(file: Path | None, rotation: Rotation) -> KeyRing:
 
 
 DEFAULTS = MeterConfig()
+
+
+def check_detector(name: str, option: str = "--detector") -> None:
+    """Refuse a detector that does not exist, before anything is read.
+
+    Raises
+    ------
+    TrainingError
+        If there is none of that name.
+    """
+    from veilwatch.detectors import DETECTORS
+
+    if name not in DETECTORS:
+        near = get_close_matches(name, DETECTORS, 1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        raise TrainingError(
+            f"unknown detector {name[:40]!r}",
+            where=option,
+            hint=f"{guess}known: {', '.join(DETECTORS)}",
+        )

@@ -6,16 +6,12 @@ from typing import Final
 
 import typer
 
-from veilwatch.cli.terminal import errors
+from veilwatch.cli.terminal import warn, warn_of_faults
 from veilwatch.pipeline import FlowReader, ParallelReader
-from veilwatch.report.names import visible
 from veilwatch.schema.packets import Status
 
 INCOMPLETE: Final = 1
 """Exit code where something was read, but not all of what the captures hold."""
-
-MAX_LINE: Final = 1000
-"""Most characters of a line about a file, its name among them."""
 
 SHOWN: Final = 20
 """Files of which notes are printed; `inspect --json` has them all."""
@@ -45,13 +41,10 @@ def say(reader: FlowReader | ParallelReader, *, quiet: bool) -> None:
     if not quiet:
         for file in [file for file in captures.files if file.notes][:SHOWN]:
             for note in file.notes:
-                errors.print(
-                    visible(f"{file.name}: {note}", MAX_LINE), style="yellow", markup=False
-                )
-    for file in captures.faults:
-        errors.print(visible(f"{file.name}: {file.fault}", MAX_LINE), style="yellow", markup=False)
+                warn(f"{file.name}: {note}")
+    warn_of_faults(captures, quiet=quiet)
     if why := nothing_decoded(reader):
-        errors.print(why, style="yellow", markup=False)
+        warn(why)
 
 
 def settle(reader: FlowReader | ParallelReader) -> None:

@@ -20,7 +20,8 @@ from veilwatch.cli.live import (
     stopped_by_signals,
     summary,
 )
-from veilwatch.cli.terminal import Quiet, errors, working
+from veilwatch.cli.outputs import Force, check_output, leaving, output_option
+from veilwatch.cli.terminal import Quiet, remark, working
 from veilwatch.errors import OutputError
 from veilwatch.schema.packets import RawBlock
 
@@ -31,13 +32,12 @@ def command(
     interface: Annotated[
         str, typer.Option("--interface", "-i", metavar="IF", help="Network interface to record.")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.pcapng", help="Where to write.")
-    ],
+    output: Annotated[Path, output_option("FILE.pcapng", "Where to write.")],
     duration: Duration = None,
     ring_mb: RingMb = DEFAULTS.ring_mb,
     snaplen: Snaplen = DEFAULTS.snaplen,
     user: User = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Write what an interface receives, until Ctrl-C or SIGTERM; nothing is sent on it.
@@ -46,10 +46,12 @@ def command(
     """
     if output.suffix.lower() != SUFFIX:
         raise OutputError("recordings are pcapng", where=output, hint=f"name a {SUFFIX} file")
+    check_output(output, force=force)
     settings = LiveSettings(ring_mb=ring_mb, snaplen=snaplen)
     prepare_drop(user)
     with (
         working(quiet) as progress,
+        leaving(output),
         open_live(interface, settings, duration_s=duration, progress=progress) as capture,
     ):
         drop(user, progress)
@@ -60,9 +62,8 @@ def command(
         ):
             for block in capture:
                 _write(writer, block)
-    if not quiet:
-        errors.print(summary(report), markup=False)
-        errors.print(f"{report.packets:,} packets in {output}", markup=False)
+    remark(summary(report), quiet=quiet)
+    remark(f"{report.packets:,} packets in {output}", quiet=quiet)
 
 
 def _write(writer: PcapngWriter, block: RawBlock) -> None:

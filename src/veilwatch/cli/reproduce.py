@@ -6,29 +6,29 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.options import CorpusManifest
-from veilwatch.cli.terminal import Quiet, console, working
+from veilwatch.cli.corpus import CACHED
+from veilwatch.cli.options import CorpusManifest, Seed, Threads
+from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_option
+from veilwatch.cli.terminal import AsJson, Quiet, console, working
+from veilwatch.cli.times import duration_option
 from veilwatch.errors import TrainingError
 from veilwatch.files import write_text
+from veilwatch.report.listing import Listing, numbers, texts, whole
 
 if TYPE_CHECKING:
     from veilwatch.evaluation.intervals import ClassFigures
     from veilwatch.training.header_words import Reproduction
     from veilwatch.training.header_words.document import Ablation, Figures
 
-STDOUT: Final = Path("-")
-
 app = typer.Typer(
     no_args_is_help=True,
     help="Published experiments, run again on captures of yours.",
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
 )
 
 
@@ -57,14 +57,15 @@ def header_words(
     ] = 1,
     ablation_s: Annotated[
         float,
-        typer.Option("--ablation", min=0, metavar="SECONDS", help="Time for the ablation."),
+        duration_option("--ablation", help_text="Time for the ablation: 600, 10m.", least=0.0),
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 7,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes every core.")] = 0,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the result; - for standard output."),
+    seed: Seed = 7,
+    threads: Threads = 0,
+    output: Annotated[
+        Path | None, output_option("FILE.json", "File for the result; - for standard output.")
     ] = None,
+    as_json: AsJson = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Skip-gram and LSTM over header words: 251 captures to learn from, 62 unseen ones to judge.
@@ -85,16 +86,19 @@ def header_words(
         ablation_s=ablation_s,
         threads=threads,
     )
+    if output is not None:
+        check_output(output, force=force)
+    as_json |= output == STDOUT
     command = shlex.join(["veilwatch", *sys.argv[1:]])
-    with working(quiet) as progress:
+    files = [] if output is None else [output]
+    with working(quiet or as_json) as progress, leaving(*files, kept=CACHED):
         result = reproduce(corpus, options, command=command, progress=progress)
-    text = result.model_dump_json(indent=1) + "\n"
-    if json_file == STDOUT:
-        sys.stdout.write(text)
-        return
-    if json_file is not None:
-        write_text(json_file, text)
-    if not quiet:
+    text = result.model_dump_json(indent=1)
+    if output is not None and output != STDOUT:
+        write_text(output, text + "\n")
+    if as_json:
+        typer.echo(text)
+    else:
         print_reproduction(result)
 
 
@@ -128,40 +132,42 @@ def print_reproduction(result: Reproduction) -> None:
     for setting in result.settings:
         accuracies = [run.figures.accuracy.value or 0.0 for run in setting.runs]
         tables.append((setting.name, setting.together, accuracies))
-    console.print(_verdicts(tables))
-    console.print(_classes(tables))
+    for table in (_verdicts(tables), _classes(tables)):
+        console.print()
+        console.print(table)
+    console.print()
     for line in _notes(result):
         console.print(Text(line), style="yellow")
     for ablation in result.ablation:
         _print_ablation(ablation)
 
 
-def _verdicts(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Table:
+def _verdicts(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Listing:
     from veilwatch.evaluation.intervals import interval_text
 
-    table = _table("Verdicts on captures, 95 % intervals of Clopper and Pearson")
-    table.add_column("setting", no_wrap=True)
-    table.add_column("accuracy")
-    table.add_column("of each run")
-    table.add_column("malicious found")
-    table.add_column("benign alerted")
+    table = Listing(
+        [
+            *(*whole("setting", "accuracy"), *texts("of each run")),
+            *whole("malicious found", "benign alerted"),
+        ],
+        title="Verdicts on captures, 95 % intervals of Clopper and Pearson",
+    )
     for name, found, runs in rows:
-        table.add_row(
+        table.add(
             *(name, interval_text(found.accuracy), " ".join(f"{run:.3f}" for run in runs)),
             *(interval_text(found.malicious.recall), interval_text(found.false_alarms)),
         )
     return table
 
 
-def _classes(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Table:
-    table = _table("Each class for positive (the paper's positive class is benign)")
-    table.add_column("setting", no_wrap=True)
-    table.add_column("positive")
-    for name in ("precision", "recall", "F1"):
-        table.add_column(name)
+def _classes(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Listing:
+    table = Listing(
+        whole("setting", "positive", "precision", "recall", "F1"),
+        title="Each class for positive (the paper's positive class is benign)",
+    )
     for name, found, _ in rows:
         for positive in ("benign", "malicious"):
-            table.add_row(name, positive, *_class_cells(getattr(found, positive)))
+            table.add(name, positive, *_class_cells(getattr(found, positive)))
     return table
 
 
@@ -194,15 +200,13 @@ def _notes(result: Reproduction) -> list[str]:
 
 
 def _print_ablation(ablation: Ablation) -> None:
-    table = _table(
-        f"What fields are worth to {ablation.setting!r} on the first run "
-        f"(accuracy with all: {ablation.accuracy:.3f})"
+    table = Listing(
+        [*whole("field", "tells the place"), *numbers("alone", "without it")],
+        title=f"What fields are worth to {ablation.setting!r} on the first run "
+        f"(accuracy with all: {ablation.accuracy:.3f})",
     )
-    table.add_column("field", no_wrap=True)
-    for name in ("tells the place", "alone", "without it"):
-        table.add_column(name, justify="right")
     for item in ablation.worth:
-        table.add_row(
+        table.add(
             *(item.field, "yes" if item.identifying else ""),
             *(_number(item.alone), _number(item.without)),
         )
@@ -216,7 +220,3 @@ def _print_ablation(ablation: Ablation) -> None:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)

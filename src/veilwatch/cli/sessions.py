@@ -6,11 +6,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.table import Table
 from rich.text import Text
 
-from veilwatch.cli.terminal import console, print_table
+from veilwatch.cli.terminal import console
+from veilwatch.report.listing import Listing, numbers, texts, whole
 from veilwatch.report.names import visible
+from veilwatch.schema.forms import teid_text
 from veilwatch.schema.sessions import Session, SubscriberReport, TunnelEnd
 
 SHOWN_SESSIONS: Final = 50
@@ -53,18 +54,20 @@ def print_sessions(report: SubscriberReport) -> None:
 
 
 def _print_table(sessions: list[Session]) -> None:
-    table = Table(
-        *("subscriber", "APN", "UE address", "tunnel ends", "location", "from – to (UTC)"),
-        *("handovers", "flows"),
+    table = Listing(
+        [
+            *(*texts("subscriber", "APN"), *whole("UE address", "tunnel ends")),
+            *(*texts("location"), *whole("from – to (UTC)"), *numbers("handovers", "flows")),
+        ],
         title="Sessions",
-        title_justify="left",
     )
+    console.print()
     for session in sessions[:SHOWN_SESSIONS]:
         name = session.subscriber or "unknown"
         if session.subscriber_by == "learned":
             name += " (learned)"
         place = ", ".join(filter(None, (session.location, session.rat)))
-        table.add_row(
+        table.add(
             name,
             Text(visible(session.apn)),
             "\n".join(session.addresses),
@@ -74,14 +77,14 @@ def _print_table(sessions: list[Session]) -> None:
             f"{session.handovers:,}",
             f"{session.flows:,}",
         )
-    print_table(table)
+    console.print(table)
     if len(sessions) > SHOWN_SESSIONS:
         console.print(f"… and {len(sessions) - SHOWN_SESSIONS:,} more sessions")
 
 
 def _end(end: TunnelEnd) -> str:
     former = "" if end.last_ns is None else " (former)"
-    return f"{end.role or '?'} {end.address} {end.teid:#010x}{former}"
+    return f"{end.role or '?'} {end.address} {teid_text(end.teid)}{former}"
 
 
 def _clock(time_ns: int | None) -> str:

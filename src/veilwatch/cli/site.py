@@ -11,7 +11,10 @@ from rich.text import Text
 
 from veilwatch.alerting.site import QuietPeriod, learn_thresholds, site_text
 from veilwatch.cli import stored
-from veilwatch.cli.terminal import console
+from veilwatch.cli.options import ConfigFile
+from veilwatch.cli.outputs import Force, check_output, output_option
+from veilwatch.cli.terminal import Quiet, console, warn
+from veilwatch.cli.times import Since, Until, period
 from veilwatch.errors import VeilwatchError
 from veilwatch.files import write_text
 from veilwatch.sensor.load import load_config
@@ -21,7 +24,7 @@ from veilwatch.sensor.sitemodel import model_identity
 app = typer.Typer(
     no_args_is_help=True,
     help="Thresholds for this place, learned from a quiet period.",
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
 )
 
 
@@ -32,15 +35,13 @@ def main() -> None:
 
 @app.command()
 def learn(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the sensor.")
+    config: ConfigFile,
+    name: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the quiet period is called in reports.")
     ],
-    name: Annotated[str, typer.Option(help="What the quiet period is called in reports.")],
-    since: Annotated[str, typer.Option(metavar="WHEN", help="Its beginning: 2026-06-01, or 7d.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="Where the thresholds go.")
-    ],
-    until: Annotated[str, typer.Option(metavar="WHEN", help="Its end; by default now.")] = "0s",
+    since: Since,
+    output: Annotated[Path, output_option("FILE", "Where the thresholds go.", "--out")],
+    until: Until = "0s",
     target: Annotated[
         float | None,
         typer.Option(
@@ -50,6 +51,8 @@ def learn(
             help="False alerts a day, of flows and hosts each; by default the configuration's.",
         ),
     ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Learn from what a sensor scored in a period that people hold to be free of infections.
 
@@ -58,13 +61,13 @@ def learn(
     Example: `veilwatch site learn -c sensor.toml --name "week 40" --since 7d -o site.json`
     """
     loaded = load_config(config, environment=os.environ).config
-    begins, ends = stored.moment(since), stored.moment(until)
-    assert begins is not None and ends is not None
-    if begins >= ends:
-        raise VeilwatchError("the period ends before it begins", where="--since, --until")
-    period = QuietPeriod(name=name, begins_ns=begins, ends_ns=ends)
+    check_output(output, force=force)
+    begins, ends = period(since, until)
+    if begins is None or ends is None:
+        raise VeilwatchError("the period has no end", where="--since, --until", hint="give both")
+    span = QuietPeriod(name=name, begins_ns=begins, ends_ns=ends)
     with stored.open_store(loaded.store_url) as store:
-        units, groups, hours = read_scores(store, loaded.sensor.name, period)
+        units, groups, hours = read_scores(store, loaded.sensor.name, span)
     if not units.units:
         raise VeilwatchError(
             "the sensor scored nothing in that period",
@@ -72,13 +75,17 @@ def learn(
             hint="choose another period, or let the sensor run",
         )
     site = learn_thresholds(
-        period,
+        span,
         model=model_identity(loaded.model.path),
         target_per_day=target or loaded.alerts.target_false_alerts_per_day,
         units=units,
         groups=groups if groups.units else None,
     )
-    write_text(out, site_text(site))
+    write_text(output, site_text(site))
+    for caution in site.cautions:
+        warn(caution)
+    if quiet:
+        return
     console.print(f"{hours:,} hours, {units.units:,} flows, {groups.units:,} host-hours")
     for what, level in (("flows", site.unit), ("hosts", site.group)):
         if level:
@@ -86,6 +93,4 @@ def learn(
                 f"{what}: alert from {level.threshold:.4f}; {level.passed:,} of {level.units:,} "
                 f"passed, at most {level.most_per_day:.1f} a day with 95 % confidence"
             )
-    for caution in site.cautions:
-        console.print(Text(caution, style="yellow"))
-    console.print(Text(f"Thresholds: {out}"), soft_wrap=True)
+    console.print(Text(f"Thresholds: {output}"), soft_wrap=True)

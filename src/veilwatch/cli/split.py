@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from veilwatch.capture import Rotation
 from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
-from veilwatch.cli.terminal import Quiet, console, errors, print_table, working
+from veilwatch.cli.outputs import leaving, output_option
+from veilwatch.cli.terminal import Quiet, console, remark, warn, warn_of_faults, working
+from veilwatch.cli.times import duration_option
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import MeterConfig
 from veilwatch.pipeline import Format, GroupBy, Selection, SplitConfig, SplitResult, split
 from veilwatch.pipeline.split import DEFAULT_FILES, INDEX, MAX_FILES
+from veilwatch.report.listing import Listing, numbers, texts
 
 SHOWN_FILES: Final = 20
 """Files listed on the console; `index.csv` has them all."""
@@ -27,7 +28,7 @@ def command(
     captures: Captures,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder for the files, new or empty."),
+        output_option("DIR", "Folder for the files; it has to be new or empty."),
     ],
     by: Annotated[
         GroupBy,
@@ -59,7 +60,9 @@ def command(
     where: Annotated[
         str,
         typer.Option(
-            metavar="SQL", help="Only flows of which this is true: 'dst_port = 443'. See docs."
+            metavar="CONDITION",
+            help="Only flows of which this holds: \"dst_port IN (443, 8443) AND tls_sni <> ''\". "
+            "Columns: docs/flows.md; grammar: docs/export.md.",
         ),
     ] = "",
     decapsulate: Annotated[
@@ -70,9 +73,12 @@ def command(
         float, typer.Option(min=0, help="Begin a new file at this many megabytes; 0: never.")
     ] = 0,
     rotate_s: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Begin a new file at each multiple of these seconds of packet time."
+        float,
+        duration_option(
+            "--rotate-s",
+            help_text="Begin a new file at each multiple of so much packet time: 3600, 1h; "
+            "0: never.",
+            least=0.0,
         ),
     ] = 0,
     keep: Annotated[
@@ -95,7 +101,7 @@ def command(
 
     Example: `veilwatch split n3.pcapng -o alert --flow-id 17 --decapsulate`
     """
-    rotation = Rotation(int(rotate_mb * MEGABYTE), rotate_s, keep)
+    rotation = Rotation(int(rotate_mb * MEGABYTE), _whole_seconds(rotate_s), keep)
     if keep and not rotation:
         raise VeilwatchError(
             "nothing is rotated", where="--keep", hint="give --rotate-mb or --rotate-s as well"
@@ -118,12 +124,20 @@ def command(
     meter = MeterConfig(
         idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
     )
-    with working(quiet) as progress:
+    kept = f"files in {output} that a rotation had finished stay" if rotation else ""
+    with working(quiet) as progress, leaving(kept=kept):
         result = split(
             captures, output, config, meter=meter, gtp_ports=gtp_port or (), progress=progress
         )
-    if not quiet:
-        _print(result, output)
+    _print(result, output, quiet)
+    if not result.written and config.selection:
+        warn(f"no flow matches: {config.selection}")
+
+
+def _whole_seconds(value: float) -> int:
+    if value != int(value):
+        raise VeilwatchError("no whole seconds", where="--rotate-s", hint="give 1s or more")
+    return int(value)
 
 
 def _teid(text: str) -> int:
@@ -136,18 +150,19 @@ def _teid(text: str) -> int:
     return teid
 
 
-def _print(result: SplitResult, output: Path) -> None:
-    table = Table("file", "holds", "packets")
+def _print(result: SplitResult, output: Path, quiet: bool) -> None:
+    warn_of_faults(result.captures, quiet=quiet)
+    if quiet:
+        return
+    table = Listing([*texts("file", "holds"), *numbers("packets")])
     for file in result.files[:SHOWN_FILES]:
-        table.add_row(file.path.name, Text(file.label), f"{file.packets:,}")
+        table.add(file.path.name, file.label, f"{file.packets:,}")
     if result.files:
-        print_table(table)
+        console.print(table)
     if len(result.files) > SHOWN_FILES:
         console.print(f"… and {len(result.files) - SHOWN_FILES:,} more, see {INDEX}")
-    for report in result.captures.faults:
-        errors.print(f"{report.name}: {report.fault}", style="yellow", markup=False)
-    errors.print(
+    remark(
         f"{result.written:,} of {result.captures.packets:,} packets in {output}; "
         f"{result.without_flow:,} are part of no flow, {result.unwanted:,} of flows not chosen",
-        markup=False,
+        quiet=quiet,
     )

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
-import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
+from veilwatch.cli.times import SECOND_NS
 from veilwatch.errors import VeilwatchError
 from veilwatch.report.names import MAX_SENTENCE, visible
 from veilwatch.sensor.config import DEFAULT_STATE
 from veilwatch.store import Store
 
-SECOND_NS: Final = 10**9
+MAX_CELL: Final = 1024
+"""Characters shown of a name: the longest server name, each byte of it an escape."""
 
-MAX_NS: Final = 2**63 - 1
-"""Latest time that a store holds, in the year 2262."""
-
-_AGE = re.compile(r"(\d{1,6})([smhdw])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SEVERITIES: Final = {1: ("high", "bold red"), 2: ("medium", "yellow"), 3: ("low", "")}
 SEVERITY_NAMES: Final = {"high": 1, "medium": 2, "low": 3}
 
@@ -40,16 +36,19 @@ StoreUrl = Annotated[
 
 DEFAULT_STORE: Final = str(DEFAULT_STATE / "veilwatch.db")
 
-Since = Annotated[
-    str,
-    typer.Option(
-        metavar="WHEN", help="From then on: 2026-06-01, 2026-06-01T08:40 (UTC), or an age: 24h, 7d."
-    ),
-]
-Until = Annotated[str, typer.Option(metavar="WHEN", help="Before then; as --since.")]
 Host = Annotated[str, typer.Option(help="Address of the host, or pseudonym of the subscriber.")]
 Limit = Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many, the latest.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StoreConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration of the sensor, whose store is meant.",
+        show_default=False,
+    ),
+]
+Note = Annotated[str, typer.Option(metavar="TEXT", help="Why.")]
 Who = Annotated[
     str,
     typer.Option(
@@ -58,32 +57,13 @@ Who = Annotated[
 ]
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, config: Path | None = None) -> Store:
     """Open a store that is there; a question makes none."""
+    if config is not None:
+        from veilwatch.sensor.load import load_config
+
+        url = load_config(config, environment=os.environ).config.store_url
     return Store(url, create=False)
-
-
-def moment(text: str) -> int | None:
-    """Return a time in ns since the epoch: a date, a time, or an age; None for ''.
-
-    Raises
-    ------
-    VeilwatchError
-        If it is none of these.
-    """
-    if not text:
-        return None
-    if age := _AGE.fullmatch(text):
-        return max(0, time.time_ns() - int(age[1]) * _SECONDS[age[2]] * SECOND_NS)
-    try:
-        parsed = datetime.fromisoformat(text)
-        parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-        ns = round(parsed.timestamp() * 1000) * 1_000_000
-        return min(max(ns, 0), MAX_NS)
-    except (ValueError, OverflowError) as error:
-        raise VeilwatchError(
-            f"{visible(text)!r} is no time", hint="write 2026-06-01, 2026-06-01T08:40 or 24h"
-        ) from error
 
 
 def severity_number(name: str) -> int:
@@ -109,7 +89,7 @@ def shown_time(ns: int) -> str:
 
 def cell(text: str, style: str = "") -> Text:
     """Return a name that a stranger chose, safe to show, without markup."""
-    return Text(visible(text), style=style)
+    return Text(visible(text, MAX_CELL), style=style)
 
 
 def sentence(text: str, style: str = "") -> Text:
@@ -123,18 +103,23 @@ def severity_cell(number: int) -> Text:
     return Text(name, style=style)
 
 
-def tally(count: int, what: str, limit: int) -> str:
-    """Return how many were listed, and whether that may not be all."""
-    more = ", more may match" if count == limit else ""
+def tally(count: int, what: str, limit: int | None, asked: Mapping[str, object]) -> str:
+    """Return how many were listed, whether that may not be all, and why there is none.
+
+    Parameters
+    ----------
+    count, limit
+        How many there are, and the most that were wanted.
+    what
+        One of them.
+    asked
+        Options that choose, by name, empty where they were not given.
+    """
+    if not count:
+        chosen = " ".join(f"{name} {value}" for name, value in asked.items() if value)
+        return f"no {what} matches {visible(chosen, MAX_SENTENCE)}" if chosen else f"no {what}s"
+    more = f", more may match (--limit {limit:,})" if count == limit else ""
     return f"{count:,} {what}{'' if count == 1 else 's'}{more}"
-
-
-def plain_table(*columns: str) -> Table:
-    """Return a table without lines."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def person(name: str) -> str:

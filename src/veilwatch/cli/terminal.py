@@ -10,33 +10,74 @@ from typing import Annotated, Final
 
 import pyarrow
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
 from veilwatch.imports import hidden
 from veilwatch.jit import load_numba
 from veilwatch.pipeline import warm
 from veilwatch.progress import SILENT
 from veilwatch.progress import Progress as Listener
+from veilwatch.report.names import visible
+from veilwatch.schema.captures import CaptureReport
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Results and errors only: no progress and no remarks."),
+]
 
-console = Console()
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+MAX_LINE: Final = 1000
+"""Most characters of a remark, names of files in it."""
+
+UNBOUNDED: Final = 10_000
+"""Columns of what goes into a file or a pipe: nothing that is searched there is broken or cut."""
+
+
+class Screen(Console):
+    """A console as wide as its terminal, and without an end where there is none."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines; `COLUMNS` wins, as for other programs."""
+        columns = os.environ.get("COLUMNS", "")
+        if columns.isdecimal() and 0 < int(columns[:6]) < UNBOUNDED:
+            return ConsoleDimensions(int(columns), 25)
+        return super().size if self.is_terminal else ConsoleDimensions(UNBOUNDED, 25)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        raise AttributeError("a screen is as large as it is")
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, which ends in silence when nobody reads on."""
+        raise BrokenPipeError
+
+
+console = Screen()
 """Standard output: results."""
 
-errors = Console(stderr=True)
+errors = Screen(stderr=True)
 """Standard error: progress and notes."""
 
 
-WIDE: Final = 180
-"""Columns of a table that goes into a file or a pipe: what is searched there is not broken."""
+def remark(text: str, *, quiet: bool) -> None:
+    """Say on standard error how a run went, unless only results are wanted."""
+    if not quiet:
+        errors.print(Text(text), soft_wrap=True)
 
 
-def print_table(table: Table) -> None:
-    """Print a table, as wide as the terminal is, or as it needs where there is none."""
-    fits = console.is_terminal or "COLUMNS" in os.environ
-    (console if fits else Console(width=WIDE)).print(table)
+def warn(text: str) -> None:
+    """Say on standard error what is wrong with an input or a result; quiet mode says it too."""
+    errors.print(Text(visible(text, MAX_LINE), style="yellow"), soft_wrap=True)
+
+
+def warn_of_faults(captures: CaptureReport, *, quiet: bool) -> None:
+    """Say which captures could not be read to their end; their progress has, unless quiet."""
+    for report in captures.faults if quiet else ():
+        warn(f"{report.name}: {report.fault}")
 
 
 class _Bars:
@@ -55,7 +96,7 @@ class _Bars:
             self._bars.advance(self._task, amount)
 
     def note(self, message: str) -> None:
-        self._bars.console.print(message, style="yellow", markup=False, highlight=False)
+        self._bars.console.print(Text(visible(message, MAX_LINE), style="yellow"))
 
     def _finish(self) -> None:
         if self._task is None:
@@ -98,7 +139,7 @@ class _Lines:
         """Say nothing."""
 
     def note(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        print(visible(message, MAX_LINE), file=sys.stderr, flush=True)
 
 
 @contextmanager

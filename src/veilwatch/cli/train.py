@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from veilwatch.cli.corpus import CACHED
 from veilwatch.cli.figures import print_families, print_figures
-from veilwatch.cli.options import CorpusManifest
-from veilwatch.cli.terminal import Quiet, console, working
+from veilwatch.cli.options import (
+    CorpusManifest,
+    Detector,
+    Folds,
+    KeepBackground,
+    Seed,
+    Shortcuts,
+    TargetRate,
+    Threads,
+    check_detector,
+)
+from veilwatch.cli.outputs import Force, check_folder, leaving, output_option
+from veilwatch.cli.terminal import Quiet, console, warn, working
 from veilwatch.errors import TrainingError
+
+MODEL: Final = "model.json"
+"""File that makes a folder a model."""
 
 
 def command(
     corpus: CorpusManifest,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")],
-    detector: Annotated[
+    output: Annotated[Path, output_option("DIR", "Folder for the model.", "--out")],
+    detector: Detector = "lightgbm",
+    target_fpr: TargetRate = 0.01,
+    folds: Folds = 5,
+    split: Annotated[
         str,
         typer.Option(
-            help="lightgbm, catboost, lstm, mobilenet, ensemble, host_window or header_words."
+            metavar="NAME",
+            help="What stays in one fold: group (source, family, day) or source.",
         ),
-    ] = "lightgbm",
-    target_fpr: Annotated[
-        float,
-        typer.Option(min=1e-6, max=0.5, help="False-positive rate the thresholds aim at."),
-    ] = 0.01,
-    folds: Annotated[int, typer.Option(min=2, max=20, help="Folds for cross-fitting.")] = 5,
-    split: Annotated[
-        str, typer.Option(help="What stays in one fold: group (source, family, day) or source.")
     ] = "group",
-    shortcuts: Annotated[
-        bool,
-        typer.Option("--shortcuts", help="Also use addresses' ports, TTL and the like."),
-    ] = False,
-    keep_background: Annotated[
-        bool,
-        typer.Option(
-            "--keep-background",
-            help="Learn updates, advertising and the like of infected hosts as malicious.",
-        ),
-    ] = False,
+    shortcuts: Shortcuts = False,
+    keep_background: KeepBackground = False,
     no_windows: Annotated[
         bool,
         typer.Option(
@@ -56,13 +58,14 @@ def command(
             min=1e-9, max=0.5, help="Share of infected hosts where the model will be used."
         ),
     ] = 0.001,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 7,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes every core.")] = 0,
+    seed: Seed = 7,
+    threads: Threads = 0,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a detector on labelled captures and calibrate its thresholds.
 
-    Example: `veilwatch train --corpus MANIFEST.csv --out model`
+    Example: `veilwatch train --corpus MANIFEST.csv -o model`
     """
     # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
     from veilwatch.corpus.catalogue import load_corpus
@@ -71,7 +74,11 @@ def command(
     from veilwatch.training import TrainingOptions, train_model
 
     if split not in ("group", "source"):
-        raise TrainingError(f"unknown split {split!r}", hint="use group or source")
+        raise TrainingError(
+            f"unknown split {split[:40]!r}", where="--split", hint="use group or source"
+        )
+    check_detector(detector)
+    check_folder(output, MODEL, force=force)
     options = TrainingOptions(
         detector=detector,
         target_rate=target_fpr,
@@ -84,23 +91,24 @@ def command(
         families=not no_families,
         settings=DetectorSettings(seed=seed, threads=threads),
     )
-    with working(quiet) as progress:
-        labelled = load_corpus(corpus, progress=progress)
+    with working(quiet) as progress, leaving(output / MODEL, kept=CACHED):
+        labelled = load_corpus(corpus, workers=threads or None, progress=progress)
         for name, fault in labelled.faults.items():
-            progress.note(f"{name}: {fault}")
+            warn(f"{name}: {fault}")
         model = train_model(labelled, corpus, options, progress=progress)
-        save_model(out, model)
+        save_model(output, model)
+    card = model.manifest.corpus
     if not quiet:
-        card = model.manifest.corpus
         console.print(
             f"Trained {detector} on {card.malicious_captures} malicious and "
             f"{card.benign_captures} benign captures in {model.manifest.training_seconds:.0f} s."
         )
-        print_figures(
-            model.manifest.held_out,
-            title=f"Held out by {split}: scored by detectors that never saw the same {split}",
-            emulated=card.emulated,
-        )
-        if model.manifest.families:
-            print_families(model.manifest.families)
-        console.print(f"Model: {out}", markup=False, soft_wrap=True)
+    print_figures(
+        model.manifest.held_out,
+        title=f"Held out by {split}: scored by detectors that never saw the same {split}",
+        emulated=card.emulated,
+    )
+    if model.manifest.families:
+        print_families(model.manifest.families)
+    if not quiet:
+        console.print(f"Model: {output}", markup=False, soft_wrap=True)

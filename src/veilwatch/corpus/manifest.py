@@ -1,14 +1,17 @@
 """The manifest of a corpus: a CSV with one row for each labelled capture.
 
-The columns of `COLUMNS` are the contract; any others are kept as text in `CaptureEntry.extra`.
+Only `file` and `label` are needed; the other columns of `COLUMNS` have a meaning where they are
+there, and any further ones are kept as text in `CaptureEntry.extra`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -26,7 +29,16 @@ COLUMNS: Final = (
     "source_repo",
     "capture_start",
 )
-"""Columns that every manifest has."""
+"""Columns with a meaning, in the order in which they are written."""
+
+NEEDED: Final = ("file", "label")
+"""Columns without which there is no manifest."""
+
+MAX_COLUMNS: Final = 256
+"""Most columns: manifests have a dozen, and each costs a little for each row."""
+
+MAX_ROW_CHARS: Final = 65_536
+"""Longest row: paths have at most 4,096 bytes, remarks a few hundred."""
 
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Longest manifest: a quarter of a million rows at a kilobyte each, read into memory at once."""
@@ -35,7 +47,7 @@ MAX_ROWS: Final = 250_000
 """Most captures of one corpus: more than any public collection, less than memory minds."""
 
 _LABELS: Final = ("malicious", "benign")
-_TRUTH: Final = {"1": True, "0": False, "true": True, "false": False}
+_TRUTH: Final = {"1": True, "0": False, "true": True, "false": False, "": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,7 @@ class CaptureEntry:
     file
         Where it lies.
     name
-        Its path as the manifest gives it, relative to the manifest, with forward slashes.
+        Its path as the manifest gives it: absolute, or relative to the manifest.
     label
         "malicious" or "benign".
     family
@@ -55,7 +67,8 @@ class CaptureEntry:
     is_ransomware
         Whether the family is ransomware.
     group
-        Captures of one group stay on one side of every split.
+        Captures of one group stay on one side of every split; without the column each capture is
+        a group of its own, by its name.
     source_repo
         Who published it.
     capture_start
@@ -81,10 +94,10 @@ def read_manifest(path: str | Path) -> list[CaptureEntry]:
     Raises
     ------
     CorpusError
-        At the first fault, with file and line: unreadable, not UTF-8, no CSV, a column missing
-        or named twice, no rows or too many, a wrong number of fields, an empty file, group or
-        family of malware, an unknown label or truth value, a path that leaves the folder of the
-        manifest, a capture named twice, captures that are not on disk.
+        At the first fault, with file, line and column: unreadable, not UTF-8, no CSV, a needed
+        column missing or one named twice, too many columns, no rows or too many, a row too long or
+        with a wrong number of fields, an empty file or group, an unknown label or truth value, a
+        time of the first packet that is none, a capture named twice, captures that are not on disk.
     """
     path = Path(path)
     entries: list[CaptureEntry] = []
@@ -143,8 +156,9 @@ def write_manifest(path: str | Path, entries: Sequence[CaptureEntry]) -> None:
     write_text(Path(path), out.getvalue())
 
 
-def _fault(path: Path, line: int, what: str, hint: str) -> CorpusError:
-    return CorpusError(what, where=f"{path}, line {line}", hint=hint)
+def _fault(path: Path, line: int, what: str, hint: str, column: str = "") -> CorpusError:
+    place = f", column {column!r}" if column else ""
+    return CorpusError(what, where=f"{path}, line {line}{place}", hint=hint)
 
 
 def _on_disk(file: Path) -> bool:
@@ -171,18 +185,39 @@ def _text(path: Path) -> str:
         raise _fault(path, line, "not UTF-8 text", "save the manifest as CSV in UTF-8") from error
 
 
+def _bounded(path: Path, text: str) -> Iterator[str]:
+    """Yield the lines, none of which is too long to be one of a manifest."""
+    for number, line in enumerate(io.StringIO(text, newline=""), start=1):
+        if len(line) > MAX_ROW_CHARS:
+            what = f"a line of more than {MAX_ROW_CHARS:,} characters"
+            raise _fault(path, number, what, "shorten it, or give each capture its own line")
+        yield line
+
+
+def _is_day(text: str) -> bool:
+    """Whether a text begins with a day of ISO 8601, or is empty."""
+    try:
+        return not text or bool(date.fromisoformat(text[:10]))
+    except ValueError:
+        return False
+
+
 def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the fields of each row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(_bounded(path, text), strict=True)
     before = 0  # last line of the row before: a quoted field may span lines
     try:
         header = next(reader, [])
-        wanted = [column for column in COLUMNS if column not in header]
+        if len(header) > MAX_COLUMNS:
+            what = f"{len(header):,} columns, and at most {MAX_COLUMNS:,} are read"
+            raise _fault(path, 1, what, "leave out what is not needed")
+        wanted = [column for column in NEEDED if column not in header]
         if wanted:
-            raise _fault(path, 1, f"no column {', '.join(wanted)}", "name it in the first line")
-        twice = [column for column in header if header.count(column) > 1]
+            hint = f"name it in the first line, as in {','.join(COLUMNS)}"
+            raise _fault(path, 1, f"no column {', '.join(wanted)}", hint)
+        twice = [column for column, count in Counter(header).items() if count > 1]
         if twice:
-            raise _fault(path, 1, f"column {twice[0]!r} appears twice", "rename one of them")
+            raise _fault(path, 1, f"column {twice[0][:40]!r} appears twice", "rename one of them")
         before = reader.line_num
         for fields in reader:
             line, before = before + 1, reader.line_num
@@ -202,28 +237,35 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _entry(path: Path, line: int, row: dict[str, str]) -> CaptureEntry:
     name, label = row["file"], row["label"]
+    group = row.get("group", name)
+    for column, value in (("file", name), ("group", group)):
+        if not value.strip():
+            raise _fault(path, line, f"column {column!r} is empty", "fill it in", column)
     if label not in _LABELS:
-        raise _fault(path, line, f"unknown label {label!r}", "use malicious or benign")
-    for column in ("file", "group"):
-        if not row[column].strip():
-            raise _fault(path, line, f"column {column!r} is empty", "fill it in")
-    ransomware = _TRUTH.get(row["is_ransomware"].lower())
+        what = f"unknown label {label[:40]!r}"
+        raise _fault(path, line, what, "use malicious or benign", "label")
+    said = row.get("is_ransomware", "").strip()
+    ransomware = _TRUTH.get(said.lower())
     if ransomware is None:
-        raise _fault(path, line, f"is_ransomware is {row['is_ransomware']!r}", "use 1 or 0")
+        what = f"is_ransomware is {said[:40]!r}"
+        raise _fault(path, line, what, "use 1 or 0", "is_ransomware")
     if ransomware and label == "benign":
-        raise _fault(path, line, "benign ransomware", "correct the label or is_ransomware")
-    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise _fault(
-            path, line, f"{name!r} leaves the folder of the manifest", "use a path below it"
-        )
+        hint = "correct the label or is_ransomware"
+        raise _fault(path, line, "benign ransomware", hint, "is_ransomware")
+    if "\0" in name:
+        raise _fault(path, line, "a path with a null byte", "write the path of the file", "file")
+    start = row.get("capture_start", "").strip()
+    if not _is_day(start):
+        what = f"capture_start is {start[:40]!r}"
+        raise _fault(path, line, what, "write 2026-06-01 or leave it empty", "capture_start")
     return CaptureEntry(
-        file=path.parent / name,
+        file=path.parent / name,  # an absolute path stays as it is
         name=name,
         label=cast(Label, label),
-        family=row["family"],
+        family=row.get("family", ""),
         is_ransomware=ransomware,
-        group=row["group"],
-        source_repo=row["source_repo"],
-        capture_start=row["capture_start"],
+        group=group,
+        source_repo=row.get("source_repo", ""),
+        capture_start=start,
         extra={column: value for column, value in row.items() if column not in COLUMNS},
     )

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.pipeline.selection import UNKNOWN_SERVICE, Selection, reason
+from veilwatch.pipeline.selection import UNKNOWN_SERVICE, Selection
+from veilwatch.schema.forms import teid_text
 
 UNWANTED: Final = -1
 """Group of a flow that was not selected."""
@@ -105,15 +106,11 @@ class Grouping:
         Raises
         ------
         VeilwatchError
-            If the table lacks the column that parts the flows, or the expression of the
-            selection cannot be computed.
+            If the table lacks the column that parts the flows.
         """
         if frame.height:
             self._last_flow = max(self._last_flow, int(frame["flow_id"].to_numpy().max()))
-        try:
-            frame = frame.filter(self._wanted)
-        except pl.exceptions.PolarsError as error:
-            raise VeilwatchError(f"cannot select flows: {reason(error)}") from error
+        frame = frame.filter(self._wanted)
         if self.by is GroupBy.ALL:
             if frame.height and not self.groups:
                 self._name("all", "all")
@@ -195,7 +192,7 @@ def _describe_flow(value: int, row: Mapping[str, Any]) -> str:
     if row["gtp_depth"]:
         said.append(
             f"in GTP-U {row['outer_src_ip']} > {row['outer_dst_ip']}, "
-            f"TEID {row['fwd_teid']:#x} out, {row['bwd_teid']:#x} back"
+            f"TEID {teid_text(row['fwd_teid'])} out, {teid_text(row['bwd_teid'])} back"
         )
     return ", ".join(said)
 

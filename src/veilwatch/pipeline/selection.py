@@ -1,4 +1,4 @@
-"""Which flows are wanted: by identity, host, service, server name, tunnel, or any expression."""
+"""Which flows are wanted: by identity, host, service, server name, tunnel, or any condition."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from typing import Final
 import polars as pl
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.pipeline.expression import parse
 from veilwatch.schema.flows import FLOW_COLUMNS
+from veilwatch.schema.forms import known, teid_text
 
 UNKNOWN_SERVICE: Final = "unknown"
 """What people call the empty service of a flow that nobody recognised."""
 
-_SCHEMA: Final = {
-    column.name: column.dtype for column in FLOW_COLUMNS if column.dtype is not pl.Array
-}
-"""Columns that an expression may name."""
+_COLUMNS: Final = pl.Schema(
+    {column.name: column.dtype for column in FLOW_COLUMNS if column.dtype is not pl.Array}
+)
+"""Columns that a condition may name, with their types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,13 @@ class Selection:
     teids
         GTP-U TEIDs of either direction.
     where
-        Expression of SQL over the columns of the flow table that is true for the flows wanted.
+        Condition over the columns of the flow table that holds for the flows wanted, in the
+        language of `veilwatch.pipeline.expression`.
 
     Raises
     ------
     VeilwatchError
-        If a host is no address, or the expression cannot be used.
+        If a host is no address, or the condition is none of that language.
     """
 
     flow_ids: tuple[int, ...] = ()
@@ -68,7 +71,7 @@ class Selection:
             "host": self.hosts,
             "service": self.services,
             "server name": self.server_names,
-            "TEID": [f"{teid:#x}" for teid in self.teids],
+            "TEID": [teid_text(teid) for teid in self.teids],
             "where": [self.where] if self.where else [],
         }
         said = [
@@ -103,11 +106,6 @@ class Selection:
         return reduce(and_, tests, pl.lit(True))
 
 
-def reason(error: Exception) -> str:
-    """Return what Polars says is wrong, without the list of all columns that follows."""
-    return str(error).strip().partition("\n")[0].partition("; valid columns")[0]
-
-
 def _address(text: str) -> str:
     """Return an address as the flow table writes it."""
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -125,15 +123,6 @@ def _pattern(glob: str) -> str:
 
 def _where(text: str) -> pl.Expr:
     """Return the expression `text`, tried on an empty flow table."""
-    try:
-        expression = pl.sql_expr(text)
-        kind = pl.DataFrame(schema=_SCHEMA).select(expression.alias("wanted")).schema["wanted"]
-    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise VeilwatchError(
-            f"cannot be used: {reason(error)}", where=text, hint="columns: docs/flows.md"
-        ) from error
-    if kind != pl.Boolean:
-        raise VeilwatchError(
-            "is neither true nor false", where=text, hint="compare, as in dst_port = 443"
-        )
+    expression = parse(text, {name: (dtype, known(name)) for name, dtype in _COLUMNS.items()})
+    pl.DataFrame(schema=_COLUMNS).filter(expression)
     return expression

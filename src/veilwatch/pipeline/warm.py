@@ -21,7 +21,7 @@ from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.capture.live.ring import load_kernel
 from veilwatch.flow import EarlyPoints, FlowMeter
 from veilwatch.flow.meter import FIRST_CAPACITY, LOOK_NS
-from veilwatch.jit import installation_hash, kernel_cache, leave_cache
+from veilwatch.jit import CACHE_FAULT, installation_hash, kernel_cache, leave_cache
 from veilwatch.pipeline.extract import FlowReader
 from veilwatch.pipeline.preload import load_modules, unreadable_for
 from veilwatch.progress import SILENT, Progress
@@ -39,7 +39,7 @@ _FRAME: Final = bytes(12) + struct.pack(
 def is_warm() -> bool:
     """Whether the kernels of this version have been compiled and kept, by this installation."""
     try:
-        return _marker().is_file()
+        return not CACHE_FAULT and _marker().is_file()
     except PermissionError:  # another user's cache, which is not used
         return False
 
@@ -48,8 +48,13 @@ def warm(progress: Progress = SILENT) -> None:
     """Compile every kernel now, if that has not been done."""
     if is_warm():
         return
-    progress.start("compiling kernels (first run of this version only, about a minute)")
+    often = "first run of this version only" if not CACHE_FAULT else "in each run"
+    progress.start(f"compiling kernels ({often}, about a minute)")
+    if CACHE_FAULT:
+        progress.note(f"compiled kernels are not kept: {CACHE_FAULT} (VEILWATCH_CACHE moves them)")
     load_kernels()
+    if CACHE_FAULT:
+        return
     # Without a cache to keep them in, the next process compiles again; nothing else is lost.
     with suppress(OSError):
         _marker().touch()

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text as Line
 
 from veilwatch.report import units
 from veilwatch.report.catalogue import Text, catalogue
 from veilwatch.report.document import AlertEntry, ReportDocument
+from veilwatch.report.listing import Listing, numbers, texts, whole
 from veilwatch.report.verdict import details, doubts, verdict
 
 SHOWN_HOSTS: Final = 8
@@ -57,26 +56,33 @@ def print_summary(
     for sentence in details(document, text):
         console.print(Line(sentence))
     if document.hosts:
-        console.print(Padding(_hosts(document, text), (1, 0, 0, 0)))
+        console.print()
+        console.print(_hosts(document, text))
         _more(console, document.alerted_hosts - SHOWN_HOSTS, document, text)
     if document.alerts:
-        console.print(Padding(_flows(document, text), (1, 0, 0, 0)))
+        console.print()
+        console.print(_flows(document, text))
         _more(console, document.alerted_flows - SHOWN_FLOWS, document, text)
     _refusals(document, console, text)
     for name, path in (outputs or {}).items():
         console.print(Line.assemble((f"{name:<8} ", "dim"), str(path)), soft_wrap=True)
 
 
-def _hosts(document: ReportDocument, text: Text) -> Table:
-    table = _table(text("console.hosts"))
-    for key in ("severity", "host", "subscriber"):
-        table.add_column(text(f"console.{key}"), overflow="fold")
-    for key in ("score", "alerts", "flows"):
-        table.add_column(text(f"console.{key}"), justify="right", no_wrap=True)
-    table.add_column(text("console.family"), overflow="fold")
+def _hosts(document: ReportDocument, text: Text) -> Listing:
+    def names(*keys: str) -> list[str]:
+        return [text(f"console.{key}") for key in keys]
+
+    table = Listing(
+        [
+            *whole(*names("severity", "host", "subscriber")),
+            *numbers(*names("score", "alerts", "flows")),
+            *texts(*names("family")),
+        ],
+        title=text("console.hosts"),
+    )
     for host in document.hosts[:SHOWN_HOSTS]:
         alert = host.alert
-        table.add_row(
+        table.add(
             _severity(alert, text),
             Line(alert.host),
             Line(alert.subscriber),
@@ -88,23 +94,25 @@ def _hosts(document: ReportDocument, text: Text) -> Table:
     return table
 
 
-def _flows(document: ReportDocument, text: Text) -> Table:
-    table = _table(text("console.flows_title"))
-    for key in ("severity", "from_to", "application"):
-        table.add_column(text(f"console.{key}"), overflow="fold")
-    table.add_column(text("console.score"), justify="right", no_wrap=True)
+def _flows(document: ReportDocument, text: Text) -> Listing:
+    def names(*keys: str) -> list[str]:
+        return [text(f"console.{key}") for key in keys]
+
+    table = Listing(
+        [
+            *(*whole(*names("severity", "from_to")), *texts(*names("application"))),
+            *numbers(*names("score")),
+        ],
+        title=text("console.flows_title"),
+    )
     for alert in document.alerts[:SHOWN_FLOWS]:
-        table.add_row(
+        table.add(
             _severity(alert, text),
             Line(f"{alert.src_ip} → {units.endpoint(alert.dst_ip, alert.dst_port)}"),
             Line(alert.application),
             Line(units.score(alert.score)),
         )
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
 
 
 def _severity(alert: AlertEntry, text: Text) -> Line:

@@ -13,6 +13,7 @@ from typing import Any
 
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.events import Event, EventKind, Incident, Step
+from veilwatch.schema.forms import known_values
 from veilwatch.schema.scores import Reason
 
 
@@ -52,7 +53,7 @@ def event_to_plain(event: Event) -> dict[str, Any]:
         "interface": event.interface,
         "again": event.again,
         "alert": alert_to_plain(event.alert),
-        "flow": _finite_items(event.flow),
+        "flow": _finite_items(known_values(event.flow)),
         "incident": incident_to_plain(event.incident) if event.incident else None,
     }
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema.packets import NONE8
 
 SIZE_EDGES: Final = (0, 1, 64, 128, 256, 512, 1024, 1400)
 """Lower edges of the payload size histogram, bytes."""
@@ -278,18 +279,21 @@ class EarlyBatch:
 
 
 class Column(NamedTuple):
-    """One documented column of the flow table."""
+    """One documented column of the flow table; `unset` is the number that stands for none."""
 
     name: str
     dtype: pl.DataType | type[pl.DataType]
     unit: str
     doc: str
+    unset: int | None = None
 
 
-def _pair(name: str, dtype: type[pl.DataType], unit: str, doc: str) -> list[Column]:
+def _pair(
+    name: str, dtype: type[pl.DataType], unit: str, doc: str, unset: int | None = None
+) -> list[Column]:
     return [
-        Column(f"fwd_{name}", dtype, unit, f"{doc}, initiator to responder"),
-        Column(f"bwd_{name}", dtype, unit, f"{doc}, responder to initiator"),
+        Column(f"fwd_{name}", dtype, unit, f"{doc}, initiator to responder", unset),
+        Column(f"bwd_{name}", dtype, unit, f"{doc}, responder to initiator", unset),
     ]
 
 
@@ -317,10 +321,16 @@ IDENTITY_COLUMNS: Final = [
     Column("fwd_vlan", pl.UInt16, "", "VLAN identifier on the way out, 0 untagged"),
     Column("bwd_vlan", pl.UInt16, "", "VLAN identifier on the way back, 0 untagged"),
     Column("gtp_depth", pl.UInt8, "", "Nested GTP-U tunnels around the flow, 0 outside"),
-    Column("fwd_teid", pl.UInt32, "", "GTP-U TEID of packets from the initiator, 0 none"),
+    Column(
+        "fwd_teid",
+        pl.UInt32,
+        "",
+        "GTP-U TEID of packets from the initiator, 0 none; a number here, 0x and eight hexadecimal "
+        "digits wherever it is shown to people",
+    ),
     Column("bwd_teid", pl.UInt32, "", "GTP-U TEID of packets to the initiator, 0 none"),
-    Column("fwd_qfi", pl.UInt8, "", "QoS flow identifier from the initiator, 255 none"),
-    Column("bwd_qfi", pl.UInt8, "", "QoS flow identifier to the initiator, 255 none"),
+    Column("fwd_qfi", pl.UInt8, "", "QoS flow identifier from the initiator, null none", NONE8),
+    Column("bwd_qfi", pl.UInt8, "", "QoS flow identifier to the initiator, null none", NONE8),
     Column(
         "gtp_direction",
         pl.String,
@@ -332,8 +342,21 @@ IDENTITY_COLUMNS: Final = [
     Column("outer_dst_ip", pl.String, "", "Tunnel end point that received it, '' none"),
     Column("handovers", pl.UInt16, "", "Moves of the flow to another tunnel end point"),
     Column("session", pl.Int64, "", "Session by control traffic, 0 unknown"),
-    Column("tcp_state", pl.UInt8, "", "Bits of TcpState seen"),
-    Column("end_reason", pl.UInt8, "", "An EndReason"),
+    Column(
+        "tcp_state",
+        pl.UInt8,
+        "",
+        "What TCP has shown, added up: 1 SYN, 2 SYN-ACK, 4 established, 8 FIN of the initiator, "
+        "16 FIN of the responder, 32 RST, 64 begun before the capture; 0 without TCP",
+    ),
+    Column(
+        "end_reason",
+        pl.UInt8,
+        "",
+        "Why the record ended: 0 idle timeout, 1 active timeout, 2 closed by FIN or RST, 3 evicted "
+        "from a full table, 4 end of the input, 5 a new SYN on the same 5-tuple, 6 a report while "
+        "the flow goes on",
+    ),
     Column("subscriber", pl.String, "", "Pseudonym of the mobile subscriber, '' unknown"),
     Column(
         "subscriber_by",
@@ -368,7 +391,7 @@ MEASURE_COLUMNS: Final = [
     *_pair("window_mean", pl.Float32, "bytes", "Mean TCP window, unscaled"),
     *_pair("zero_windows", pl.UInt32, "packets", "Packets with a zero TCP window, RST excepted"),
     *_pair("mss", pl.UInt16, "bytes", "MSS option of the SYN, 0 none"),
-    *_pair("wscale", pl.UInt8, "", "Window scale option of the SYN, 255 none"),
+    *_pair("wscale", pl.UInt8, "", "Window scale option of the SYN, null none", NONE8),
     *_pair("ttl", pl.UInt8, "", "TTL or hop limit of the first packet"),
     *_pair("retransmissions", pl.UInt32, "packets", "Payload packets that repeat old bytes"),
     *_pair("out_of_order", pl.UInt32, "packets", "Payload packets past a hole, or filling it"),
@@ -527,7 +550,7 @@ HANDSHAKE_COLUMNS: Final = [
     ),
     Column("dns_query", pl.String, "", "First name asked for, '' none; at most 255 bytes"),
     Column("dns_query_type", pl.UInt16, "", "Type of that question, 0 none"),
-    Column("dns_response_code", pl.Int8, "", "RCODE of the answer, -1 unanswered"),
+    Column("dns_response_code", pl.Int8, "", "RCODE of the answer, null unanswered", -1),
     Column("dns_answers", pl.UInt16, "", "Answer records"),
     Column("dns_min_ttl", pl.UInt32, "s", "Smallest TTL of the answers, 0 none"),
 ]

@@ -265,7 +265,10 @@ def scheme_of(url: str) -> str:
 
 def nearest_scheme(scheme: str, known: Collection[str]) -> str:
     """Return advice for a scheme that is not known."""
-    return _nearest(scheme, known) or "`veilwatch sinks list` shows all"
+    # Half of a name says more than letters in common: eve is part of eve+file.
+    parts = [name for name in known if scheme in name.split("+")]
+    near = f"did you mean {' or '.join(parts)}?" if parts else _nearest(scheme, known)
+    return near or f"known: {', '.join(known)}"
 
 
 def secret_file(address: Address, name: str) -> str:

@@ -21,6 +21,7 @@ from veilwatch.files import replacing
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, EventKind
 from veilwatch.schema.flows import EndReason
+from veilwatch.schema.forms import teid_text
 from veilwatch.sinks import eve_types as eve
 from veilwatch.sinks.clean import compact_json
 
@@ -270,7 +271,7 @@ def _metadata(alert: Alert, kind: str, techniques: list[str], form: _Form) -> di
         else [],
         "application": [alert.application[: form.name]],
         "mitre_technique_id": techniques,
-        "teid": [str(teid) for teid in (tunnel.fwd_teid, tunnel.bwd_teid) if teid]
+        "teid": [teid_text(teid) for teid in (tunnel.fwd_teid, tunnel.bwd_teid) if teid]
         if tunnel
         else [],
         "qfi": [str(tunnel.qfi)] if tunnel and tunnel.qfi is not None else [],

@@ -45,7 +45,7 @@ class Kafka(Sink):
             raise VeilwatchError(
                 "Kafka needs confluent-kafka",
                 where=address.shown,
-                hint="pip install 'veilwatch[kafka]'",
+                hint="pip install '.[kafka]'",
             ) from error
         self._topic = topic
         try:

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from veilwatch.errors import OutputError
-from veilwatch.files import output_error, replacing
+from veilwatch.files import is_device, output_error, replacing
+from veilwatch.schema.forms import known_frame
 from veilwatch.sinks.encoder import Encoder
 from veilwatch.sinks.zeek import ConnJson, ConnLog
 
@@ -121,7 +122,8 @@ class FlowWriter:
 
     def __init__(self, path: Path, *, suffix: str = ".csv") -> None:
         self._to_stdout = path == STDOUT
-        suffix = suffix if self._to_stdout else _suffix(path)
+        named = not (self._to_stdout or is_device(path))
+        suffix = _suffix(path) if named else suffix
         known = [name for name in ENCODERS if not (self._to_stdout and name == ".parquet")]
         if suffix not in known:
             raise OutputError(
@@ -140,12 +142,12 @@ class FlowWriter:
         return self
 
     def write(self, frame: pl.DataFrame) -> None:
-        """Append the rows of `frame`."""
+        """Append the rows of `frame`, with null where a flow has no such value."""
         if self._schema is None:
             self._schema = frame.schema
         elif frame.schema != self._schema:
             raise OutputError("a batch has other columns than the first", where=self.path)
-        self._encoder.write(frame)
+        self._encoder.write(known_frame(frame))
 
     def __exit__(
         self,
@@ -178,5 +180,7 @@ def _standard_output() -> Iterator[IO[bytes]]:
     try:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
+    except BrokenPipeError:  # whoever read us has read enough
+        raise
     except OSError as error:
         raise output_error(Path("standard output"), error) from error

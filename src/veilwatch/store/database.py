@@ -243,7 +243,7 @@ def _engine(url: URL, name: str, patience_s: float) -> Engine:
         )
     except ModuleNotFoundError as error:
         raise StoreError(
-            "PostgreSQL needs the package psycopg", where=name, hint="install veilwatch[postgres]"
+            "PostgreSQL needs the package psycopg", where=name, hint="pip install '.[postgres]'"
         ) from error
     event.listen(engine, "connect", partial(_set_up_postgresql, round(1000 * patience_s)))
     return engine

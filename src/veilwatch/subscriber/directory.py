@@ -19,7 +19,7 @@ from veilwatch.subscriber.pseudonym import KeyRing
 from veilwatch.subscriber.store import MAX_SESSIONS, OPEN, Record, Store
 from veilwatch.subscriber.values import load
 
-INSTALL: Final = "pip install 'veilwatch[mobile]'"
+INSTALL: Final = "pip install '.[mobile]'"
 
 
 class Directory:

@@ -20,5 +20,5 @@ def require_frameworks(names: Sequence[str] = ("torch", "onnx")) -> None:
         if find_spec(name) is None:
             raise TrainingError(
                 f"networks are trained with {name}, which is not installed",
-                hint="pip install 'veilwatch[train]'",
+                hint="pip install '.[train]'",
             )
