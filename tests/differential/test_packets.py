@@ -31,8 +31,6 @@ EXPECTED: Final[dict[str, tuple[int, dict[str, int]]]] = {
             f"{c.ONLY_TSHARK} gtpprime": 4,
             c.FROM_PORT: 2,
             c.NOT_PLAUSIBLE: 2,
-            f"{c.ONLY_TSHARK} nsh": 1,
-            f"{c.ONLY_TSHARK} cmd": 1,
             c.GPE_FLAG: 1,
             c.CONTRADICTION: 1,
             c.WSCALE: 1,
