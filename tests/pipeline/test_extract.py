@@ -227,3 +227,21 @@ def test_one_capture_needs_no_list(tmp_path: Path, kind: type) -> None:
     with FlowReader(kind(path)) as reader:
         assert [len(table) for table in reader] == [0]
         assert [report.name for report in reader.captures.files] == [str(path)]
+
+
+@pytest.mark.parametrize("stray", [0.0, 4_102_444_800.0])
+def test_a_bad_stamp_is_no_time_of_any_flow(tmp_path: Path, stray: float) -> None:
+    """What comes after the meter (host windows, hours of files) never sees it."""
+
+    def ask(host: int) -> Packet:
+        return IP(src=f"10.0.0.{host}", dst="192.0.2.1") / UDP(sport=5000, dport=5001) / b"x"
+
+    path = tmp_path / "a.pcap"
+    with PcapWriter(path) as writer:
+        for k in range(300):
+            second = stray if k == 150 else START + k
+            writer.write(round(second * NS), bytes(Ether() / ask(250 if k == 150 else k % 30)))
+    frame = read(path)
+    assert frame.height == 31
+    assert frame["first_ns"].min() == round(START * NS)
+    assert frame["last_ns"].max() == round((START + 299) * NS)
