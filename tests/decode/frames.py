@@ -76,6 +76,7 @@ def reference_rows(block: RawBlock) -> list[Decoded]:
                 ts_ns=int(record["ts_ns"]),
                 number=int(record["number"]),
                 source=int(record["source"]),
+                interface=int(record["interface"]),
             )
         )
     return rows
