@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def capture_corpus(
             "family": f"family-{k % 8 // 2}" if malicious else "",
             "group": f"group-{k // 2}-{k % 2}",
             "source_repo": f"source-{k % 8}",
-            "capture_start": f"2024-01-{1 + k:02d}",
+            "capture_start": str(date(2024, 1, 1) + timedelta(days=k)),
         }
         fields |= {column: values[k] for column, values in (columns or {}).items()}
         entries.append(

@@ -75,7 +75,7 @@ def test_flows_that_look_alike_are_counted(corpus: Corpus) -> None:
     gate = leak_gate(small, Split("group", fold, 2))
     assert gate.text.startswith("0 captures hold flows")
     long = (flows["fwd_packets"] + flows["bwd_packets"] >= LEAST_PACKETS).sum() + 6
-    assert f"{12 / long:.1%} of judged flows" in gate.text
+    assert f"{100 * 12 / long:.1f} % of judged flows" in gate.text
 
 
 def test_one_capture_under_two_labels_is_refused(corpus: Corpus) -> None:

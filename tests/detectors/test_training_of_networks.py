@@ -153,7 +153,7 @@ def test_without_the_frameworks_the_extra_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         "veilwatch.detectors.nets.frameworks.find_spec", lambda name: None if name == "onnx" else 1
     )
-    with pytest.raises(TrainingError, match=r"onnx.*veilwatch\[train\]"):
+    with pytest.raises(TrainingError, match=r"onnx.*\.\[train\]"):
         scores("lstm", tiny("lstm"))
 
 

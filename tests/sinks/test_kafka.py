@@ -64,7 +64,7 @@ def test_settings_follow_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_library_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
-    with pytest.raises(VeilwatchError, match=r"pip install 'veilwatch\[kafka\]'"):
+    with pytest.raises(VeilwatchError, match=r"pip install '\.\[kafka\]'"):
         open_sink("kafka://h:9092/t")
 
 
