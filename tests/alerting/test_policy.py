@@ -247,3 +247,21 @@ def test_a_conversation_among_pings_speaks_for_its_host() -> None:
         11: False,
     }
     assert [a.thin for a in alerts if a.kind == "host"] == [False, False]
+
+
+def test_alerts_are_bounded_and_no_host_hides_another() -> None:
+    scores, captures = small()
+    busy = pl.concat([scores.flows.filter(flow_id=12)] * 6).with_columns(
+        flow_id=pl.Series(range(20, 26), dtype=scores.flows.schema["flow_id"]),
+        score=pl.Series([0.99, 0.98, 0.97, 0.96, 0.95, 0.94], dtype=pl.Float32),
+    )
+    crowded = dataclasses.replace(scores, flows=pl.concat([scores.flows, busy]))
+    alerts = raise_alerts(crowded, captures=captures, emulated=False, most=2)
+    assert [(a.kind, a.host) for a in alerts][:2] == [("host", "10.0.0.3"), ("host", "10.0.0.1")]
+    told = [a for a in alerts if a.kind == "flow"]
+    assert [a.flow_id for a in told][:1] == [20] and len({a.host for a in told}) == 2
+    one = raise_alerts(crowded, captures=captures, emulated=False, most=1)
+    assert [(a.kind, a.flow_id) for a in one] == [("host", 13), ("flow", 20)]
+    # A flow is called what its host is called, though the host's own alert is left out.
+    assert one[1].family == "LockBit"
+    assert raise_alerts(crowded, captures=captures, emulated=False, most=0) == []

@@ -8,7 +8,7 @@ import pytest
 
 from tests.features import naive_windows
 from tests.features.factory import random_flows
-from veilwatch.features import compute_features
+from veilwatch.features import compute_features, window_pairs
 from veilwatch.features.host_window import HOST_WINDOW, host_windows
 from veilwatch.features.tls_numbers import WEAK
 from veilwatch.features.windows import READ_COLUMNS
@@ -150,6 +150,18 @@ def test_hosts_do_not_depend_on_each_other() -> None:
     np.testing.assert_array_equal(
         alone.values, whole.values[whole.keys.select(one).to_series().to_numpy()]
     )
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_hours_summed_up_part_by_part_are_those_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    flows = varied_flows(300, seed=13).frame
+    whole = host_windows(flows)
+    monkeypatch.setattr(window_pairs, "HOUR_ROWS", rows)
+    assert host_windows(flows).equals(whole)
+    empty = host_windows(flows.clear())
+    assert empty.schema == whole.schema and empty.is_empty()
 
 
 def test_keys_say_where_and_when() -> None:

@@ -15,8 +15,11 @@ from tests.report import factory
 from veilwatch.handshake.services import SERVICES
 from veilwatch.report import build, plots, svg, units
 from veilwatch.report.bins import score_histogram, time_grid, timeline
+from veilwatch.report.catalogue import catalogue
 from veilwatch.report.document import ReportDocument
+from veilwatch.report.html import render_html
 from veilwatch.report.names import MAX_NAME, visible
+from veilwatch.report.verdict import details
 from veilwatch.schema.packets import Status
 
 
@@ -222,3 +225,24 @@ def test_visible_names_fit_on_one_line_without_acting_characters(name: str) -> N
     shown = visible(name)
     assert len(shown) <= MAX_NAME and len(shown.splitlines()) == 1
     assert not any(unicodedata.category(c)[0] == "C" for c in shown)
+
+
+def test_alerts_beyond_the_bound_are_counted_and_said() -> None:
+    scene = factory.scene(infected_hosts=30, benign_hosts=2)
+    hosts = [alert for alert in scene.alerts if alert.kind == "host"]
+    flows = [alert for alert in scene.alerts if alert.kind == "flow"]
+    scores = dataclasses.replace(scene.scores, hosts_without_windows=1200)
+    cut = dataclasses.replace(scene, scores=scores, alerts=hosts[:28] + flows[:110])
+    found = document(cut)
+    assert (found.alerted_hosts, found.alerted_flows) == (len(hosts), len(flows))
+    assert (found.written_hosts, found.written_flows) == (28, 110)
+    assert found.left_out == len(hosts) - 28 + len(flows) - 110 > 0
+    assert found.more_hosts == 28 - build.SHOWN_HOSTS
+    assert found.more_alerts == 110 - build.SHOWN_ALERTS
+    said = " ".join(details(found, catalogue("en")))
+    assert f"holds the strongest 138, the flow table marks the other {found.left_out:,}" in said
+    assert "1,200 hosts with few flows were judged by their flows alone" in said
+    page = render_html(found)
+    assert f"the other {found.left_out:,} too" in page
+    whole = document(scene)
+    assert whole.left_out == 0 and "flow table marks" not in render_html(whole)

@@ -32,6 +32,10 @@ MAX_GAP_NS: Final = 3600 * 10**9
 
 TICK_NS: Final = 100_000
 
+HOUR_ROWS: Final = 1 << 20
+"""Pairs by window of which the hours are summed up at one time, 100 MiB: a pair counts in the hours
+of twelve windows, so that a sweep of a million destinations makes twelve million."""
+
 DESTINATIONS: Final[tuple[Feature, ...]] = (
     feature(
         "dead_destinations",
@@ -200,9 +204,9 @@ def pair_features(flows: pl.DataFrame) -> Iterable[pl.LazyFrame]:
         (ports, PORTS),
         (networks, NETWORKS),
         (_pairs(table), BEACONS),
-        (_hours(table), HOUR),
     ):
         yield level.group_by(WINDOW).agg(item.expression for item in features)
+    yield _hour_features(table)
 
 
 def _pairs(table: pl.LazyFrame) -> pl.LazyFrame:
@@ -223,12 +227,38 @@ def _pairs(table: pl.LazyFrame) -> pl.LazyFrame:
     return table.group_by(key).agg(calls=pl.len()).join(rhythm, on=key, how="left")
 
 
-def _hours(table: pl.LazyFrame) -> pl.LazyFrame:
-    """Return each pair of the hour that each window ends, with sums over that hour."""
+def _hour_features(table: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the features of the hour that each window ends."""
+    by_window = _by_window(table).collect()
+    earlier = _earlier(table.select(WINDOW).unique())
+    sizes = by_window.lazy().group_by("host", "then").agg(rows=pl.len())
+    windows = (
+        earlier.join(sizes, on=("host", "then"))
+        .group_by(WINDOW)
+        .agg(pl.col("rows").sum())
+        .sort(WINDOW)
+        .select(*WINDOW, part=(pl.col("rows").cum_sum() - pl.col("rows")) // HOUR_ROWS)
+        .collect()
+    )
+    # One after the other: together they would be what the bound is there to avoid.
+    parts = windows.partition_by("part", maintain_order=True)
+    if len(parts) > 1:
+        made = (_of_hours(part, by_window).collect() for part in parts)
+        return pl.concat(list(made)).lazy()
+    return _of_hours(windows, by_window)
+
+
+def _of_hours(windows: pl.DataFrame, by_window: pl.DataFrame) -> pl.LazyFrame:
+    hours = _hours(windows.lazy().select(WINDOW), by_window.lazy())
+    return hours.group_by(WINDOW).agg(item.expression for item in HOUR)
+
+
+def _by_window(table: pl.LazyFrame) -> pl.LazyFrame:
+    """Return each pair of each window, which is called `then`, with sums over its flows."""
     # Whole numbers below 2^53, even squared and summed over an hour: exact in any order.
     ticks = (pl.col("pair_gap_ns") // TICK_NS).cast(pl.Float64)
     gap = ticks.filter(pl.col("pair_gap_ns") <= MAX_GAP_NS)
-    by_window = (
+    return (
         table.group_by(*PAIR, "window")
         .agg(
             calls=pl.len(),
@@ -241,13 +271,20 @@ def _hours(table: pl.LazyFrame) -> pl.LazyFrame:
         )
         .rename({"window": "then"})
     )
-    windows = table.select(WINDOW).unique()
-    earlier = windows.join(
-        pl.LazyFrame({"back": range(CONTEXT_WINDOWS)}, {"back": pl.Int64}), how="cross"
-    ).with_columns(then=pl.col("window") - pl.col("back"))
+
+
+def _earlier(windows: pl.LazyFrame) -> pl.LazyFrame:
+    """Return each window with itself and those of the hour before, `then`."""
+    back = pl.LazyFrame({"back": range(CONTEXT_WINDOWS)}, {"back": pl.Int64})
+    return windows.join(back, how="cross").with_columns(then=pl.col("window") - pl.col("back"))
+
+
+def _hours(windows: pl.LazyFrame, by_window: pl.LazyFrame) -> pl.LazyFrame:
+    """Return each pair of the hour that each window ends, with sums over that hour."""
     mean = ratio(pl.col("gap_sum"), pl.col("gaps"))
     return (
-        earlier.join(by_window, on=("host", "then"))
+        _earlier(windows)
+        .join(by_window, on=("host", "then"))
         .group_by(*PAIR, "window")
         .agg(pl.col("calls", "dead", "up", "down", "gaps", "gap_sum", "gap_squares").sum())
         .with_columns(

@@ -340,6 +340,18 @@ class FlowMeter:
             _joined_heads([batch.heads for batch in early]),
         )
 
+    def release(self) -> None:
+        """Give back the memory of the flow table once nothing more comes; what was counted stays.
+
+        For those who go on working with what a large capture brought.
+        """
+        empty = new_state(1, 1, 1)
+        self._state = empty._replace(counters=self._state.counters)
+        self._live = new_early(None, 1)
+        self._flows, self._heads, self._early = [], [], []
+        self._pending = self._pending_early = 0
+        self._state.counters[[OUT, HEADS_OUT, DATA_OUT, LIVE]] = 0
+
     def _make_room(self, packets: int) -> None:
         """Grow the table while it may, so that flows are evicted only at `max_flows`."""
         capacity = len(self._state.flows)

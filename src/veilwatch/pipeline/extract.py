@@ -161,6 +161,8 @@ class FlowReader:
         trace: TracebackType | None,
     ) -> None:
         self._stream.close()
+        self._meter.release()
+        self._facts = []
 
     def __iter__(self) -> Iterator[FlowTable]:
         meter = self._meter

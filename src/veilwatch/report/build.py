@@ -114,8 +114,11 @@ def build_document(
         tunnels=_tunnels(flows, balance),
         traffic=_traffic(flows),
         model=model,
-        alerted_hosts=len(host_alerts),
-        alerted_flows=len(flow_alerts),
+        alerted_hosts=int(scores.hosts["alert"].sum()),
+        alerted_flows=int(flows["alert"].sum()),
+        written_hosts=len(host_alerts),
+        written_flows=len(flow_alerts),
+        hosts_without_windows=scores.hosts_without_windows,
         thin_alerts=sum(alert.thin for alert in alerts),
         expected_false_alerts=None if model.target_fpr is None else model.target_fpr * flows.height,
         hosts=tuple(

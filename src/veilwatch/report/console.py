@@ -58,11 +58,11 @@ def print_summary(
     if document.hosts:
         console.print()
         console.print(_hosts(document, text))
-        _more(console, document.alerted_hosts - SHOWN_HOSTS, document, text)
+        _more(console, document.written_hosts - SHOWN_HOSTS, document, text)
     if document.alerts:
         console.print()
         console.print(_flows(document, text))
-        _more(console, document.alerted_flows - SHOWN_FLOWS, document, text)
+        _more(console, document.written_flows - SHOWN_FLOWS, document, text)
     _refusals(document, console, text)
     for name, path in (outputs or {}).items():
         console.print(Line.assemble((f"{name:<8} ", "dim"), str(path)), soft_wrap=True)

@@ -275,7 +275,10 @@ class ReportDocument(Part):
     model: ModelCard
     alerted_hosts: int
     alerted_flows: int
-    thin_alerts: int = 0
+    written_hosts: int  # of them those that the alerts file holds, one by one
+    written_flows: int
+    hosts_without_windows: int = 0  # judged by their flows alone, because there were too many
+    thin_alerts: int = 0  # of those in the alerts file
     expected_false_alerts: float | None  # at the target rate, if every flow were benign
     hosts: tuple[HostCard, ...]
     alerts: tuple[AlertEntry, ...]  # flow alerts, strongest first
@@ -290,13 +293,18 @@ class ReportDocument(Part):
 
     @property
     def more_hosts(self) -> int:
-        """Alerted hosts that are not shown."""
-        return self.alerted_hosts - len(self.hosts)
+        """Alerted hosts that are not shown, but are in the alerts file."""
+        return self.written_hosts - len(self.hosts)
 
     @property
     def more_alerts(self) -> int:
-        """Flow alerts that are not shown."""
-        return self.alerted_flows - len(self.alerts)
+        """Flow alerts that are not shown, but are in the alerts file."""
+        return self.written_flows - len(self.alerts)
+
+    @property
+    def left_out(self) -> int:
+        """Alerts that are counted only."""
+        return self.alerted_hosts - self.written_hosts + self.alerted_flows - self.written_flows
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as plain JSON values."""

@@ -77,6 +77,18 @@ def details(document: ReportDocument, text: Text) -> list[str]:
         sentences.append(text("verdict.quiet_scope", flows=traffic.flows, hosts=traffic.hosts))
     if document.thin_alerts:
         sentences.append(text("verdict.thin", count=document.thin_alerts))
+    if document.left_out > 0:
+        written = document.written_hosts + document.written_flows
+        sentences.append(
+            text(
+                "verdict.left_out",
+                count=document.left_out,
+                written=written,
+                file=document.alerts_file,
+            )
+        )
+    if document.hosts_without_windows:
+        sentences.append(text("verdict.without_windows", count=document.hosts_without_windows))
     expected, rate = document.expected_false_alerts, document.model.target_fpr
     if expected is None or not rate:
         return [*sentences, text("chance.unknown")]

@@ -57,6 +57,8 @@ class ScoreFrame:
     window_reasons
         For each alerted host, by `host` and `subscriber`, what decided in the window
         that speaks most against it; empty where the model has no windows.
+    hosts_without_windows
+        Hosts that were judged by their flows alone because there were too many.
     """
 
     flows: pl.DataFrame
@@ -65,3 +67,4 @@ class ScoreFrame:
     host_threshold: float
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
     window_reasons: dict[tuple[str, str], list[Reason]] = field(default_factory=dict)
+    hosts_without_windows: int = 0

@@ -196,7 +196,7 @@ class LiveScorer:
             self._looked_ns = self._now_ns
             judged = self._judge(self._buffer.closed(self._now_ns))
             if judged is not None:
-                changed = np.union1d(changed, self._known(judged.features.keys))
+                changed = np.union1d(changed, self._known(judged.hosts))
         hosts = self._hosts(changed)
         return LiveScores(
             flows,
@@ -211,7 +211,7 @@ class LiveScorer:
         judged = None
         if self._model.windows:
             judged = self._judge(self._buffer.current(self._now_ns))
-        changed = np.zeros(0, np.int64) if judged is None else self._known(judged.features.keys)
+        changed = np.zeros(0, np.int64) if judged is None else self._known(judged.hosts)
         hosts = self._hosts(changed)
         said = host_reasons(self._model, judged, hosts) if judged is not None else {}
         return LiveScores(pl.DataFrame(), hosts, {}, said)
@@ -253,7 +253,7 @@ class LiveScorer:
         features = due.select(self._model.window_features(FlowTable(due.flows)))
         score = self._model.score_windows(features)
         self._said.add(features.keys, score)
-        return ScoredWindows(features, score, card.thresholds.upper_share)
+        return ScoredWindows.of(features, score, card.thresholds.upper_share)
 
     def _hosts(self, numbers: npt.NDArray[np.int64]) -> pl.DataFrame:
         model = self._model

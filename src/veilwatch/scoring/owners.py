@@ -9,6 +9,7 @@ two subscribers with one private address are never behind the same F-TEID.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import chain
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -124,8 +125,7 @@ class Owners:
             .unique()
             .to_list()
         )
-        rows = [*inside.iter_rows(), *((host, "", 0) for host in plain)]
-        for host, end, teid in rows:
+        for host, end, teid in chain(inside.iter_rows(), ((host, "", 0) for host in plain)):
             ends = self._unclaimed.setdefault(host, set())
             if len(ends) < MAX_ENDS:
                 ends.add((end, teid))

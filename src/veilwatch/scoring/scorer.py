@@ -94,7 +94,9 @@ class FlowScorer:
         windows = None
         if model.windows:
             rows = pl.concat(self._window_flows).with_columns(flows["subscriber"])
+            self._window_flows = []  # nobody adds after the end
             windows = score_windows(model, FlowTable(rows))
+            del rows
         hosts = _hosts(flows, model, windows, self._namer)
         card = model.calibration
         meaning = Platt(card.slope, card.intercept).posterior(
@@ -107,6 +109,7 @@ class FlowScorer:
             model.host_threshold,
             self._reasons(),
             host_reasons(model, windows, hosts) if windows else {},
+            windows.hosts_left_out if windows else 0,
         )
 
     def _explain(self, frame: pl.DataFrame, features: FeatureFrame) -> None:
