@@ -73,7 +73,7 @@ def lowered(model: Path, threshold: float, folder: Path) -> Path:
 
 def measure(capture: Path, model: Path, out: Path) -> dict[str, Any]:
     """Run `veilwatch detect` in a process of its own."""
-    command = [sys.executable, "-m", "veilwatch", "detect", str(capture), "-m", str(model)]
+    command = [sys.executable, "-m", "veilwatch", "detect", str(capture), "--model", str(model)]
     started = time.monotonic()
     child = os.posix_spawn(sys.executable, [*command, "-o", str(out), "-q"], os.environ)
     _, status, used = os.wait4(child, 0)
