@@ -67,6 +67,8 @@ def lowered(model: Path, threshold: float, folder: Path) -> Path:
     path = copy / "model.json"
     manifest = json.loads(path.read_text())
     manifest["thresholds"] |= {"unit": threshold, "group": threshold}
+    if manifest.get("windows"):
+        manifest["windows"]["group"] = threshold
     path.write_text(json.dumps(manifest))
     return copy
 

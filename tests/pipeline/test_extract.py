@@ -15,6 +15,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
+from tests.cli.helpers import exchange
 from veilwatch.capture import PcapngWriter, PcapWriter
 from veilwatch.flow import FlowMeter, MeterConfig
 from veilwatch.flow.state import OUT_FLOWS
@@ -245,3 +246,21 @@ def test_a_bad_stamp_is_no_time_of_any_flow(tmp_path: Path, stray: float) -> Non
     assert frame.height == 31
     assert frame["first_ns"].min() == round(START * NS)
     assert frame["last_ns"].max() == round((START + 299) * NS)
+
+
+def test_a_closed_reader_gives_the_flow_table_back_and_keeps_its_counts(tmp_path: Path) -> None:
+    path = tmp_path / "crowd.pcap"
+    with PcapWriter(path) as writer:
+        for k in range(6000):
+            writer.write(START * NS + k * 1000, exchange(f"10.0.{k // 250}.{k % 250}", 40_000)[0])
+    with FlowReader(path, config=MeterConfig(max_flows=5000)) as reader:
+        flows = sum(len(table) for table in reader)
+        counted = reader.metering
+        held = held_bytes(reader)
+    assert flows == 6000 and counted["evicted_flows"] == 1000
+    assert reader.metering == counted and reader.meter.evicted == 1000
+    assert reader.meter.live == 0 and held_bytes(reader) < held / 20
+
+
+def held_bytes(reader: FlowReader) -> int:
+    return sum(array.nbytes for array in reader.meter._state)
