@@ -187,7 +187,9 @@ def _hosts(
     by_windows = np.full(hosts.height, np.nan)
     if windows:
         by_windows = windows.of_hosts(hosts)
-        score = heard_together([by_flows, by_windows])
+        # A witness that was not asked says neither: left out, it would let flows alone pass a
+        # threshold that is meant for both.
+        score = heard_together([by_flows, np.where(np.isnan(by_windows), 0.5, by_windows)])
     alert = pl.Series(score >= model.host_threshold, dtype=pl.Boolean)
     families, certainty = [""] * hosts.height, np.zeros(hosts.height)
     if namer:
