@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 
 from tests.sensor.field import drop, lines, running, status, until, write_config
-from veilwatch.capture import PcapWriter, open_captures
+from veilwatch.capture import PcapngWriter, PcapWriter, open_captures
 from veilwatch.schema.packets import RawBlock
 from veilwatch.store import Store
 
@@ -92,6 +92,47 @@ def test_what_is_put_into_the_folder_is_told(place: Path) -> None:
         incidents = store.incidents()
         assert incidents
     assert list((place / "state" / "flows").glob("*.parquet"))
+
+
+@pytest.mark.parametrize("year_s", [4_291_747_200, 4_294_967_296], ids=["2106", "past 32 bits"])
+def test_packets_of_the_year_2106_are_told_of(place: Path, year_s: int) -> None:
+    """Last days of a pcap file's 32-bit seconds, and what comes after them in pcapng."""
+    source = place / "corpus" / "malicious" / "5.pcapng"
+    shift_ns = year_s * 10**9 - first_ns(source)
+    late = shifted(source, place / "late.pcapng", shift_ns)
+    with running(config(place)) as process:
+        until(lambda: healthy(place))
+        drop(late, place / "drop", late.name)
+        until(partial(told_of, place, "10.0.5."))
+        # Other hosts, because alerts of the same ones would be repeats whatever their stamps.
+        drop(place / "corpus" / "malicious" / "1.pcapng", place / "drop", "today.pcapng")
+        until(partial(told_of, place, "10.0.1."))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(90) == 0
+    kept = pl.concat(pl.read_parquet(f) for f in (place / "state" / "flows").glob("*.parquet"))
+    told = [event["alert"] for event in lines(place / "out") if event["kind"] == "flow"]
+    wanted = kept.filter("alert")
+    assert {alert["host"] for alert in told} == set(wanted["src_ip"])
+    late_hosts = {alert["host"] for alert in told if alert["first_ns"] >= year_s * 10**9}
+    assert late_hosts == {host for host in wanted["src_ip"] if host.startswith("10.0.5.")} != set()
+
+
+def first_ns(source: Path) -> int:
+    with open_captures([source]) as stream:
+        return int(next(iter(stream)).records["ts_ns"][0])
+
+
+def shifted(source: Path, target: Path, by_ns: int) -> Path:
+    """Copy a capture, its stamps moved."""
+    with open_captures([source]) as stream:
+        blocks = [RawBlock(b.buffer.copy(), b.records.copy()) for b in stream]
+    with PcapngWriter(target, link=int(blocks[0].records["link"][0])) as writer:
+        for block in blocks:
+            for record in block.records:
+                begin = int(record["offset"])
+                frame = bytes(block.buffer[begin : begin + int(record["captured"])])
+                writer.write(int(record["ts_ns"]) + by_ns, frame)
+    return target
 
 
 def test_a_second_start_reads_nothing_twice(place: Path) -> None:
