@@ -8,9 +8,10 @@ from typing import Annotated, Final
 import typer
 
 from veilwatch.capture import Rotation
+from veilwatch.cli import reading
 from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
 from veilwatch.cli.outputs import leaving, output_option
-from veilwatch.cli.terminal import Quiet, console, remark, warn, warn_of_faults, working
+from veilwatch.cli.terminal import Quiet, console, remark, warn, working
 from veilwatch.cli.times import duration_option
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import MeterConfig
@@ -132,6 +133,7 @@ def command(
     _print(result, output, quiet)
     if not result.written and config.selection:
         warn(f"no flow matches: {config.selection}")
+    reading.settle(result.captures, result.balance)
 
 
 def _whole_seconds(value: float) -> int:
@@ -151,7 +153,7 @@ def _teid(text: str) -> int:
 
 
 def _print(result: SplitResult, output: Path, quiet: bool) -> None:
-    warn_of_faults(result.captures, quiet=quiet)
+    reading.say(result.captures, result.balance, quiet=quiet)
     if quiet:
         return
     table = Listing([*texts("file", "holds"), *numbers("packets")])
