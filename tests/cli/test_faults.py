@@ -55,7 +55,7 @@ def test_a_capture_that_is_cut(place: Path, emulation: Path, verb: str, quiet: b
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "split"])
 def test_a_capture_of_which_nothing_can_be_decoded(
     place: Path, emulation: Path, verb: str, quiet: bool
 ) -> None:

@@ -11,7 +11,7 @@ from veilwatch.capture import Rotation
 from veilwatch.cli import reading
 from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
 from veilwatch.cli.outputs import leaving, output_option
-from veilwatch.cli.terminal import Quiet, console, remark, warn, working
+from veilwatch.cli.terminal import Quiet, console, remark, warn, warn_of_faults, working
 from veilwatch.cli.times import duration_option
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow import MeterConfig
@@ -131,9 +131,13 @@ def command(
             captures, output, config, meter=meter, gtp_ports=gtp_port or (), progress=progress
         )
     _print(result, output, quiet)
+    # Where every packet is written as it is, nothing has to be decoded.
+    balance = result.balance if config.needs_flows or config.decapsulate else None
+    if balance and (why := reading.nothing_decoded(result.captures, balance)):
+        warn(why)
     if not result.written and config.selection:
         warn(f"no flow matches: {config.selection}")
-    reading.settle(result.captures, result.balance)
+    reading.settle(result.captures, balance)
 
 
 def _whole_seconds(value: float) -> int:
@@ -153,7 +157,7 @@ def _teid(text: str) -> int:
 
 
 def _print(result: SplitResult, output: Path, quiet: bool) -> None:
-    reading.say(result.captures, result.balance, quiet=quiet)
+    warn_of_faults(result.captures, quiet=quiet)
     if quiet:
         return
     table = Listing([*texts("file", "holds"), *numbers("packets")])
