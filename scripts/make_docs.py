@@ -177,7 +177,8 @@ def sensor_config_page() -> str:
         "An environment variable `VEILWATCH_SECTION__KEY` wins over the file, and",
         "`--set section.key=value` over both. Their values are TOML, or else text. A name that is",
         "not known is an error, and so is a value out of its bounds; the message names the line.",
-        "Relative paths begin at the folder of the file. `init` leaves settings at their defaults",
+        "Relative paths in the file begin at its folder, those of variables and `--set` at the",
+        "working directory. `init` leaves settings at their defaults",
         "as comments, so that a later release may change a default.",
     ]
     for title, doc, rows in reference():

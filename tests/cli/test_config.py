@@ -107,6 +107,17 @@ def test_check_looks_for_interfaces_folders_and_what_sinks_need(
     assert list(tmp_path.iterdir()) == [path]  # nothing was sent
 
 
+def test_check_reads_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "sensor.toml"
+    path.write_text('[capture]\nfolder = "."\n[model]\npath = "m"\n')
+    assert "model.path: no model at" in good("config", "check", path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.json").write_text("{ not json")
+    text = " ".join(good("config", "check", path).split())
+    assert "model.path: the sensor would not start: " in text and "model.json" in text
+    # One of emulated traffic: tests/cli/test_documented_watch.py.
+
+
 def test_no_secret_in_a_path_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "sensor.toml"
     path.write_text(

@@ -450,14 +450,21 @@ def test_ctrl_c_says_what_it_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("number", "words", "told"),
     [
-        (["flows", "-", "-o", "{out}.csv"], b"nothing was written"),
-        (["inspect", "-"], b"nothing was written"),
-        (["split", "-", "-o", "{out}", "--rotate-mb", "1"], b"a rotation had finished stay"),
+        (signal.SIGINT, ["flows", "-", "-o", "{out}.csv"], b"nothing was written"),
+        (signal.SIGTERM, ["flows", "-", "-o", "{out}.csv"], b"nothing was written"),
+        (signal.SIGTERM, ["inspect", "-"], b"nothing was written"),
+        (
+            signal.SIGINT,
+            ["split", "-", "-o", "{out}", "--rotate-mb", "1"],
+            b"a rotation had finished stay",
+        ),
     ],
 )
-def test_ctrl_c_in_a_verb(tmp_path: Path, words: list[str], told: bytes) -> None:
+def test_ctrl_c_and_sigterm_in_a_verb(
+    tmp_path: Path, number: int, words: list[str], told: bytes
+) -> None:
     asked = [word.format(out=tmp_path / "out") for word in words]
     process = subprocess.Popen(
         [sys.executable, "-m", "veilwatch", *asked],
@@ -469,10 +476,12 @@ def test_ctrl_c_in_a_verb(tmp_path: Path, words: list[str], told: bytes) -> None
     process.stdin.write(write_capture(tmp_path / "in.pcap").read_bytes())
     process.stdin.flush()
     time.sleep(6)
-    process.send_signal(signal.SIGINT)
+    for _ in range(1 if number == signal.SIGINT else 2):  # as `timeout` sends it
+        process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert b"Traceback" not in stderr and b"veilwatch: interrupted; " in stderr and told in stderr
+    assert process.returncode == 128 + number, stderr
+    said = {signal.SIGINT: b"interrupted", signal.SIGTERM: b"ended by SIGTERM"}[number]
+    assert b"Traceback" not in stderr and b"veilwatch: " + said + b"; " in stderr and told in stderr
     assert not list(tmp_path.glob("out.csv")) and not list(tmp_path.glob(".out*"))
 
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
+import pytest
 from scapy.contrib.gtp import GTP_U_Header
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
+from typer.testing import CliRunner
 
+from tests.cli.conftest import SCALE
 from tests.cli.helpers import veilwatch, write_capture
+from veilwatch.cli import demo
+from veilwatch.cli.main import command_line
+from veilwatch.registry import load_model
 from veilwatch.schema.flows import FLOW_COLUMNS
 
 
@@ -88,6 +95,28 @@ def test_demo_detects_and_reports(emulation: Path) -> None:
     assert flows.height == summary["flows"]
     assert flows["score"].is_between(0, 1).all()
     assert flows["alert"].sum() == summary["flow_alerts"]
+
+
+@pytest.mark.slow
+def test_demo_compares_detectors(
+    emulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the demo, on the same emulation and with its model."""
+    for name in ("lab", "field", "built.json"):
+        copy = shutil.copytree if (emulation / name).is_dir() else shutil.copy
+        copy(emulation / name, tmp_path / name)
+    trained = load_model(emulation / "model")
+    monkeypatch.setattr("veilwatch.training.train_model", lambda *_, **options: trained)
+    monkeypatch.setattr("veilwatch.registry.save_model", lambda *_: None)
+    monkeypatch.setattr(demo, "COMPARED", ("lightgbm", "host_window"))
+    words = ["demo", "-o", str(tmp_path), "--scale", SCALE]
+    result = CliRunner().invoke(command_line(words), words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "Emulating" not in result.output
+    page = (tmp_path / "comparison" / "comparison.html").read_text()
+    assert "lightgbm" in page and "host_window" in page
+    assert "Comparison: " in result.output and "Report: " in result.output
+    assert (emulation / "results").is_dir() and not (emulation / "comparison").exists()
 
 
 def test_train_evaluate_detect_on_a_manifest(emulation: Path, tmp_path: Path) -> None:

@@ -135,7 +135,11 @@ def test_a_fault_has_its_place_and_what_to_do(tmp_path: Path, text: str, told: s
     assert told in words and words.startswith(str(tmp_path / "sensor.toml")) and "\n" not in words
 
 
-def test_environment_and_command_line_win_and_are_named(tmp_path: Path) -> None:
+def test_environment_and_command_line_win_and_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     path = write(tmp_path, LEAST + "[log]\nlevel = 'error'\n[sensor]\nname = 'file'\n")
     loaded = load_config(
         path,
@@ -143,6 +147,7 @@ def test_environment_and_command_line_win_and_are_named(tmp_path: Path) -> None:
             "VEILWATCH_SENSOR__NAME": "ward-3",
             "VEILWATCH_LOG__LEVEL": "debug",
             "VEILWATCH_SINKS__URLS": '["eve:///tmp/e.json"]',
+            "VEILWATCH_ARCHIVE__FOLDER": "hours",
             "VEILWATCH_CORPUS": "x",
             "OTHER__NAME": "x",
         },
@@ -155,16 +160,42 @@ def test_environment_and_command_line_win_and_are_named(tmp_path: Path) -> None:
         256,
     )
     assert config.sinks.urls == ["eve:///tmp/e.json"]
-    assert config.sensor.state == tmp_path / "relative"
+    # As a shell completes them; paths within the file begin at its folder.
+    assert config.sensor.state == tmp_path / "here" / "relative"
+    assert config.archive.folder == tmp_path / "here" / "hours"
+    assert config.model.path == tmp_path / "model"
     assert loaded.sources == {
         "capture.interfaces": f"{path}:2",
         "model.path": f"{path}:4",
         "sensor.name": "VEILWATCH_SENSOR__NAME",
         "log.level": "--set",
         "sinks.urls": "VEILWATCH_SINKS__URLS",
+        "archive.folder": "VEILWATCH_ARCHIVE__FOLDER",
         "capture.ring_mb": "--set",
         "sensor.state": "--set",
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "in_file", "by_option"),
+    [
+        ("a.db", "{file}/a.db", "{here}/a.db"),
+        ("/var/a.db", "/var/a.db", "/var/a.db"),
+        ("postgresql://u@h/n", "postgresql://u@h/n", "postgresql://u@h/n"),
+        ("sqlite:///a.db", "sqlite:///a.db", "sqlite:///a.db"),
+    ],
+)
+def test_the_path_of_a_store_begins_where_other_paths_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, in_file: str, by_option: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    places = {"file": tmp_path, "here": tmp_path / "here"}
+    path = write(tmp_path, LEAST + f"[store]\nurl = '{url}'\n")
+    assert load_config(path).config.store_url == in_file.format_map(places)
+    path = write(tmp_path, LEAST)
+    loaded = load_config(path, overrides=[f"store.url={url}"]).config
+    assert loaded.store_url == by_option.format_map(places)
 
 
 @pytest.mark.parametrize(

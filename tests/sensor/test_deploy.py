@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.test_docs import unknown_to_veilwatch
+from veilwatch.cli.main import EXIT_TERMINATED
 from veilwatch.sensor.config import DEFAULT_STATE, MetricsSection
 from veilwatch.sensor.load import load_config
 from veilwatch.sensor.notify import MORE_US
@@ -68,6 +69,7 @@ def test_the_unit_gives_least_rights(unit: dict[str, dict[str, list[str]]]) -> N
 
 def test_the_unit_fits_the_program(unit: dict[str, dict[str, list[str]]]) -> None:
     service = unit["Service"]
+    assert service["SuccessExitStatus"] == [str(EXIT_TERMINATED)]
     assert sum(FLUSH_S.values()) < int(service["TimeoutStopSec"][0])
     # Asked for anew at every look, so it may not be shorter than the watchdog's time.
     assert int(service["WatchdogSec"][0]) * 10**6 <= MORE_US

@@ -32,7 +32,13 @@ STATUS: dict[str, Any] = {
             "live_flows": 3,
             "cpu_s": 1.5,
         },
-        "judge": {"flows": 5, "score": [1, 2], "memory": 1, "fate": {"told": 4}},
+        "judge": {
+            "flows": 5,
+            "score": [1, 2],
+            "memory": 1,
+            "emulated_model": True,
+            "fate": {"told": 4},
+        },
         "deliver": {
             "sinks": [
                 {"name": "jsonl+file:///x", "pending": 1, "set_aside": 0, "lag_s": 2.5}
@@ -94,6 +100,7 @@ def test_metrics_are_what_prometheus_reads(server: StatusServer) -> None:
     assert samples["veilwatch_packets_total", "ingest-0"] == 7
     assert samples["veilwatch_packets_refused_total", 'A"\n\\', "ingest-0"] == 2
     assert samples["veilwatch_memory_level", "judge"] == 1
+    assert samples["veilwatch_model_emulated", "judge"] == 1
     assert (samples["veilwatch_healthy",], samples["veilwatch_ready",]) == (1, 0)
     assert samples["veilwatch_sink_lag_seconds", "jsonl+file:///x"] == 2.5
 

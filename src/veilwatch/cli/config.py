@@ -119,8 +119,7 @@ def _cautions(file: Path, loaded: Loaded) -> Iterator[str]:
         yield from (f"{config.alerts.site}: {text}" for text in site.cautions)
     yield from _missing_inputs(config)
     yield from _wrong_sinks(config)
-    if not (config.model.path / "model.json").is_file():
-        yield f"model.path: no model at {config.model.path} on this machine"
+    yield from _doubtful_model(config)
     if not config.sinks.urls:
         yield "sinks.urls: alerts are stored and sent nowhere"
     if config.privacy.subscriber_key_file is None:
@@ -129,6 +128,23 @@ def _cautions(file: Path, loaded: Loaded) -> Iterator[str]:
     mode = file.stat().st_mode
     if any(masked(url) != url for url in urls) and mode & (stat.S_IROTH | stat.S_IWOTH):
         yield f"{file}: holds a secret and everybody can read it (chmod o= {file})"
+
+
+def _doubtful_model(config: SensorConfig) -> Iterator[str]:
+    """Say what is wrong with the model, or what it was trained on; no detector is loaded."""
+    if not (config.model.path / "model.json").is_file():
+        yield f"model.path: no model at {config.model.path} on this machine"
+        return
+    # Features and detectors load with it: other verbs of this group need none.
+    from veilwatch.sensor.sitemodel import EMULATED, check_site_model
+
+    try:
+        manifest = check_site_model(config)
+    except VeilwatchError as error:
+        yield f"model.path: the sensor would not start: {error}"
+        return
+    if manifest.corpus.emulated:
+        yield f"model.path: {EMULATED}"
 
 
 def _wrong_sinks(config: SensorConfig) -> Iterator[str]:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
+from veilwatch.cli import reading
 from veilwatch.cli.options import Processes, Seed
 from veilwatch.cli.outputs import Force, check_folder, check_output, leaving, output_option
-from veilwatch.cli.terminal import AsJson, Quiet, console, warn, working
+from veilwatch.cli.terminal import AsJson, Quiet, console, warn, warn_of_faults, working
 from veilwatch.corpus.catalogue import load_corpus
 from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate, parse_networks
 from veilwatch.corpus.manifest import read_manifest
@@ -98,6 +99,8 @@ def extract(
         warn(f"{name}: {fault}")
     if not quiet:
         console.print(f"{corpus.flows.height:,} flows of {len(corpus.entries):,} captures")
+    if corpus.faults:
+        raise typer.Exit(reading.INCOMPLETE)
 
 
 @app.command(name="encapsulate")
@@ -134,19 +137,26 @@ def wrap(
     check_output(output, force=force)
     with working(quiet) as progress, leaving(output):
         summary = encapsulate(captures, output, options=options, progress=progress)
-    if quiet:
-        return
+    warn_of_faults(summary.captures, quiet=quiet)
     dropped = ", ".join(
         f"{count:,} {reason.replace('_', ' ')}"
         for reason, count in summary.dropped.items()
         if count
     )
-    console.print(
-        f"{summary.uplink + summary.downlink:,} of {summary.read:,} packets wrapped for "
-        f"{len(summary.subscribers):,} subscribers ({summary.uplink:,} up, "
-        f"{summary.downlink:,} down)" + (f"; dropped: {dropped}" if dropped else "")
-    )
-    console.print(Text(f"Synthetic wrapping, written to {output}"))
+    nothing = 0 < summary.read == sum(summary.dropped[reason] for reason in ("not_ip", "cut"))
+    if nothing:
+        warn(f"none of {summary.read:,} packets could be decoded: {dropped}")
+    elif not quiet:
+        console.print(
+            f"{summary.uplink + summary.downlink:,} of {summary.read:,} packets wrapped for "
+            f"{len(summary.subscribers):,} subscribers ({summary.uplink:,} up, "
+            f"{summary.downlink:,} down)" + (f"; dropped: {dropped}" if dropped else "")
+        )
+    if not quiet:
+        console.print(Text(f"Synthetic wrapping, written to {output}"))
+    reading.settle(summary.captures)
+    if nothing:
+        raise typer.Exit(reading.INCOMPLETE)
 
 
 @app.command()

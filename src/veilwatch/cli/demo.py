@@ -36,6 +36,12 @@ def command(
     ] = Path("demo-output"),
     seed: Seed = 7,
     scale: Annotated[float, typer.Option(min=0.05, max=20, help="Factor on the traffic.")] = 1.0,
+    no_comparison: Annotated[
+        bool,
+        typer.Option(
+            "--no-comparison", help="Do not compare the detectors, which takes most of the time."
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Emulate a mobile core with ransomware-like families, train on it, detect in new traffic.
@@ -75,31 +81,34 @@ def command(
         detection = run_detection(
             [field], model, out / "results", config=DEFAULTS, progress=progress
         )
-        comparison = compare(
-            manifest,
-            out / "comparison" / "folds",
-            CompareOptions(
-                detectors=COMPARED,
-                splits=("group",),
-                folds=COMPARED_FOLDS,
-                target_rate=TARGET_RATE,
-                changed=0,
-            ),
-            command="veilwatch demo",
-            progress=progress,
-        )
-        write_comparison(comparison, out / "comparison")
+        if not no_comparison:
+            comparison = compare(
+                manifest,
+                out / "comparison" / "folds",
+                CompareOptions(
+                    detectors=COMPARED,
+                    splits=("group",),
+                    folds=COMPARED_FOLDS,
+                    target_rate=TARGET_RATE,
+                    changed=0,
+                ),
+                command="veilwatch demo",
+                progress=progress,
+            )
+            write_comparison(comparison, out / "comparison")
     print_figures(
         model.manifest.held_out,
         title="Training corpus, whole variants held out (emulated)",
         emulated=True,
     )
-    print_comparison(comparison)
+    if not no_comparison:
+        print_comparison(comparison)
     print_summary(detection.document, console, outputs=None if quiet else detection.outputs)
     found = {alert.host for alert in detection.alerts if alert.kind == "host"}
     _print_truth(field.with_suffix(".truth.csv"), found)
-    page = out / "comparison" / "comparison.html"
-    console.print(Text(f"Comparison: {page.resolve()}"), soft_wrap=True)
+    if not no_comparison:
+        page = out / "comparison" / "comparison.html"
+        console.print(Text(f"Comparison: {page.resolve()}"), soft_wrap=True)
     console.print(Text(f"Report: {detection.outputs['report'].resolve()}", style="bold"))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from veilwatch.cli import reading
 from veilwatch.cli.options import (
     DEFAULTS,
     ActiveTimeout,
@@ -72,3 +73,5 @@ def command(
         typer.echo(detection.outputs["summary"].read_text(), nl=False)
     else:
         print_summary(detection.document, console, outputs=None if quiet else detection.outputs)
+    reading.say(detection.captures, detection.balance, quiet=quiet or as_json)
+    reading.settle(detection.captures, detection.balance)

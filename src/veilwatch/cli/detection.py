@@ -55,6 +55,8 @@ class Detection:
     alerts: list[Alert]
     scores: ScoreFrame
     outputs: dict[str, Path]
+    captures: CaptureReport
+    balance: dict[str, int]
 
 
 def run_detection(
@@ -113,7 +115,7 @@ def run_detection(
     write_text(
         outputs["summary"], json.dumps(_summary(scores, alerts, reader, origin), indent=1) + "\n"
     )
-    return Detection(document, alerts, scores, outputs)
+    return Detection(document, alerts, scores, outputs, report, reader.balance)
 
 
 def _is_emulated(report: CaptureReport) -> bool:

@@ -76,11 +76,11 @@ def command(
         for table in reader:
             writer.write(table.frame)
             count += len(table)
-    reading.say(reader, quiet=quiet)
+    reading.say(reader.captures, reader.balance, quiet=quiet)
     for report in reader.captures.files:
         if report.live is not None:
             remark(live.summary(report), quiet=quiet)
     place = "standard output" if output == STDOUT else output
     packets = reader.captures.packets
     remark(f"{count:,} flows from {packets:,} packets in {place}", quiet=quiet)
-    reading.settle(reader)
+    reading.settle(reader.captures, reader.balance)

@@ -22,7 +22,7 @@ from veilwatch.cli.options import (
     key_ring,
 )
 from veilwatch.cli.stored import MAX_CELL
-from veilwatch.cli.terminal import AsJson, Quiet, console, working
+from veilwatch.cli.terminal import AsJson, Quiet, console, warn, warn_of_faults, working
 from veilwatch.report.listing import Listing, numbers, texts, whole
 from veilwatch.report.names import visible
 from veilwatch.schema.captures import FileReport
@@ -102,7 +102,10 @@ def command(
     else:
         _print(result, reader.captures.files)
         sessions.print_sessions(reader.subscribers)
-    reading.settle(reader)
+    warn_of_faults(reader.captures, quiet=quiet or as_json)
+    if why := reading.nothing_decoded(reader.captures, reader.balance):
+        warn(why)
+    reading.settle(reader.captures, reader.balance)
 
 
 def _tunnel_pairs(frame: pl.DataFrame) -> dict[tuple[str, str], int]:

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from veilwatch.errors import EXIT_BAD_INPUT, VeilwatchError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import typer
 
 EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells expect it."""
+
+EXIT_TERMINATED: Final = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, likewise."""
 
 _PLAIN: Final = {
     "…": "...",
@@ -55,14 +60,14 @@ def run() -> None:
     """
     try:
         _write_what_can_be_written()
+        _end_like_ctrl_c()
         code = _run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         _no_more_output()
         code = 0
-    except KeyboardInterrupt:  # while modules load, or a second time
-        _say("interrupted; nothing was written")
-        code = EXIT_INTERRUPTED
+    except KeyboardInterrupt as error:  # while modules load, or a second time
+        code = _said_why(error, "nothing was written")
     sys.exit(code)
 
 
@@ -91,10 +96,40 @@ def _run(words: Sequence[str]) -> int:
         if isinstance(error, ReaderGone):
             raise BrokenPipeError from error
         if isinstance(error, InterruptedVerb):
-            _say(f"interrupted; {error}")
-            return EXIT_INTERRUPTED
+            return _said_why(error.__cause__, str(error))
         raise
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM; whatever heeds Ctrl-C heeds it as well, and leaves no half file."""
+
+
+def _said_why(error: BaseException | None, left: str) -> int:
+    """Say that the run was broken off and what it left; return its exit code."""
+    if isinstance(error, _Terminated):
+        _say(f"ended by SIGTERM; {left}")
+        return EXIT_TERMINATED
+    _say(f"interrupted; {left}")
+    return EXIT_INTERRUPTED
+
+
+def _end_like_ctrl_c() -> None:
+    """Have SIGTERM end a verb as Ctrl-C does, unless the verb takes it for itself.
+
+    Ctrl-C reaches every process of a terminal; SIGTERM reaches this one, which tells its workers.
+    A second one changes nothing: `timeout` sends two.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if "multiprocessing" in sys.modules:
+            for worker in sys.modules["multiprocessing"].active_children():
+                worker.terminate()
+        raise _Terminated
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 def _say(text: str) -> None:

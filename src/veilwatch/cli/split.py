@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from veilwatch.capture import Rotation
+from veilwatch.cli import reading
 from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
 from veilwatch.cli.outputs import leaving, output_option
 from veilwatch.cli.terminal import Quiet, console, remark, warn, warn_of_faults, working
@@ -130,8 +131,13 @@ def command(
             captures, output, config, meter=meter, gtp_ports=gtp_port or (), progress=progress
         )
     _print(result, output, quiet)
+    # Where every packet is written as it is, nothing has to be decoded.
+    balance = result.balance if config.needs_flows or config.decapsulate else None
+    if balance and (why := reading.nothing_decoded(result.captures, balance)):
+        warn(why)
     if not result.written and config.selection:
         warn(f"no flow matches: {config.selection}")
+    reading.settle(result.captures, balance)
 
 
 def _whole_seconds(value: float) -> int:

@@ -33,6 +33,7 @@ from veilwatch.corpus.tunnel import MAX_INNER, IPAddress, Subscriber, wrap
 from veilwatch.decode.reference import first_packet
 from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.packets import RawBlock, Status
 
 IPNetwork = IPv4Network | IPv6Network
@@ -111,6 +112,8 @@ class EncapsulateSummary:
         Packets not written, by the reasons of `DROPS`.
     subscribers
         The sessions made, by inner address.
+    captures
+        The inputs, and which of them could not be read to their end.
     """
 
     output: Path
@@ -119,6 +122,7 @@ class EncapsulateSummary:
     downlink: int = 0
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPS, 0))
     subscribers: dict[IPAddress, Subscriber] = field(default_factory=dict)
+    captures: CaptureReport = field(default_factory=CaptureReport)
 
 
 class _Dropped(Exception):
@@ -376,6 +380,7 @@ def encapsulate(
                     summary.uplink += 1
                 else:
                     summary.downlink += 1
+        summary.captures = stream.report
     return summary
 
 

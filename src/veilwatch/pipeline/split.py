@@ -109,6 +109,8 @@ class SplitResult:
         Packets that are part of no flow, written to `no-flow` or not.
     unwanted
         Packets of flows that were not selected.
+    balance
+        What became of the packets read, see `veilwatch.decode.Decoder.balance`.
     """
 
     files: list[SplitFile]
@@ -116,6 +118,7 @@ class SplitResult:
     written: int
     without_flow: int
     unwanted: int
+    balance: dict[str, int]
 
 
 def split(
@@ -199,7 +202,7 @@ def split(
         write_text(folder / INDEX, _index(done))
     finally:
         files.abandon()
-    return SplitResult(done, second.captures, written, without_flow, unwanted)
+    return SplitResult(done, second.captures, written, without_flow, unwanted, second.balance)
 
 
 def _choose(

@@ -11,7 +11,7 @@ import re
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 from pydantic import (
     AfterValidator,
@@ -55,6 +55,23 @@ def _resolved(path: Path, info: ValidationInfo) -> Path:
 
 
 Place = Annotated[Path, AfterValidator(_resolved)]
+
+
+def is_path(section: type[BaseModel] | None, key: str) -> bool:
+    """Whether a setting is a path, or may be one."""
+    found = section.model_fields.get(key) if section else None
+    if found is None:
+        return False
+    kinds = (found.annotation, *get_args(found.annotation))
+    return Path in kinds or Place in kinds or StoreUrl in kinds
+
+
+def _store_url(url: str, info: ValidationInfo) -> str:
+    """Take what is no URL for the path of a file."""
+    return url if "://" in url else str(_resolved(Path(url), info))
+
+
+StoreUrl = Annotated[str, Field(min_length=1), AfterValidator(_store_url)]
 
 
 def _endpoint(address: str) -> str:
@@ -296,7 +313,7 @@ class AlertsSection(Section):
 class StoreSection(Section):
     """Where alerts, incidents, verdicts and counters are kept."""
 
-    url: Annotated[str, Field(min_length=1)] | None = None
+    url: StoreUrl | None = None
     """Path of a file, sqlite:///path or postgresql://user@host/name; by default veilwatch.db in
     the state folder."""
 

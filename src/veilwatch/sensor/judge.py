@@ -33,7 +33,7 @@ from veilwatch.sensor.memory import Level, Memory
 from veilwatch.sensor.places import DESK, Places
 from veilwatch.sensor.scorebook import ScoreBook
 from veilwatch.sensor.serve import Scored, serve
-from veilwatch.sensor.sitemodel import load_site_model
+from veilwatch.sensor.sitemodel import EMULATED, load_site_model
 from veilwatch.sensor.state import hold_place
 from veilwatch.sensor.store_proxy import StoreProxy, UnexpectedStoreError
 from veilwatch.sensor.supervise import Heart, check_threads, described
@@ -152,10 +152,12 @@ class Bench:
     def __init__(self, heart: Heart, job: JudgeJob, store: StoreProxy, spool: Spool) -> None:
         self._heart, self._job, self._config = heart, job, job.config
         self._store, self._spool = store, spool
+        self._notes: deque[str] = deque(maxlen=NOTES)
         addresses = [open_sink(url).address for url in self._config.sinks.urls]
         self._sinks = [address.shown for address in addresses]
         spool.rename_sinks({address.shown_before: address.shown for address in addresses})
         self._model = load_site_model(self._config)
+        self._note_model()
         self.scorer = LiveScorer(self._model)
         inputs = Places(self._config).inputs
         self._desk = Desk(
@@ -177,7 +179,6 @@ class Bench:
         self._unstored: deque[_Batch] = deque()
         self._store_from_s = 0.0
         self._tries = 0
-        self._notes: deque[str] = deque(maxlen=NOTES)
         self._faults: Counter[str] = Counter()
         self._said = "", 0.0
         self._clock = SteadyClock()
@@ -350,6 +351,7 @@ class Bench:
         policy = settings.policy(config)
         self._desk.replace_policy(policy)
         self._config, self._model = config, model
+        self._note_model()
         if later:
             self.note(f"these hold from the next start on: {', '.join(later)}")
         return model
@@ -396,6 +398,7 @@ class Bench:
             "archive_lost": archive.flows_lost if archive else 0,
             "archive_dropped": archive.files_dropped if archive else 0,
             "memory": int(self._level),
+            "emulated_model": self._model.manifest.corpus.emulated,
             "score_psi": None if self._book.drift is None else round(self._book.drift, 4),
             "hosts_without_flow": self._alerts.without_flow,
             "notes": list(self._notes),
@@ -404,6 +407,11 @@ class Bench:
     def note(self, message: str) -> None:
         """Keep what people should know; the parent logs it."""
         self._notes.append(f"{time.time():.3f} {message[:MAX_NOTE]}")
+
+    def _note_model(self) -> None:
+        """Say of a model what people must know who read its alerts."""
+        if self._model.manifest.corpus.emulated:
+            self.note(EMULATED)
 
     def close(self) -> None:
         """Tell what was held back, and save everything."""

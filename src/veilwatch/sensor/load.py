@@ -16,7 +16,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.sensor.config import BASE, SensorConfig
+from veilwatch.sensor.config import BASE, SensorConfig, is_path
 from veilwatch.sinks.address import shown_path
 
 PREFIX: Final = "VEILWATCH_"
@@ -68,6 +68,10 @@ def load_config(
         Variables such as `VEILWATCH_CAPTURE__RING_MB=64`; they win over the file.
     overrides
         Such as `capture.ring_mb=64`; they win over everything.
+
+    Relative paths of the file begin at its folder, so that it can be used from everywhere. Those of
+    the environment and of the command line begin at the working directory, as a shell completes
+    them.
 
     Raises
     ------
@@ -198,10 +202,18 @@ def _put(tree: dict[str, Any], name: str, text: str, where: str) -> None:
         if not isinstance(at, dict):
             raise VeilwatchError(f"{section} is no section", where=where)
     try:
-        value = tomllib.loads(f"x = {text}")
-        at[key] = value["x"] if set(value) == {"x"} else text
+        tree = tomllib.loads(f"x = {text}")
+        value = tree["x"] if set(tree) == {"x"} else text
     except tomllib.TOMLDecodeError:
-        at[key] = text
+        value = text
+    at[key] = _from_here(value) if is_path(_model(sections), key) else value
+
+
+def _from_here(value: Any) -> Any:
+    """Return a path that begins at the working directory; a URL and anything else as it is."""
+    if not isinstance(value, str) or not value or "://" in value:
+        return value
+    return str(Path.cwd() / Path(value).expanduser())
 
 
 def _fault(

@@ -81,6 +81,7 @@ GAUGES: Final = {
     "incidents": ("judge", "open_incidents", "Incidents open."),
     "backlog": ("judge", "backlog_events", "Events that the disk had no room for yet."),
     "memory": ("judge", "memory_level", "0 enough memory, 1 no archive, 2 no early reports."),
+    "emulated_model": ("judge", "model_emulated", "1 where the model learned emulated traffic."),
     "score_psi": ("judge", "score_stability_index", "Drift of the scores of this hour."),
     "delay_s": ("judge", "table_delay_seconds", "Age of the last table when it was scored."),
 }

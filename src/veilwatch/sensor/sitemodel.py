@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from veilwatch.alerting.site import apply_site
 from veilwatch.errors import ModelError
@@ -14,6 +14,12 @@ from veilwatch.registry.store import MANIFEST
 from veilwatch.scoring.live import check_unit
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
+
+EMULATED: Final = (
+    "the model was trained on emulated traffic: it shows that the chain works, and not what it "
+    "finds in real traffic"
+)
+"""What people are told of such a model, where it is put to use."""
 
 
 def model_identity(folder: Path) -> str:
@@ -44,8 +50,8 @@ def load_site_model(config: SensorConfig) -> Model:
     return replace(model, manifest=_of_site(model.manifest, config))
 
 
-def check_site_model(config: SensorConfig) -> None:
-    """Refuse what `load_site_model` would refuse, without loading a detector.
+def check_site_model(config: SensorConfig) -> ModelManifest:
+    """Refuse what `load_site_model` would refuse, without loading a detector; return its manifest.
 
     Raises
     ------
@@ -54,7 +60,7 @@ def check_site_model(config: SensorConfig) -> None:
     """
     manifest = check_model(config.model.path)
     check_unit(manifest)
-    _of_site(manifest, config)
+    return _of_site(manifest, config)
 
 
 def _of_site(manifest: ModelManifest, config: SensorConfig) -> ModelManifest:
