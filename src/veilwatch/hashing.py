@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 
 
-@inline_kernel
+@inner_kernel
 def mix(value: Any) -> Any:
     """Spread the bits of a uint64 (finaliser of SplitMix64, Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

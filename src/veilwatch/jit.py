@@ -23,7 +23,7 @@ from veilwatch.imports import hidden
 from veilwatch.private import why_not_private
 
 SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "subscriber", "pipeline")
-SOURCE_FILES = ("hashing.py",)
+SOURCE_FILES = ("hashing.py", "packet_time.py")
 """Packages and files whose sources take part in the hash of what is read from a capture: every
 kernel, every dtype and all that shapes a flow table lives in one."""
 
@@ -158,7 +158,10 @@ def load_numba() -> None:
 
 
 def inline_kernel(function: F) -> F:
-    """Compile a small helper that only kernels call; LLVM inlines it where that pays."""
+    """Compile a helper that kernels call, and tests or other Python code too.
+
+    LLVM inlines it where that pays. What only kernels call is an `inner_kernel`.
+    """
     compiled: F = numba.njit(boundscheck=True, nogil=True)(function)
     return compiled
 

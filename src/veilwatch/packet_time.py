@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 
 FAR_NS: Final = 86_400 * 1_000_000_000
 """A stamp within a day of the clock may well be the next packet after a quiet night: packets keep
@@ -51,7 +51,7 @@ def new_clock() -> npt.NDArray[np.int64]:
     return np.zeros(CELLS, np.int64)
 
 
-@inline_kernel
+@inner_kernel
 def judge(cells: Any, time: Any, near: Any) -> Any:
     """Take in the next packet's time; return STEADY, DOUBTED or TURNED.
 
@@ -90,7 +90,7 @@ def judge(cells: Any, time: Any, near: Any) -> Any:
     return TURNED
 
 
-@inline_kernel
+@inner_kernel
 def believe(cells: Any, time: Any, sure: Any) -> Any:
     """Set the clock to a time that was confirmed."""
     cells[NOW] = time

@@ -45,5 +45,15 @@ def test_each_interface_and_direction_of_any_is_a_place(base: int) -> None:
     assert places([sll2(2, 4)] * 2, 276, [base] * 2)[0] == places([sll2(2, 4)], 276, [base])[0]
 
 
+def test_link_addresses_of_the_outermost_frame_are_a_place() -> None:
+    stations = [bytes([2, 0, 0, 0, 0, last]) for last in (1, 2, 3)]
+    pairs = [one + other for one in stations for other in stations if one != other]
+    frames = [pair + b"\x08\x00" + PACKET for pair in pairs]
+    alone = places(frames, 1, [0] * len(frames))
+    assert len(set(alone)) == len(frames)
+    assert set(alone).isdisjoint(places(frames, 1, [1] * len(frames)))
+    assert places(frames[:1] * 2, 1, [0, 0]) == alone[:1] * 2
+
+
 def test_the_first_cooked_header_tells_directions_only() -> None:
     assert len(set(places([sll(kind) for kind in (0, 3, 4)], 113, [0] * 3))) == 3

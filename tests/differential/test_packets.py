@@ -37,7 +37,7 @@ EXPECTED: Final[dict[str, tuple[int, dict[str, int]]]] = {
         },
     ),
     "hostile": (
-        171_343,
+        171_344,  # one behind a section header whose option is cut, where tshark gives up
         {
             c.FABRICPATH: 56,
             f"{c.ONLY_TSHARK} cmd": 20,
@@ -64,17 +64,15 @@ EXPECTED: Final[dict[str, tuple[int, dict[str, int]]]] = {
         },
     ),
     "benign": (
-        193_905,
+        609_054,
         {
-            f"{c.ONLY_TSHARK} cfp": 12,
-            f"{c.LINK} 192": 6,
-            f"{c.ONLY_TSHARK} lisp-data": 2,
-            f"{c.LINK} 104": 2,
+            c.FABRICPATH: 4,
+            c.OTHER_VERSION: 1,
             f"{c.ONLY_TSHARK} lisp": 1,
         },
     ),
     "malicious": (
-        649_097,
+        914_089,
         {},
     ),
 }

@@ -16,7 +16,7 @@ from veilwatch.decode.gtp_u import gtp_u
 from veilwatch.decode.link import ethernet, loopback, raw_ip
 from veilwatch.decode.network import ipv4, ipv6
 from veilwatch.decode.overlay import geneve, vxlan
-from veilwatch.decode.place import cooked_place
+from veilwatch.decode.place import cooked_place, ethernet_place
 from veilwatch.decode.ppp import ppp
 from veilwatch.decode.shim import mpls, pppoe
 from veilwatch.decode.steps import (
@@ -96,6 +96,8 @@ def decode_block(
         p["gtp_pdu_type"] = NONE8
 
         step, offset, end, wire = begin(record)
+        if step == ETHERNET:
+            p["interface"] = ethernet_place(buffer, offset, end, p["interface"])
         ip_headers = 0
         frames = 0
         while step >= FIRST_STEP:

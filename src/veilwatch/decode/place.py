@@ -1,9 +1,23 @@
-"""Where a packet of a cooked capture was seen: `any` shows it at each interface that it passes."""
+"""Where a packet was seen, as its link header tells.
+
+A capture of `any` shows it at each interface that it passes; a router, an access point or a bridge
+that is proxy for others writes its own link address into what it forwards.
+"""
 
 from __future__ import annotations
 
 from veilwatch.decode.byteorder import Buffer, u8, u16, u32
 from veilwatch.jit import inner_kernel
+
+
+@inner_kernel
+def ethernet_place(buffer: Buffer, offset: int, end: int, interface: int) -> int:
+    """Add to a record's interface what tells its outermost link addresses, modulo 2^16."""
+    if offset + 12 > end:
+        return interface
+    for at in range(offset, offset + 12, 2):
+        interface = 31 * interface + u16(buffer, at) & 0xFFFF
+    return interface
 
 
 @inner_kernel

@@ -86,7 +86,7 @@ def decode(
     walk = PlainWalk()
     packet = walk.result.fields
     packet.update(ts_ns=ts_ns, number=number, source=source, wire_length=wire)
-    packet["interface"] = (interface + _cooked_place(data, link)) % 2**16
+    packet["interface"] = _place(data, link, interface)
     frame = Layer(data, max(len(data), min(wire, MAX_CAPTURED)), 0)
     try:
         walk.link(frame, link)
@@ -112,13 +112,16 @@ def decode(
     return walk.result
 
 
-def _cooked_place(data: bytes, link: int) -> int:
-    """What a cooked header says of the place: packet type, and of SLL2 the interface's index."""
+def _place(data: bytes, link: int, interface: int) -> int:
+    """What a link header says of the place: packet type, of SLL2 the interface, two addresses."""
+    if link == 1 and len(data) >= 12:
+        for at in range(0, 12, 2):
+            interface = 31 * interface + int.from_bytes(data[at : at + 2])
     if link == 113 and len(data) >= 2:
-        return int.from_bytes(data[:2])
+        interface += int.from_bytes(data[:2])
     if link == 276 and len(data) >= 11:
-        return int.from_bytes(data[4:8]) * 8 + data[10]
-    return 0
+        interface += int.from_bytes(data[4:8]) * 8 + data[10]
+    return interface % 2**16
 
 
 def mix(value: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from veilwatch.flow.state import NIL
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import HEAD_BYTES, MAX_DATAGRAMS
 
 UDP: Final = 17
@@ -92,19 +92,19 @@ _DTLS_HANDSHAKE: Final = 22
 _APPLICATION_DATA: Final = 23
 
 
-@inline_kernel
+@inner_kernel
 def is_dns_port(port: Any) -> Any:
     """Whether `port` belongs to DNS, mDNS or LLMNR."""
     return port in (53, 5353, 5355)
 
 
-@inline_kernel
+@inner_kernel
 def is_dns(packet: Any) -> Any:
     """Whether a datagram goes to or comes from a port of DNS."""
     return is_dns_port(packet.src_port) or is_dns_port(packet.dst_port)
 
 
-@inline_kernel
+@inner_kernel
 def number(buffer: Any, offset: Any, width: Any) -> Any:
     """Return `width` bytes as a big-endian number."""
     value = np.int64(0)
@@ -113,7 +113,7 @@ def number(buffer: Any, offset: Any, width: Any) -> Any:
     return value
 
 
-@inline_kernel
+@inner_kernel
 def varint(buffer: Any, offset: Any, end: Any) -> Any:
     """Return a variable-length integer (RFC 9000 cl. 16) and the offset behind it, -1 if cut."""
     if offset >= end:
@@ -125,14 +125,14 @@ def varint(buffer: Any, offset: Any, end: Any) -> Any:
     return value, np.int64(offset + width)
 
 
-@inline_kernel
+@inner_kernel
 def packet_kind(first: Any, version: Any) -> Any:
     """Return the kind of a packet; version 2 numbers them anew (RFC 9369 cl. 3.2)."""
     bits = np.int64(first) >> 4 & 3
     return (bits - 1) & 3 if version in (_V2, _V2_DRAFT) else bits
 
 
-@inline_kernel
+@inner_kernel
 def says_where_it_ends(version: Any) -> Any:
     """Whether packets carry token and length as in RFC 9000 cl. 17.2; not so old gQUIC, drafts."""
     if version >> 16 in (0x5130, 0x5430):  # Q0, T0
@@ -140,7 +140,7 @@ def says_where_it_ends(version: Any) -> Any:
     return not _IETF_DRAFTS < version < _FIRST_DRAFT_OF_THIS_LAYOUT
 
 
-@inline_kernel
+@inner_kernel
 def long_packet(buffer: Any, start: Any, end: Any) -> Any:
     """Return the kind of the packet at `start` and the offset behind it.
 
@@ -181,7 +181,7 @@ def long_packet(buffer: Any, start: Any, end: Any) -> Any:
     return kind, offset + length
 
 
-@inline_kernel
+@inner_kernel
 def is_kept(kind: Any, fresh: Any) -> Any:
     """Whether a kind of packet is kept; `fresh` if its direction has said nothing before."""
     if kind in (INITIAL, RETRY, VERSION_NEGOTIATION):
@@ -189,7 +189,7 @@ def is_kept(kind: Any, fresh: Any) -> Any:
     return fresh and kind in (OPAQUE, HANDSHAKE)
 
 
-@inline_kernel
+@inner_kernel
 def holds_kept(buffer: Any, packet: Any, fresh: Any) -> Any:
     """Return the first kind of packet in a datagram that is kept, `NO_PACKET` if none is.
 
@@ -210,14 +210,14 @@ def holds_kept(buffer: Any, packet: Any, fresh: Any) -> Any:
     return found
 
 
-@inline_kernel
+@inner_kernel
 def begins_gquic(buffer: Any, packet: Any) -> Any:
     """Whether a datagram begins as in gQUIC up to Q043: with a version, without a long header."""
     first = buffer[packet.payload_offset]
     return first & 0xC8 == 0x08 and buffer[packet.payload_offset + 9] == 0x51
 
 
-@inline_kernel
+@inner_kernel
 def begins_quic(buffer: Any, packet: Any) -> Any:
     """Whether a datagram holds a QUIC client's first packet or the answer (RFC 9000 cl. 17.2)."""
     if packet.payload_captured < 20 or packet.payload_length < MIN_OPENING:
@@ -227,7 +227,7 @@ def begins_quic(buffer: Any, packet: Any) -> Any:
     return holds_kept(buffer, packet, True) in (INITIAL, OPAQUE)
 
 
-@inline_kernel
+@inner_kernel
 def continues_quic(row: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a datagram of a QUIC flow says something of its handshake.
 
@@ -244,7 +244,7 @@ def continues_quic(row: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     return kind != NO_PACKET
 
 
-@inline_kernel
+@inner_kernel
 def is_dtls_handshake(buffer: Any, packet: Any) -> Any:
     """Whether a datagram begins with a handshake message in clear (RFC 6347 cl. 4.1, 4.2.2).
 
@@ -263,13 +263,13 @@ def is_dtls_handshake(buffer: Any, packet: Any) -> Any:
     return fits and size + 12 <= number(buffer, at + 11, 2)
 
 
-@inline_kernel
+@inner_kernel
 def begins_dtls(buffer: Any, packet: Any) -> Any:
     """Whether a datagram begins with a hello, or with the request to verify one."""
     return is_dtls_handshake(buffer, packet) and 1 <= buffer[packet.payload_offset + 13] <= 3
 
 
-@inline_kernel
+@inner_kernel
 def wants_datagram(row: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a datagram begins a head of its flow or continues one."""
     if is_dns(packet):
@@ -279,7 +279,7 @@ def wants_datagram(row: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     return continues_quic(row, direction, buffer, packet) or is_dtls_handshake(buffer, packet)
 
 
-@inline_kernel
+@inner_kernel
 def datagrams_kept(head: Any) -> Any:
     """Return how many datagrams lie in a head."""
     count = 0
@@ -290,13 +290,13 @@ def datagrams_kept(head: Any) -> Any:
     return count
 
 
-@inline_kernel
+@inner_kernel
 def is_full(head: Any) -> Any:
     """Whether a head takes no further datagram."""
     return head.length + LENGTH_BYTES >= HEAD_BYTES or datagrams_kept(head) >= MAX_DATAGRAMS
 
 
-@inline_kernel
+@inner_kernel
 def put(head: Any, buffer: Any, offset: Any, stop: Any, used: Any) -> Any:
     """Write bytes behind a head, `used` of whose next datagram are there; return how many then."""
     start = np.int64(head.length) + LENGTH_BYTES + used
@@ -306,7 +306,7 @@ def put(head: Any, buffer: Any, offset: Any, stop: Any, used: Any) -> Any:
     return used + max(kept, np.int64(0))
 
 
-@inline_kernel
+@inner_kernel
 def is_repeat(head: Any, size: Any) -> Any:
     """Whether the `size` bytes behind a head are those of a datagram that lies in it."""
     new = np.int64(head.length) + LENGTH_BYTES
@@ -324,7 +324,7 @@ def is_repeat(head: Any, size: Any) -> Any:
     return False
 
 
-@inline_kernel
+@inner_kernel
 def keep_datagram(head: Any, buffer: Any, packet: Any) -> Any:
     """Put what is wanted of a datagram behind those of a head, as far as there is room.
 
@@ -356,7 +356,7 @@ def keep_datagram(head: Any, buffer: Any, packet: Any) -> Any:
         head.length += LENGTH_BYTES + used
 
 
-@inline_kernel
+@inner_kernel
 def extend_datagram(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> Any:
     """Lengthen the last datagram of a head by what follows its first `position` bytes.
 
@@ -378,7 +378,7 @@ def extend_datagram(head: Any, buffer: Any, offset: Any, captured: Any, position
     head.bytes[start - 1] = length & 0xFF
 
 
-@inline_kernel
+@inner_kernel
 def ends_dtls(buffer: Any, packet: Any) -> Any:
     """Whether who sent a datagram of a DTLS flow has keys: what follows is not in clear.
 
@@ -393,7 +393,7 @@ def ends_dtls(buffer: Any, packet: Any) -> Any:
     return first == _CHANGE_CIPHER_SPEC or _APPLICATION_DATA <= first < 64 or first >= 128
 
 
-@inline_kernel
+@inner_kernel
 def is_answered(pool: Any, row: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a flow's heads hold all datagrams that are expected, `packet` being its latest.
 
@@ -417,7 +417,7 @@ def is_answered(pool: Any, row: Any, direction: Any, buffer: Any, packet: Any) -
     )
 
 
-@inline_kernel
+@inner_kernel
 def is_late(pool: Any, row: Any, datagrams: Any) -> Any:
     """Whether no more is waited for in a flow of so many payload packets.
 

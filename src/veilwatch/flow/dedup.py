@@ -3,10 +3,10 @@ router, every interface of a bridge) or twice in one, by a mirror of both direct
 
 Copies agree in everything that no router changes: addresses and ports, identification, lengths,
 sequence numbers, flags, checksum, and the first bytes of a payload that has no sequence numbers. A
-copy from another place (interface, tunnel, VLAN, hop count, file) is known by that; of two tunnels
-one has to begin where the other ends, as those on both sides of a relaying UPF do, for two
-subscribers may well send the same. However many places show a packet, all but the first are copies:
-the packets of a flow are those of the place that showed them first.
+copy from another place (interface, link addresses, tunnel, VLAN, hop count, file) is known by that;
+of two tunnels one has to begin where the other ends, as those on both sides of a relaying UPF do,
+for two subscribers may well send the same. However many places show a packet, all but the first are
+copies: the packets of a flow are those of the place that showed them first.
 
 What comes again from the same place may as well be the sender's repetition (keep-alives, comfort
 noise, duplicate acknowledgements), and time does not tell: senders repeat within microseconds too.
@@ -26,7 +26,7 @@ from veilwatch.flow.stream import FIN, SYN, seq_distance
 from veilwatch.flow.tunnel import BARE
 from veilwatch.flow.update import TCP
 from veilwatch.hashing import mix
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inline_kernel, inner_kernel
 
 WINDOW_US: Final = 50_000
 """Longest time between two copies: mirrors differ by microseconds to milliseconds, while TCP waits
@@ -44,7 +44,7 @@ MOST_SEEN: Final = 255
 """Where the counts of changed and unchanged identifications stop: one byte each."""
 
 
-@inline_kernel
+@inner_kernel
 def payload_hash(buffer: Any, packet: Any) -> Any:
     """Hash the first payload bytes."""
     value = np.uint64(packet.payload_length)
@@ -68,7 +68,7 @@ def content(buffer: Any, packet: Any, key: Any) -> Any:
     return mix(value)
 
 
-@inline_kernel
+@inner_kernel
 def place(packet: Any) -> Any:
     """Hash where a packet was captured, but for its tunnel; 32 bits, as `content` agrees."""
     high = np.uint64(packet.source) ^ (np.uint64(packet.ttl) << np.uint64(24))
@@ -76,7 +76,7 @@ def place(packet: Any) -> Any:
     return np.uint32(mix(high << np.uint64(32) | low))
 
 
-@inline_kernel
+@inner_kernel
 def same_place(row: Any, packet: Any, tunnel: Any, here: Any) -> Any:
     """Whether a packet was captured where the one in `row` was."""
     return (
@@ -86,7 +86,7 @@ def same_place(row: Any, packet: Any, tunnel: Any, here: Any) -> Any:
     )
 
 
-@inline_kernel
+@inner_kernel
 def on_one_path(row: Any, tunnel: Any, here: Any, there: Any) -> Any:
     """Whether two places can lie on one packet's path: one tunnel, none, or a relay's two."""
     if tunnel == BARE or row.tunnel == BARE:
@@ -96,7 +96,7 @@ def on_one_path(row: Any, tunnel: Any, here: Any, there: Any) -> Any:
     return np.uint16(here) == row.there or np.uint16(there) == row.here
 
 
-@inline_kernel
+@inner_kernel
 def is_copy(
     row: Any, sender: Any, direction: Any, packet: Any, wide: Any, here: Any, there: Any
 ) -> Any:
@@ -125,7 +125,7 @@ def is_copy(
     return packet.payload_length > 0 or opens
 
 
-@inline_kernel
+@inner_kernel
 def learn(sender: Any, direction: Any, packet: Any, repeated: Any) -> Any:
     """Learn from a packet that is no copy whether its sender changes the identification.
 
@@ -146,7 +146,7 @@ def learn(sender: Any, direction: Any, packet: Any, repeated: Any) -> Any:
         sender.id_repeats[direction] += np.uint8(1)
 
 
-@inline_kernel
+@inner_kernel
 def forget(sender: Any) -> Any:
     """Know nothing of a new flow's identifications."""
     for direction in range(2):
@@ -155,13 +155,13 @@ def forget(sender: Any) -> Any:
         sender.id_repeats[direction] = 0
 
 
-@inline_kernel
+@inner_kernel
 def microseconds(packet: Any) -> Any:
     """Return the low half of a packet's time in µs."""
     return np.uint32(packet.ts_ns // 1000)
 
 
-@inline_kernel
+@inner_kernel
 def remember(
     row: Any, flow: Any, packet: Any, value: Any, tunnel: Any, here: Any, there: Any, slot: Any
 ) -> Any:

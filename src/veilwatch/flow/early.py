@@ -16,7 +16,7 @@ import numpy.typing as npt
 from veilwatch.errors import VeilwatchError
 from veilwatch.flow.index import copy_flow
 from veilwatch.flow.state import NIL, OPEN, State, as_words
-from veilwatch.jit import inline_kernel, kernel
+from veilwatch.jit import inner_kernel, kernel
 from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     HEAD_BYTES,
@@ -147,7 +147,7 @@ def new_early(points: EarlyPoints | None, sequence_length: int) -> Early:
     )
 
 
-@inline_kernel
+@inner_kernel
 def is_point(flow: Any, before: Any, counts: Any, most: Any, age: Any) -> Any:
     """Whether the packet that a flow was just updated with reached a point.
 
@@ -170,7 +170,7 @@ def is_point(flow: Any, before: Any, counts: Any, most: Any, age: Any) -> Any:
     return False
 
 
-@inline_kernel
+@inner_kernel
 def report(state: State, early: Early, slot: Any) -> Any:
     """Copy a flow and what has come of its heads; the caller made sure that there is room."""
     used = early.used

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import FILE_MESSAGES
 
 LEAST: Final = 28
@@ -61,7 +61,7 @@ _NFS3 = _by_number(
 """Procedures of RFC 1813 cl. 3.3; NFSv3 knows no open, but creates."""
 
 
-@inline_kernel
+@inner_kernel
 def big(buffer: Any, at: Any) -> Any:
     """Return 32 bits in network order."""
     return (
@@ -72,7 +72,7 @@ def big(buffer: Any, at: Any) -> Any:
     )
 
 
-@inline_kernel
+@inner_kernel
 def little(buffer: Any, at: Any) -> Any:
     """Return 32 bits, lowest byte first."""
     return (
@@ -83,13 +83,13 @@ def little(buffer: Any, at: Any) -> Any:
     )
 
 
-@inline_kernel
+@inner_kernel
 def is_error(status: Any) -> Any:
     """Whether an NT status has the severity of an error (MS-ERREF 2.3)."""
     return status >> 30 == 3 and status != MORE_PROCESSING_REQUIRED
 
 
-@inline_kernel
+@inner_kernel
 def smb2(buffer: Any, at: Any) -> Any:
     """Return the kind of an SMB 2 or 3 message in clear (MS-SMB2 2.2.1), -1 uncounted."""
     if buffer[at + 16] & 1:  # SMB2_FLAGS_SERVER_TO_REDIR
@@ -98,7 +98,7 @@ def smb2(buffer: Any, at: Any) -> Any:
     return np.int64(_SMB2[command]) if command < len(_SMB2) else -1
 
 
-@inline_kernel
+@inner_kernel
 def smb1(buffer: Any, at: Any) -> Any:
     """Return the kind of an SMB 1 message (MS-CIFS 2.2.3.1), -1 uncounted."""
     if buffer[at + 9] & 0x80:  # SMB_FLAGS_REPLY; SMB_FLAGS2_NT_STATUS says what a status is
@@ -107,7 +107,7 @@ def smb1(buffer: Any, at: Any) -> Any:
     return np.int64(_SMB1[buffer[at + 4]])
 
 
-@inline_kernel
+@inner_kernel
 def nfs(buffer: Any, at: Any) -> Any:
     """Return the kind of an NFS call behind its record mark (RFC 5531 cl. 9, 11), -1 uncounted."""
     if big(buffer, at + 8) != 0 or big(buffer, at + 12) != 2:  # CALL, RPC version
@@ -120,7 +120,7 @@ def nfs(buffer: Any, at: Any) -> Any:
     return OTHER
 
 
-@inline_kernel
+@inner_kernel
 def count_file_message(flow: Any, buffer: Any, packet: Any) -> Any:
     """Count the message that a TCP payload begins with.
 

@@ -18,20 +18,20 @@ from veilwatch.flow.index import touch
 from veilwatch.flow.state import FRAGMENTS, FRAGMENTS_OF_FLOWS, ORPHANS, State
 from veilwatch.flow.stream import data_seq, seq_after
 from veilwatch.flow.update import update_fragment
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 
 MAX_AGE_NS: Final = 30_000_000_000
 """How long later fragments are expected: as long as Linux waits for them (ipfrag_time);
 identifications come again after that."""
 
 
-@inline_kernel
+@inner_kernel
 def fragment_row(fragments: Any, packet: Any) -> Any:
     """Return the row where the first fragment of a packet is remembered."""
     return fragments[np.int64(packet.fragment_key >> np.uint64(8)) & (FRAGMENTS - 1)]
 
 
-@inline_kernel
+@inner_kernel
 def expect(state: State, slot: Any, direction: Any, packet: Any) -> Any:
     """Remember a first fragment, whose flow is known."""
     row = fragment_row(state.fragments, packet)
@@ -46,7 +46,7 @@ def expect(state: State, slot: Any, direction: Any, packet: Any) -> Any:
     row.turned = state.flows[slot].turned
 
 
-@inline_kernel
+@inner_kernel
 def follow(state: State, early: Early, buffer: Any, packet: Any) -> Any:
     """Count a later fragment to its flow."""
     row = fragment_row(state.fragments, packet)

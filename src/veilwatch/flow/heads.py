@@ -49,7 +49,7 @@ from veilwatch.flow.stream import (
     seq_distance,
 )
 from veilwatch.flow.update import TCP
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import HEAD_BYTES, PREFIX_BYTES
 
 START_WITHIN_PACKETS: Final = 16
@@ -68,7 +68,7 @@ GUESS_PACKETS: Final = 4
 packets of its direction: those of a hello with a post-quantum key share are two or three."""
 
 
-@inline_kernel
+@inner_kernel
 def place(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> Any:
     """Put `captured` bytes at stream position `position` of a head, as far as it has room."""
     end = min(position + captured, HEAD_BYTES)
@@ -95,7 +95,7 @@ def place(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> 
     head.length = length
 
 
-@inline_kernel
+@inner_kernel
 def shift(head: Any, distance: Any) -> Any:
     """Make room for `distance` bytes, fewer than a head holds, before its first one."""
     reach = min(np.int64(head.reach) + distance, HEAD_BYTES)
@@ -112,7 +112,7 @@ def shift(head: Any, distance: Any) -> Any:
     head.reach = reach
 
 
-@inline_kernel
+@inner_kernel
 def drop_start(head: Any, distance: Any) -> Any:
     """Let a head begin `distance` bytes later, at the first byte that it misses or before it."""
     length = np.int64(head.length)
@@ -132,7 +132,7 @@ def drop_start(head: Any, distance: Any) -> Any:
     head.floating = 0
 
 
-@inline_kernel
+@inner_kernel
 def empty(head: Any, sequence: Any, floating: Any) -> Any:
     """Let a head begin with the number `sequence`, without any byte."""
     head.base = sequence
@@ -145,7 +145,7 @@ def empty(head: Any, sequence: Any, floating: Any) -> Any:
         head.holed = 0
 
 
-@inline_kernel
+@inner_kernel
 def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any, kind: Any) -> Any:
     """Whether a payload packet continues a head or may begin one."""
     if packet.protocol == UDP:
@@ -162,13 +162,13 @@ def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any, kind: 
     return fits(flow, direction, buffer, packet) != NO
 
 
-@inline_kernel
+@inner_kernel
 def payload_packets(flow: Any) -> Any:
     """Return how many packets of a flow had payload."""
     return np.int64(flow.payload_packets[0]) + np.int64(flow.payload_packets[1])
 
 
-@inline_kernel
+@inner_kernel
 def fits(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a TCP payload begins a handshake; MAYBE also for a PROXY header before anything."""
     at_start = data_seq(packet) == flow.base_seq[direction]
@@ -179,7 +179,7 @@ def fits(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     return verdict
 
 
-@inline_kernel
+@inner_kernel
 def release(state: State, slot: Any, direction: Any) -> Any:
     """Give a direction's buffer back to the pool."""
     row = state.slots[slot]
@@ -190,13 +190,13 @@ def release(state: State, slot: Any, direction: Any) -> Any:
     row.head[direction] = NIL
 
 
-@inline_kernel
+@inner_kernel
 def is_sure(pool: Any, row: Any, direction: Any) -> Any:
     """Whether a direction has a head and no mere guess."""
     return row.head[direction] != NIL and pool[row.head[direction]].sure != 0
 
 
-@inline_kernel
+@inner_kernel
 def begin(state: State, slot: Any, direction: Any, sequence: Any, guess: Any) -> Any:
     """Give a direction a buffer of the pool, whose first byte has the number `sequence`.
 
@@ -231,7 +231,22 @@ def begin(state: State, slot: Any, direction: Any, sequence: Any, guess: Any) ->
     return True
 
 
-@inline_kernel
+@inner_kernel
+def continue_head(pool: Any, row: Any, direction: Any, buffer: Any, packet: Any) -> Any:
+    """Put a TCP payload into a head that is no guess; False where there is none.
+
+    What `collect` would do: most packets of a handshake need no more, and passing the whole State
+    costs more than this.
+    """
+    if packet.protocol != TCP or not is_sure(pool, row, direction):
+        return False
+    head = pool[row.head[direction]]
+    position = seq_distance(data_seq(packet), head.base)
+    place(head, buffer, packet.payload_offset, np.int64(packet.payload_captured), position)
+    return True
+
+
+@inner_kernel
 def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any, kind: Any) -> Any:
     """Keep the bytes of a packet that is `wanted`."""
     if packet.protocol == UDP:
@@ -248,7 +263,7 @@ def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any, k
         place_segment(state, slot, direction, buffer, packet.payload_offset, captured, sequence)
 
 
-@inline_kernel
+@inner_kernel
 def make_room(state: State, slot: Any, direction: Any, buffer: Any, packet: Any, kind: Any) -> Any:
     """Make sure that a TCP payload has a head in which it lies where the stream has it."""
     flow = state.flows[slot]
@@ -286,7 +301,7 @@ def make_room(state: State, slot: Any, direction: Any, buffer: Any, packet: Any,
     return True
 
 
-@inline_kernel
+@inner_kernel
 def place_segment(
     state: State,
     slot: Any,
@@ -304,14 +319,14 @@ def place_segment(
         settle(state, slot, direction, position + captured)
 
 
-@inline_kernel
+@inner_kernel
 def first_bytes(flow: Any, direction: Any, head: Any) -> Any:
     """Whether what a head holds begins a handshake."""
     at_start = head.base == flow.base_seq[direction]
     return opening(head.bytes, np.int64(0), np.int64(head.length), at_start)
 
 
-@inline_kernel
+@inner_kernel
 def settle(state: State, slot: Any, direction: Any, end: Any) -> Any:
     """Look at the first bytes of a guess: it becomes a head, is given back, or stays one.
 
@@ -345,7 +360,7 @@ def settle(state: State, slot: Any, direction: Any, end: Any) -> Any:
             release(state, slot, direction)
 
 
-@inline_kernel
+@inner_kernel
 def skip_proxy_header(flow: Any, direction: Any, head: Any, length: Any) -> Any:
     """Let the first bytes that a flow is known by begin behind its PROXY header."""
     skip = proxy_header(head.bytes, np.int64(0), length)
@@ -356,7 +371,7 @@ def skip_proxy_header(flow: Any, direction: Any, head: Any, length: Any) -> Any:
         place_prefix(flow, direction, head.bytes, skip, kept, np.int64(0))
 
 
-@inline_kernel
+@inner_kernel
 def place_rest(
     state: State, slot: Any, direction: Any, buffer: Any, packet: Any, position: Any, sequence: Any
 ) -> Any:
@@ -380,7 +395,7 @@ def place_rest(
         place_segment(state, slot, direction, buffer, packet.payload_offset, captured, number)
 
 
-@inline_kernel
+@inner_kernel
 def is_ready(pool: Any, row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether nothing more is expected of a flow's heads after `packet`."""
     count = payload_packets(flow)
@@ -393,7 +408,7 @@ def is_ready(pool: Any, row: Any, flow: Any, direction: Any, buffer: Any, packet
     return not (is_growing(pool, row, flow, 0) or is_growing(pool, row, flow, 1))
 
 
-@inline_kernel
+@inner_kernel
 def is_growing(pool: Any, row: Any, flow: Any, direction: Any) -> Any:
     """Whether a direction's first TLS record has come without a hole, but not yet whole."""
     if not is_sure(pool, row, direction):
@@ -409,7 +424,7 @@ def is_growing(pool: Any, row: Any, flow: Any, direction: Any) -> Any:
     return head.length < start + 5 + record
 
 
-@inline_kernel
+@inner_kernel
 def hand_on(state: State, slot: Any) -> Any:
     """Move a flow's heads to the output; the caller made sure that there is room.
 

@@ -9,7 +9,7 @@ import numpy as np
 from veilwatch.flow.state import AMBIGUOUS, CLOSING, FREE, LIVE, NIL, OPEN, State
 from veilwatch.flow.tunnel import MAX_TWINS, NO, end_point, kinship
 from veilwatch.hashing import mix
-from veilwatch.jit import inline_kernel, kernel
+from veilwatch.jit import inline_kernel, inner_kernel, kernel
 
 # What runs for every packet takes the arrays that it needs and not the whole State: passing a
 # tuple of arrays counts references on each of them, which was measured at 100 ns a call.
@@ -26,7 +26,7 @@ def flow_hash(packet: Any, seed: Any) -> Any:
     return mix((a + b) ^ mix(np.uint64(packet.protocol))) | np.uint64(1)
 
 
-@inline_kernel
+@inner_kernel
 def side(flow: Any, packet: Any) -> Any:
     """Return the direction of a packet in a flow of its 5-tuple, -1 for another 5-tuple."""
     if flow.protocol != packet.protocol or flow.ip_version != packet.ip_version:
@@ -52,7 +52,7 @@ def side(flow: Any, packet: Any) -> Any:
     return -1
 
 
-@inline_kernel
+@inner_kernel
 def find(
     buckets: Any, slots: Any, flows: Any, packet: Any, key: Any, tunnel: Any, session: Any
 ) -> Any:
@@ -73,7 +73,7 @@ def find(
     return np.int32(NIL), 0
 
 
-@inline_kernel
+@inner_kernel
 def choose(state: State, packet: Any, key: Any, tunnel: Any, pair: Any, session: Any) -> Any:
     """Return (slot, direction, NIL) of the likeliest flow, or (NIL, 0, surplus) if none is likely.
 
@@ -105,7 +105,7 @@ def choose(state: State, packet: Any, key: Any, tunnel: Any, pair: Any, session:
     return np.int32(NIL), 0, last if twins >= MAX_TWINS else np.int32(NIL)
 
 
-@inline_kernel
+@inner_kernel
 def append(slots: Any, ends: Any, slot: Any, which: Any) -> Any:
     """Put `slot` at the newest end of the age list `which`; `slots` may be the head pool too."""
     row = slots[slot]
@@ -120,7 +120,7 @@ def append(slots: Any, ends: Any, slot: Any, which: Any) -> Any:
     ends[which, 1] = slot
 
 
-@inline_kernel
+@inner_kernel
 def unlink(slots: Any, ends: Any, slot: Any) -> Any:
     """Take `slot` out of its age list."""
     row = slots[slot]
@@ -134,7 +134,7 @@ def unlink(slots: Any, ends: Any, slot: Any) -> Any:
         slots[row.newer].older = row.older
 
 
-@inline_kernel
+@inner_kernel
 def touch(slots: Any, ends: Any, slot: Any, which: Any) -> Any:
     """Move `slot` to the newest end of `which`; nothing to do when it is there already."""
     if ends[which, 1] != slot or slots[slot].list != which:
@@ -142,7 +142,7 @@ def touch(slots: Any, ends: Any, slot: Any, which: Any) -> Any:
         append(slots, ends, slot, which)
 
 
-@inline_kernel
+@inner_kernel
 def enter(state: State, slot: Any, key: Any) -> Any:
     """Enter `slot` into the bucket of `key`."""
     bucket = np.int64(key & np.uint64(len(state.buckets) - 1))
@@ -152,7 +152,7 @@ def enter(state: State, slot: Any, key: Any) -> Any:
     state.buckets[bucket] = slot
 
 
-@inline_kernel
+@inner_kernel
 def take_slot(state: State, key: Any) -> Any:
     """Take a free slot and enter it under `key`; the caller made sure that there is one."""
     state.counters[FREE] -= 1
@@ -163,7 +163,7 @@ def take_slot(state: State, key: Any) -> Any:
     return slot
 
 
-@inline_kernel
+@inner_kernel
 def release_slot(state: State, slot: Any) -> Any:
     """Forget `slot` and return it to the free list."""
     unlink(state.slots, state.ends, slot)
@@ -192,7 +192,7 @@ def reindex(state: State) -> None:
             slot = state.slots[slot].newer
 
 
-@inline_kernel
+@inner_kernel
 def copy_flow(state: State, slot: Any, words: Any, sequences: Any, out: Any) -> Any:
     """Copy a flow and its packets to row `out` of other arrays of the same record types."""
     own_words, own = state.flow_words, state.sequences

@@ -9,7 +9,7 @@ import numpy as np
 from veilwatch.flow import dedup
 from veilwatch.flow.early import AGE, MOST, REPORTS, Early, is_point, report
 from veilwatch.flow.fragments import expect, follow
-from veilwatch.flow.heads import collect, hand_on, is_ready, wanted
+from veilwatch.flow.heads import collect, continue_head, hand_on, is_ready, wanted
 from veilwatch.flow.index import (
     choose,
     copy_flow,
@@ -44,7 +44,7 @@ from veilwatch.flow.stream import ACK, ANCHORED, ASIDE, SYN, UNKNOWN, opens_stre
 from veilwatch.flow.tunnel import BARE, NONE, adopt, pair_of, session_of, tunnel_of
 from veilwatch.flow.turn import is_turned, turn
 from veilwatch.flow.update import TCP, show_tunnel, update
-from veilwatch.jit import inline_kernel, kernel
+from veilwatch.jit import inner_kernel, kernel
 from veilwatch.packet_time import (
     AGREE,
     BEGAN,
@@ -91,7 +91,7 @@ class Timeouts(NamedTuple):
     linger: int
 
 
-@inline_kernel
+@inner_kernel
 def has_room(state: State) -> Any:
     """Whether the outputs can take one more flow and all heads that one packet may finish."""
     return state.counters[OUT] < len(state.out_flows) and state.counters[
@@ -99,7 +99,7 @@ def has_room(state: State) -> Any:
     ] + MAX_HEADS_PER_PACKET <= len(state.out_heads)
 
 
-@inline_kernel
+@inner_kernel
 def emit(state: State, slot: Any, reason: Any) -> Any:
     """Copy a flow to the output."""
     hand_on(state, slot)
@@ -110,14 +110,14 @@ def emit(state: State, slot: Any, reason: Any) -> Any:
     state.counters[OUT] += 1
 
 
-@inline_kernel
+@inner_kernel
 def end(state: State, slot: Any, reason: Any) -> Any:
     """Emit a flow and forget it."""
     emit(state, slot, reason)
     release_slot(state, slot)
 
 
-@inline_kernel
+@inner_kernel
 def is_over(flow: Any, which: Any, now: Any, timeouts: Any) -> Any:
     """Whether a flow of the age list `which` has ended by the time `now`.
 
@@ -128,7 +128,7 @@ def is_over(flow: Any, which: Any, now: Any, timeouts: Any) -> Any:
     return abs(now - flow.last_ns) > limit
 
 
-@inline_kernel
+@inner_kernel
 def is_due(flows: Any, ends: Any, now: Any, timeouts: Any) -> Any:
     """Whether the flow that has been silent longest is over."""
     closing, silent = ends[CLOSING, 0], ends[OPEN, 0]
@@ -137,7 +137,7 @@ def is_due(flows: Any, ends: Any, now: Any, timeouts: Any) -> Any:
     )
 
 
-@inline_kernel
+@inner_kernel
 def expire(state: State, now: Any, timeouts: Any) -> Any:
     """End flows that are over, the longest silent first; False when an output is full."""
     for which in (CLOSING, OPEN):
@@ -150,15 +150,14 @@ def expire(state: State, now: Any, timeouts: Any) -> Any:
     return True
 
 
-@inline_kernel
-def believed_time(counters: Any, time: Any, near: Any, flows: Any, slots: Any) -> Any:
+@inner_kernel
+def believed_time(counters: Any, cells: Any, time: Any, near: Any, flows: Any, slots: Any) -> Any:
     """Judge a packet's time; return what it is, and the time by which the packet is metered.
 
     A far stamp that is doubted does not enter a flow: its packet is metered at the meter's time,
     and packets of one doubted run as far apart as their stamps are. If the run is confirmed, the
     flows that it opened are moved to where it lies.
     """
-    cells = counters[TIME : TIME + CELLS]
     young = cells[SURE] < CONFIRM
     kind = judge(cells, time, near)
     if kind == STEADY:
@@ -179,10 +178,9 @@ def believed_time(counters: Any, time: Any, near: Any, flows: Any, slots: Any) -
     return kind, max(time - cells[SHIFT], np.int64(0))
 
 
-@inline_kernel
-def note_opened(counters: Any, slot: Any, flow_id: Any, kind: Any) -> Any:
+@inner_kernel
+def note_opened(counters: Any, cells: Any, slot: Any, flow_id: Any, kind: Any) -> Any:
     """Remember a flow whose times may have to be moved: one of a doubted run, or of the start."""
-    cells = counters[TIME : TIME + CELLS]
     if kind == DOUBTED:
         wanted = cells[SHIFT] != 0
     else:
@@ -197,7 +195,7 @@ def note_opened(counters: Any, slot: Any, flow_id: Any, kind: Any) -> Any:
         counters[BASE] = at + 1
 
 
-@inline_kernel
+@inner_kernel
 def move_opened(counters: Any, start: Any, shift: Any, flows: Any, slots: Any) -> Any:
     """Move the times of the remembered flows from entry `start` on, as far as they live."""
     for k in range(start, counters[OPENED]):
@@ -214,7 +212,7 @@ def move_opened(counters: Any, start: Any, shift: Any, flows: Any, slots: Any) -
                 flow.dir_last_ns[direction] += own
 
 
-@inline_kernel
+@inner_kernel
 def evict(state: State) -> Any:
     """End the flow that is missed least: the oldest closing one, else the longest silent one."""
     slot = state.ends[CLOSING, 0]
@@ -224,14 +222,14 @@ def evict(state: State) -> Any:
     state.counters[EVICTED] += 1
 
 
-@inline_kernel
+@inner_kernel
 def clear(words: Any, slot: Any) -> Any:
     """Set a record to zero."""
     for k in range(words.shape[1]):
         words[slot, k] = 0
 
 
-@inline_kernel
+@inner_kernel
 def identify(flow: Any, packet: Any, reverse: Any) -> Any:
     """Write the identity of a new flow from its first packet."""
     if reverse:
@@ -255,7 +253,7 @@ def identify(flow: Any, packet: Any, reverse: Any) -> Any:
     show_end_points(flow, packet, reverse)
 
 
-@inline_kernel
+@inner_kernel
 def show_end_points(flow: Any, packet: Any, reverse: Any) -> Any:
     """Take over the tunnel around a packet, seen from the initiator."""
     flow.gtp_depth = packet.gtp_depth
@@ -271,7 +269,7 @@ def show_end_points(flow: Any, packet: Any, reverse: Any) -> Any:
         flow.outer_dst_lo = packet.outer_dst_lo
 
 
-@inline_kernel
+@inner_kernel
 def start(flow: Any, packet: Any, counters: Any) -> Any:
     """Give a new record its times, number and place."""
     flow.first_ns = packet.ts_ns
@@ -283,7 +281,7 @@ def start(flow: Any, packet: Any, counters: Any) -> Any:
     flow.burst_direction = 2
 
 
-@inline_kernel
+@inner_kernel
 def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> Any:
     """Make a flow for a packet that belongs to none; return (slot, direction of the packet)."""
     slot = take_slot(state, key)
@@ -318,7 +316,7 @@ def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> An
     return slot, direction
 
 
-@inline_kernel
+@inner_kernel
 def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     """Start the next record of a long flow, after the last one was emitted.
 
@@ -369,7 +367,7 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     start(flow, packet, state.counters)
 
 
-@inline_kernel
+@inner_kernel
 def is_reuse(flow: Any, direction: Any, packet: Any) -> Any:
     """Whether a packet opens a new connection on the 5-tuple of a flow that is known.
 
@@ -387,13 +385,13 @@ def is_reuse(flow: Any, direction: Any, packet: Any) -> Any:
     return flow.syn_seq != packet.tcp_seq
 
 
-@inline_kernel
+@inner_kernel
 def is_closed(flow: Any) -> Any:
     """Whether both sides have sent FIN, or one RST."""
     return flow.tcp_state & _FINS == _FINS or flow.tcp_state & _RST_BIT != 0
 
 
-@inline_kernel
+@inner_kernel
 def count_copy(counters: Any, flow: Any, packet: Any, pair: Any) -> Any:
     """Count a packet that was metered before, and learn from the other place where it was seen."""
     counters[DUPLICATES] += 1
@@ -447,6 +445,7 @@ def meter_block(
     most, age = early.limits[MOST], early.limits[AGE]
     controlled = len(sessions) > 0
     near = np.int64(timeouts.idle)
+    cells = counters[TIME : TIME + CELLS]
     for i in range(begin, len(packets)):
         packet = packets[i]
         later = packet.status == _LATER_FRAGMENT
@@ -458,7 +457,7 @@ def meter_block(
             counters[JUDGED] = 0
             kind = counters[KIND]
         else:
-            kind, time = believed_time(counters, packet.ts_ns, near, flows, slots)
+            kind, time = believed_time(counters, cells, packet.ts_ns, near, flows, slots)
             packet.ts_ns = time
         if later:
             follow(state, early, buffer, packet)
@@ -517,7 +516,7 @@ def meter_block(
             if counters[FREE] == 0:
                 evict(state)
             slot, direction = open_flow(state, packet, key, tunnel, pair)
-            note_opened(counters, slot, flows[slot].flow_id, kind)
+            note_opened(counters, cells, slot, flows[slot].flow_id, kind)
 
         flow = flows[slot]
         packet.flow_id = flow.flow_id
@@ -533,7 +532,11 @@ def meter_block(
         kind = update(flow, sequences[slot], direction, buffer, packet)
         row = slots[slot]
         if packet.payload_length > 0 and row.head_done == 0 and kind < ASIDE:
-            if packet.payload_captured > 0 and wanted(row, flow, direction, buffer, packet, kind):
+            if (
+                packet.payload_captured > 0
+                and wanted(row, flow, direction, buffer, packet, kind)
+                and not continue_head(pool, row, direction, buffer, packet)
+            ):
                 collect(state, slot, direction, buffer, packet, kind)
             if is_ready(pool, row, flow, direction, buffer, packet):
                 hand_on(state, slot)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 
 NO: Final = 0
 MAYBE: Final = 1  # so far
@@ -34,7 +34,7 @@ _SIGNATURE: Final = np.frombuffer(b"\r\n\r\n\0\r\nQUIT\n", np.uint8)
 _BINARY_HEADER: Final = 16
 
 
-@inline_kernel
+@inner_kernel
 def begins_with(buffer: Any, offset: Any, length: Any, literal: Any) -> Any:
     """Whether bytes agree with `literal` as far as both go."""
     for i in range(min(length, len(literal))):  # noqa: SIM110 (a generator costs a kernel more)
@@ -43,7 +43,7 @@ def begins_with(buffer: Any, offset: Any, length: Any, literal: Any) -> Any:
     return True
 
 
-@inline_kernel
+@inner_kernel
 def tls_opening(buffer: Any, offset: Any, length: Any) -> Any:
     """Whether bytes begin a TLS record with a ClientHello or ServerHello (RFC 8446 cl. 5.1)."""
     if length > 0 and buffer[offset] != 0x16:
@@ -57,7 +57,7 @@ def tls_opening(buffer: Any, offset: Any, length: Any) -> Any:
     return YES if buffer[offset + 5] == 1 or buffer[offset + 5] == 2 else NO
 
 
-@inline_kernel
+@inner_kernel
 def is_other_record(buffer: Any, offset: Any, length: Any) -> Any:
     """Whether bytes begin a TLS record that is no handshake's: the connection is past that."""
     if length < 3 or buffer[offset + 1] != 0x03 or buffer[offset + 2] > 4:
@@ -65,7 +65,7 @@ def is_other_record(buffer: Any, offset: Any, length: Any) -> Any:
     return buffer[offset] >= 0x14 and buffer[offset] <= 0x17 and buffer[offset] != 0x16
 
 
-@inline_kernel
+@inner_kernel
 def proxy_header(buffer: Any, offset: Any, length: Any) -> Any:
     """Return the length of the PROXY header that bytes begin with, 0 for none, -1 not known yet."""
     if begins_with(buffer, offset, length, _TEXT):
@@ -82,7 +82,7 @@ def proxy_header(buffer: Any, offset: Any, length: Any) -> Any:
     return 0
 
 
-@inline_kernel
+@inner_kernel
 def opening(buffer: Any, offset: Any, length: Any, at_start: Any) -> Any:
     """Whether bytes begin a handshake; `at_start` tells that a PROXY header may precede it."""
     skip = proxy_header(buffer, offset, length) if at_start else 0

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import MAX_HOLES, PREFIX_BYTES, TcpState
 
 FIN = 0x01
@@ -59,7 +59,7 @@ ANCHORED: Final = 2  # nothing comes before its first byte
 _FIN_FWD_BIT = TcpState.FIN_FWD
 
 
-@inline_kernel
+@inner_kernel
 def seq_distance(a: Any, b: Any) -> Any:
     """Return a - b as a signed 32-bit distance (serial-number arithmetic, RFC 1982)."""
     distance = (np.int64(a) - np.int64(b)) & 0xFFFFFFFF
@@ -68,19 +68,19 @@ def seq_distance(a: Any, b: Any) -> Any:
     return distance
 
 
-@inline_kernel
+@inner_kernel
 def seq_after(number: Any, distance: Any) -> Any:
     """Return the sequence number `distance` behind `number`."""
     return np.uint32((np.int64(number) + np.int64(distance)) & 0xFFFFFFFF)
 
 
-@inline_kernel
+@inner_kernel
 def data_seq(packet: Any) -> Any:
     """Return the number of a packet's first payload byte: a SYN takes the one before it."""
     return seq_after(packet.tcp_seq, 1 if packet.tcp_flags & SYN else 0)
 
 
-@inline_kernel
+@inner_kernel
 def opens_stream(flow: Any, direction: Any, packet: Any) -> Any:
     """Whether a SYN or SYN-ACK belongs to the stream that was seen without one.
 
@@ -97,7 +97,7 @@ def opens_stream(flow: Any, direction: Any, packet: Any) -> Any:
     return 0 < missing <= LATE_SYN_BYTES and late <= LATE_SYN_NS
 
 
-@inline_kernel
+@inner_kernel
 def advance_stream(flow: Any, direction: Any, packet: Any) -> Any:
     """Take a packet into its stream; return what its payload is to it."""
     flags = np.int64(packet.tcp_flags)
@@ -130,7 +130,7 @@ def advance_stream(flow: Any, direction: Any, packet: Any) -> Any:
     return kind
 
 
-@inline_kernel
+@inner_kernel
 def pass_fin(flow: Any, direction: Any) -> Any:
     """Step over the number of a FIN once the stream has reached it."""
     ended = np.int64(flow.tcp_state) & (_FIN_FWD_BIT << direction)
@@ -138,7 +138,7 @@ def pass_fin(flow: Any, direction: Any) -> Any:
         flow.next_seq[direction] = seq_after(flow.fin_seq[direction], 1)
 
 
-@inline_kernel
+@inner_kernel
 def anchor(flow: Any, direction: Any, packet: Any, start: Any) -> Any:
     """Learn from a SYN where a stream that is known begins; False for one that does not fit it."""
     base = flow.base_seq[direction]
@@ -154,7 +154,7 @@ def anchor(flow: Any, direction: Any, packet: Any, start: Any) -> Any:
     return False
 
 
-@inline_kernel
+@inner_kernel
 def lower_base(flow: Any, direction: Any, start: Any, end: Any) -> Any:
     """Let a stream begin at `start`, before where it was seen to; up to `end` it is there."""
     base = flow.base_seq[direction]
@@ -164,7 +164,7 @@ def lower_base(flow: Any, direction: Any, start: Any, end: Any) -> Any:
     shift_prefix(flow, direction, seq_distance(base, start))
 
 
-@inline_kernel
+@inner_kernel
 def receive(flow: Any, direction: Any, start: Any, payload: Any) -> Any:
     """Take `payload` bytes from the number `start` on into a stream; return what they are to it."""
     expected = flow.next_seq[direction]
@@ -205,7 +205,7 @@ def receive(flow: Any, direction: Any, start: Any, payload: Any) -> Any:
     return OLD
 
 
-@inline_kernel
+@inner_kernel
 def may_begin_earlier(flow: Any, direction: Any) -> Any:
     """Whether bytes before the first one that was seen may be new."""
     if flow.seq_known[direction] != SEEN or flow.payload_packets[direction] >= EARLIER_PACKETS:
@@ -214,7 +214,7 @@ def may_begin_earlier(flow: Any, direction: Any) -> Any:
     return 0 <= length <= MAX_AHEAD
 
 
-@inline_kernel
+@inner_kernel
 def is_elsewhere(flow: Any, direction: Any, start: Any, ahead: Any) -> Any:
     """Whether data lie beyond any window, or go on from another SYN than the one that was taken."""
     if ahead > MAX_AHEAD or ahead < -MAX_BEHIND:
@@ -229,7 +229,7 @@ def is_elsewhere(flow: Any, direction: Any, start: Any, ahead: Any) -> Any:
     )
 
 
-@inline_kernel
+@inner_kernel
 def receive_elsewhere(flow: Any, direction: Any, start: Any, payload: Any, ahead: Any) -> Any:
     """Leave a distant segment aside; where it goes on from the one before, the stream is there."""
     first, last = flow.far_start[direction], flow.far_end[direction]
@@ -257,7 +257,7 @@ def receive_elsewhere(flow: Any, direction: Any, start: Any, payload: Any, ahead
     return NEW
 
 
-@inline_kernel
+@inner_kernel
 def count_holes(flow: Any, direction: Any) -> Any:
     """Return how many holes are remembered."""
     count = 0
@@ -268,7 +268,7 @@ def count_holes(flow: Any, direction: Any) -> Any:
     return count
 
 
-@inline_kernel
+@inner_kernel
 def insert_hole(flow: Any, direction: Any, at: Any, start: Any, end: Any) -> Any:
     """Remember a hole as number `at`; where there are too many the farthest back is given up."""
     starts, ends = flow.hole_start, flow.hole_end
@@ -287,7 +287,7 @@ def insert_hole(flow: Any, direction: Any, at: Any, start: Any, end: Any) -> Any
     ends[direction, at] = end
 
 
-@inline_kernel
+@inner_kernel
 def remove_hole(flow: Any, direction: Any, at: Any) -> Any:
     """Forget hole number `at`."""
     starts, ends = flow.hole_start, flow.hole_end
@@ -298,7 +298,7 @@ def remove_hole(flow: Any, direction: Any, at: Any) -> Any:
     ends[direction, MAX_HOLES - 1] = 0
 
 
-@inline_kernel
+@inner_kernel
 def fill_holes(flow: Any, direction: Any, start: Any, payload: Any) -> Any:
     """Return how many of `payload` bytes from `start` on were missing; make the holes smaller."""
     filled = np.int64(0)
@@ -326,7 +326,7 @@ def fill_holes(flow: Any, direction: Any, start: Any, payload: Any) -> Any:
     return filled
 
 
-@inline_kernel
+@inner_kernel
 def hole_before(flow: Any, direction: Any, number: Any) -> Any:
     """Return how many bytes are missing right before `number`."""
     for k in range(MAX_HOLES):
@@ -336,7 +336,7 @@ def hole_before(flow: Any, direction: Any, number: Any) -> Any:
     return np.int64(0)
 
 
-@inline_kernel
+@inner_kernel
 def clear_prefix(flow: Any, direction: Any) -> Any:
     """Forget the first bytes of a stream."""
     flow.prefix_used[direction] = 0
@@ -346,7 +346,7 @@ def clear_prefix(flow: Any, direction: Any) -> Any:
         flow.prefix[direction, i] = 0
 
 
-@inline_kernel
+@inner_kernel
 def shift_prefix(flow: Any, direction: Any, distance: Any) -> Any:
     """Make room for `distance` bytes before the first ones of a stream."""
     if distance <= 0:
@@ -360,27 +360,36 @@ def shift_prefix(flow: Any, direction: Any, distance: Any) -> Any:
     flow.prefix_used[direction] = 0
 
 
-@inline_kernel
+@inner_kernel
 def place_prefix(
     flow: Any, direction: Any, buffer: Any, offset: Any, captured: Any, position: Any
 ) -> Any:
     """Keep `captured` bytes whose first is number `position` of a direction's prefix."""
-    if position >= PREFIX_BYTES or position + captured <= 0:
+    start, end = max(position, 0), min(position + captured, PREFIX_BYTES)
+    if start >= end:
         return
     known = flow.prefix_known[direction]
-    for i in range(max(position, 0), min(position + captured, PREFIX_BYTES)):
+    used = np.int64(flow.prefix_used[direction])
+    if known >> np.uint64(start) == 0:  # in order
+        for i in range(start, end):
+            flow.prefix[direction, i] = buffer[offset + i - position]
+        added = ~np.uint64(0) >> np.uint64(PREFIX_BYTES - (end - start))
+        flow.prefix_known[direction] = known | added << np.uint64(start)
+        if used == start:
+            flow.prefix_used[direction] = end
+        return
+    for i in range(start, end):
         bit = np.uint64(1) << np.uint64(i)
         if known & bit == 0:
             known |= bit
             flow.prefix[direction, i] = buffer[offset + i - position]
     flow.prefix_known[direction] = known
-    used = np.int64(flow.prefix_used[direction])
     while used < PREFIX_BYTES and known >> np.uint64(used) & np.uint64(1):
         used += 1
     flow.prefix_used[direction] = used
 
 
-@inline_kernel
+@inner_kernel
 def prefix_position(flow: Any, direction: Any, number: Any) -> Any:
     """Return where in the prefix the byte with a sequence number lies."""
     start = seq_distance(number, flow.base_seq[direction])

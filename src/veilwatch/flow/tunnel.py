@@ -26,7 +26,7 @@ from veilwatch.flow.state import PARTNERS
 from veilwatch.flow.stream import ACK, SYN, seq_distance
 from veilwatch.flow.update import TCP
 from veilwatch.hashing import mix
-from veilwatch.jit import inline_kernel, kernel
+from veilwatch.jit import inner_kernel, kernel
 
 NONE: Final = 0
 BARE: Final = 2
@@ -51,19 +51,19 @@ NEARER: Final = 1 << 16
 """The same where only one of them can be judged."""
 
 
-@inline_kernel
+@inner_kernel
 def end_point(high: Any, low: Any, port: Any, seed: Any) -> Any:
     """Hash one address and port."""
     return mix(mix(high ^ seed) + mix(low + seed) + (port << np.uint64(17)))
 
 
-@inline_kernel
+@inner_kernel
 def tunnel_key(high: Any, low: Any, teid: Any, seed: Any) -> Any:
     """Hash an F-TEID: the end point that packets go to, and its TEID; uint64, odd."""
     return mix(end_point(high, low, np.uint64(0), seed) + np.uint64(teid)) | np.uint64(1)
 
 
-@inline_kernel
+@inner_kernel
 def tunnel_of(packet: Any, seed: Any) -> Any:
     """Return the packet's tunnel and the end points it comes from and goes to, each a uint64."""
     bare = np.uint64(BARE)
@@ -75,7 +75,7 @@ def tunnel_of(packet: Any, seed: Any) -> Any:
     return mix(there + np.uint64(packet.gtp_teid)) | np.uint64(1), here, there
 
 
-@inline_kernel
+@inner_kernel
 def pair_of(tunnel: Any, here: Any, there: Any) -> Any:
     """Hash two end points, either way round; BARE outside tunnels."""
     if tunnel == BARE:
@@ -83,7 +83,7 @@ def pair_of(tunnel: Any, here: Any, there: Any) -> Any:
     return np.uint32(here + there) | np.uint32(1)
 
 
-@inline_kernel
+@inner_kernel
 def continues(flow: Any, direction: Any, packet: Any) -> Any:
     """Whether a TCP packet's numbers go on where the flow's left off.
 
@@ -103,7 +103,7 @@ def continues(flow: Any, direction: Any, packet: Any) -> Any:
     return (judged and ahead < NEARER) or (acknowledges and answered < NEARER)
 
 
-@inline_kernel
+@inner_kernel
 def partner(partners: Any, tunnel: Any) -> Any:
     """Return the tunnel of the other direction that `tunnel` was last seen with, NONE unknown."""
     row = partners[np.int64(tunnel) & (PARTNERS - 1)]
@@ -112,7 +112,7 @@ def partner(partners: Any, tunnel: Any) -> Any:
     return np.uint32(NONE)
 
 
-@inline_kernel
+@inner_kernel
 def introduce(partners: Any, tunnel: Any, other: Any) -> Any:
     """Note that two tunnels carry one flow, one for each direction."""
     row = partners[np.int64(tunnel) & (PARTNERS - 1)]
@@ -120,7 +120,7 @@ def introduce(partners: Any, tunnel: Any, other: Any) -> Any:
     row.partner = other
 
 
-@inline_kernel
+@inner_kernel
 def kinship(
     flow: Any, direction: Any, packet: Any, tunnel: Any, pair: Any, session: Any, partners: Any
 ) -> Any:
@@ -143,7 +143,7 @@ def kinship(
     return NO if partner(partners, ours) != NONE and known == NONE else WEAK
 
 
-@inline_kernel
+@inner_kernel
 def adopt(flow: Any, direction: Any, tunnel: Any, pair: Any, partners: Any) -> Any:
     """Learn from a packet of the flow that came through a tunnel or pair unknown to it."""
     if pair == flow.alternate:
@@ -170,7 +170,7 @@ def adopt(flow: Any, direction: Any, tunnel: Any, pair: Any, partners: Any) -> A
             introduce(partners, flow.tunnel[other], tunnel)
 
 
-@inline_kernel
+@inner_kernel
 def session_of(keys: Any, sessions: Any, tunnel: Any) -> Any:
     """Return the session of a tunnel that control traffic announced, 0 unknown."""
     last = len(keys) - 1

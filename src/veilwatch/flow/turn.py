@@ -15,7 +15,7 @@ import numpy as np
 from veilwatch.flow.state import State
 from veilwatch.flow.stream import ACK, SYN, opens_stream
 from veilwatch.flow.update import TCP
-from veilwatch.jit import inline_kernel, kernel
+from veilwatch.jit import inner_kernel, kernel
 from veilwatch.schema.flows import FLOW_RECORD_DTYPE, TcpState
 
 _MIDSTREAM_BIT = TcpState.MIDSTREAM
@@ -40,7 +40,7 @@ MIRRORED: Final = np.array(_mirrored(), np.int64)
 """The bytes of a record that change places, shape (fields, 3)."""
 
 
-@inline_kernel
+@inner_kernel
 def is_turned(flow: Any, direction: Any, packet: Any) -> Any:
     """Whether a packet shows that its flow runs the other way.
 
@@ -54,7 +54,7 @@ def is_turned(flow: Any, direction: Any, packet: Any) -> Any:
     return direction == (0 if answers else 1) and opens_stream(flow, direction, packet)
 
 
-@inline_kernel
+@inner_kernel
 def swap(pair: Any) -> Any:
     """Let the two values of an array change places."""
     first = pair[0]

@@ -23,7 +23,7 @@ from veilwatch.flow.stream import (
     prefix_position,
     receive,
 )
-from veilwatch.jit import inline_kernel
+from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import GAP_EDGES_NS, PREFIX_BYTES, SIZE_EDGES, TcpState
 
 SECOND_NS = 1_000_000_000
@@ -44,7 +44,7 @@ _ENDS = TcpState.FIN_FWD | TcpState.FIN_BWD | TcpState.RST
 _MIDSTREAM_BIT = TcpState.MIDSTREAM
 
 
-@inline_kernel
+@inner_kernel
 def bin_of(edges: Any, value: Any) -> Any:
     """Return the index of the last edge that is not above `value`."""
     k = len(edges) - 1
@@ -53,7 +53,7 @@ def bin_of(edges: Any, value: Any) -> Any:
     return k
 
 
-@inline_kernel
+@inner_kernel
 def update_time(flow: Any, direction: Any, now: Any) -> Any:
     """Update gaps and pauses; return the gap to the flow's previous packet in ns."""
     gap_flow = np.int64(0)
@@ -83,7 +83,7 @@ def update_time(flow: Any, direction: Any, now: Any) -> Any:
     return gap_flow
 
 
-@inline_kernel
+@inner_kernel
 def show_tunnel(flow: Any, direction: Any, packet: Any) -> Any:
     """Take over what a packet's tunnel tells about its direction."""
     flow.teid[direction] = packet.gtp_teid
@@ -91,7 +91,7 @@ def show_tunnel(flow: Any, direction: Any, packet: Any) -> Any:
     flow.gtp_pdu_type[direction] = packet.gtp_pdu_type
 
 
-@inline_kernel
+@inner_kernel
 def update_size(flow: Any, direction: Any, packet: Any, payload: Any) -> Any:
     """Update counts and sizes of a packet that carries `payload` bytes of payload."""
     size = packet.ip_length
@@ -118,7 +118,7 @@ def update_size(flow: Any, direction: Any, packet: Any, payload: Any) -> Any:
         flow.payload_sumsq[direction] += wide * wide
 
 
-@inline_kernel
+@inner_kernel
 def update_burst(flow: Any, direction: Any, payload: Any) -> Any:
     """Update runs of payload packets in one direction; a pause has emptied `burst_bytes`."""
     if flow.burst_direction != direction:
@@ -132,7 +132,7 @@ def update_burst(flow: Any, direction: Any, payload: Any) -> Any:
     flow.burst_max_bytes[direction] = max(flow.burst_max_bytes[direction], flow.burst_bytes)
 
 
-@inline_kernel
+@inner_kernel
 def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
     """Update flags, windows, state and stream; return what the payload is to the stream."""
     flags = np.int64(packet.tcp_flags)
@@ -167,7 +167,7 @@ def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
     return advance_stream(flow, direction, packet)
 
 
-@inline_kernel
+@inner_kernel
 def opened(flow: Any, direction: Any, packet: Any, state: Any) -> Any:
     """Return a connection's state after a SYN or SYN-ACK, and note what it shows of its beginning.
 
@@ -189,7 +189,7 @@ def opened(flow: Any, direction: Any, packet: Any, state: Any) -> Any:
     return state | _SYN_BIT
 
 
-@inline_kernel
+@inner_kernel
 def update_prefix(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Keep the first payload bytes of a direction, those of TCP where they lie in the stream."""
     position = np.int64(flow.prefix_used[direction])
@@ -199,7 +199,7 @@ def update_prefix(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     place_prefix(flow, direction, buffer, packet.payload_offset, captured, position)
 
 
-@inline_kernel
+@inner_kernel
 def update_sequence(
     sequence: Any, flow: Any, direction: Any, packet: Any, payload: Any, gap_flow: Any
 ) -> Any:
@@ -216,7 +216,7 @@ def update_sequence(
     flow.sequence_used = used + 1
 
 
-@inline_kernel
+@inner_kernel
 def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Apply one packet to its flow; return what its payload is to the flow's stream.
 
@@ -240,7 +240,7 @@ def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -
     return kind
 
 
-@inline_kernel
+@inner_kernel
 def update_fragment(
     flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any, start: Any
 ) -> Any:

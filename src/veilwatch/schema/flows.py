@@ -77,7 +77,7 @@ class TcpState:
 
 FLOW_RECORD_DTYPE: Final = np.dtype(
     [
-        # Read or changed by every packet, a cache line of 64 bytes each.
+        # Read or changed by every packet, about a cache line of 64 bytes each.
         ("src_hi", np.uint64),
         ("src_lo", np.uint64),
         ("dst_hi", np.uint64),
@@ -122,6 +122,8 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("prefix_used", np.uint8, (2,)),
         ("gtp_depth", np.uint8),
         ("end_reason", np.uint8),
+        ("flow_id", np.int64),
+        ("parent_id", np.int64),  # flow_id of the connection's first record
         #
         ("flag_counts", np.uint32, (2, 8)),  # FIN SYN RST PSH ACK URG ECE CWR
         ("size_counts", np.uint32, (2, 8)),  # payload lengths by SIZE_EDGES
@@ -131,8 +133,6 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("outer_src_lo", np.uint64),
         ("outer_dst_hi", np.uint64),
         ("outer_dst_lo", np.uint64),
-        ("flow_id", np.int64),
-        ("parent_id", np.int64),  # flow_id of the connection's first record
         ("first_number", np.int64),  # record number of the first packet in its source
         ("dir_first_ns", np.int64, (2,)),
         ("pause_sum", np.float64),  # s, gaps of the whole flow longer than 1 s
