@@ -381,7 +381,7 @@ def test_no_such_interface() -> None:
 
 
 def test_an_interface_of_another_kind(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tap_module, "hardware_type", lambda _: 803)
+    monkeypatch.setattr(tap_module, "hardware_type", lambda _: 783)
     with wire.entered(), pytest.raises(CaptureError, match="this kind cannot be decoded"):
         open_live(wire.far)
 

@@ -14,7 +14,7 @@ from veilwatch.capture.live.ring import BROKEN, HEADER_BYTES, walk_ring
 from veilwatch.schema.packets import RECORD_DTYPE
 
 VLAN_VALID, TPID_VALID = 0x10, 0x40
-LINKS = {1: 1, 772: 1, 0xFFFE: 101, 519: 101, 768: 101, 769: 101, 776: 101}
+LINKS = {1: 1, 772: 1, 0xFFFE: 101, 519: 101, 768: 101, 769: 101, 776: 101, 512: 101, 803: 127}
 
 
 @dataclass
@@ -98,7 +98,7 @@ packets = st.builds(
     status=st.sampled_from([1, 1 | VLAN_VALID, 1 | VLAN_VALID | TPID_VALID, 1 | TPID_VALID]),
     tag=st.integers(0, 0xFFFF),
     tpid=st.sampled_from([0, 0x8100, 0x88A8, 0x9100]),
-    hardware=st.sampled_from([*LINKS, 512, 803]),
+    hardware=st.sampled_from([*LINKS, 783, 824]),
     room=st.integers(0, 20),
 )
 

@@ -19,6 +19,7 @@ from tests.cli.helpers import exchange
 from veilwatch.capture import PcapngWriter, PcapWriter
 from veilwatch.flow import FlowMeter, MeterConfig
 from veilwatch.flow.state import OUT_FLOWS
+from veilwatch.packet_time import CONFIRM
 from veilwatch.pipeline import FlowReader, extract
 from veilwatch.schema.flows import FLOW_COLUMNS, EndReason, FlowBatch, FlowTable, HeadBatch
 
@@ -196,7 +197,8 @@ def test_flows_that_one_packet_ends_are_taken_in_pieces(
     with PcapWriter(tmp_path / "a.pcap") as writer:
         for port in range(count):
             writer.write(START * NS + port, frame[:34] + port.to_bytes(2, "big") + frame[36:])
-        writer.write((START + 3600) * NS, frame)
+        for later in range(CONFIRM + 1):  # one stamp alone is not believed
+            writer.write((START + 3600) * NS + later * 1_000_000, frame)
     monkeypatch.setattr(extract, "CHUNK_FLOWS", 500)
     taken: list[int] = []
     take = FlowMeter.take
@@ -211,7 +213,7 @@ def test_flows_that_one_packet_ends_are_taken_in_pieces(
     assert max(taken) <= OUT_FLOWS
     taken.clear()
     with FlowReader([tmp_path / "a.pcap"]) as reader:
-        assert sum(len(batch) for _, batch in reader.packets()) == count + 1
+        assert sum(len(batch) for _, batch in reader.packets()) == count + CONFIRM + 1
     assert max(taken) <= OUT_FLOWS
 
 

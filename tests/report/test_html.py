@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tests.report import factory
@@ -175,8 +177,12 @@ def test_verdict(scene: Any, sentence: str) -> None:
 def test_alerts_that_chance_explains_are_called_so() -> None:
     scene = factory.scene(infected_hosts=1)
     few = [alert for alert in scene.alerts if alert.kind == "flow"][:2]
+    kept = pl.col("flow_id").is_in([alert.flow_id for alert in few])
+    scores = replace(
+        scene.scores, flows=scene.scores.flows.with_columns(alert=pl.col("alert") & kept)
+    )
     note = catalogue()("chance.within")
-    assert note in render_html(document(scene, alerts=few))
+    assert note in render_html(document(scene, alerts=few, scores=scores))
     assert note not in render_html(document(scene))
 
 

@@ -169,7 +169,7 @@ def test_credentials_are_never_shown(scheme: str, tmp_path: Path) -> None:
     [
         ("eve+flie:///tmp/x", "did you mean eve[+]file"),
         ("secbuzer+unix:///x", "did you mean secbuzzer[+]unix"),
-        ("nothing://x", "sinks list"),
+        ("nothing://x", "known: secbuzzer[+]unix, secbuzzer[+]file"),
         ("/var/log/eve.json", "named by a URL"),
         ("syslog+udp://host:99999", "not a URL"),
         ("syslog+udp://host:pass%word", "not a URL"),

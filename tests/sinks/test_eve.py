@@ -117,7 +117,10 @@ def test_tunnel_and_its_identifiers() -> None:
         "proto": "GTP-U",
         "depth": 1,
     }
-    assert event["alert"]["metadata"]["teid"] == [str(flow["fwd_teid"]), str(flow["bwd_teid"])]
+    assert event["alert"]["metadata"]["teid"] == [
+        f"0x{flow['fwd_teid']:08x}",
+        f"0x{flow['bwd_teid']:08x}",
+    ]
     assert event["flow"]["bytes_toserver"] == flow["fwd_bytes"]
     outside = json.loads(eve.line(dataclasses.replace(alert, tunnel=None), flow))
     assert "tunnel" not in outside and "teid" not in outside["alert"]["metadata"]

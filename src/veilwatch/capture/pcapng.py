@@ -88,7 +88,7 @@ _PACKET_HEADER: Final = 28
 _SIMPLE_HEADER: Final = 12
 
 
-@inline_kernel
+@kernel
 def is_boundary(buffer: Any, at: Any, end: Any, big: Any, last: Any) -> Any:
     """Whether a block may begin at `at`, or the file end there (`last`: no more bytes follow)."""
     if at + _SMALLEST > end:

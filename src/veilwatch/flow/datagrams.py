@@ -341,8 +341,8 @@ def keep_datagram(head: Any, buffer: Any, packet: Any) -> Any:
         lonely = np.int64(-1)  # a Handshake packet, kept if nothing else is
         for _ in range(MAX_COALESCED):
             kind, after = long_packet(buffer, start, end)
-            if kind == HANDSHAKE and lonely < 0:
-                lonely = start
+            if kind == HANDSHAKE:
+                lonely = start if lonely < 0 else lonely
             elif kind != NO_PACKET and is_kept(kind, head.length + used == 0):
                 used = put(head, buffer, start, min(after, end), used)
             if kind == NO_PACKET or after >= end:
