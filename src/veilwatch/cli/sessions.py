@@ -56,7 +56,7 @@ def print_sessions(report: SubscriberReport) -> None:
 def _print_table(sessions: list[Session]) -> None:
     table = Listing(
         [
-            *(*texts("subscriber", "APN"), *whole("UE address", "tunnel ends")),
+            *(*whole("subscriber"), *texts("APN"), *whole("UE address", "tunnel ends")),
             *(*texts("location"), *whole("from – to (UTC)"), *numbers("handovers", "flows")),
         ],
         title="Sessions",
@@ -65,7 +65,7 @@ def _print_table(sessions: list[Session]) -> None:
     for session in sessions[:SHOWN_SESSIONS]:
         name = session.subscriber or "unknown"
         if session.subscriber_by == "learned":
-            name += " (learned)"
+            name += "\n(learned)"
         place = ", ".join(filter(None, (session.location, session.rat)))
         table.add(
             name,
