@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from veilwatch.alerting.person import Person
 from veilwatch.errors import OutputError, StoreError, VeilwatchError
 from veilwatch.files import PendingFile, make_folder, output_error
+from veilwatch.schema.forms import known_frame
 from veilwatch.sinks.encoder import Encoder
 from veilwatch.sinks.parquet import ENCODERS, FlowWriter
 
@@ -288,7 +289,7 @@ class _OpenFile:
         self._encoder: Encoder = ENCODERS[SUFFIX](self._file.stream)
 
     def write(self, frame: pl.DataFrame) -> None:
-        self._encoder.write(frame)
+        self._encoder.write(known_frame(frame))
         self.flows += frame.height
 
     def size(self) -> int:
