@@ -19,14 +19,14 @@ from typing import Any
 
 from generate import Traffic, write_capture
 from throughput import pin
-from veilwatch.capture import open_captures
-from veilwatch.decode import Decoder
-from veilwatch.flow import FlowMeter
-from veilwatch.pipeline.extract import CHUNK_FLOWS, CHUNK_HEADS
 from veilwatch.schema.packets import PacketBatch
+from veilwatch.traffic.capture import open_captures
+from veilwatch.traffic.decode import Decoder
+from veilwatch.traffic.flow import FlowMeter
+from veilwatch.traffic.pipeline.extract import CHUNK_FLOWS, CHUNK_HEADS
 
 try:
-    from veilwatch.flow import EarlyPoints
+    from veilwatch.traffic.flow import EarlyPoints
 except ImportError:  # an older version
     WAYS: dict[str, dict[str, Any]] = {"without early reports": {}}
 else:

@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from veilwatch.features.windows import READ_COLUMNS
+from veilwatch.detection.scoring.buffer import WindowBuffer
+from veilwatch.detection.scoring.hosts import HostEvidence
+from veilwatch.learning.features.windows import READ_COLUMNS
 from veilwatch.schema.flows import FLOW_COLUMNS
-from veilwatch.scoring.buffer import WindowBuffer
-from veilwatch.scoring.hosts import HostEvidence
 
 TABLE: Final = 16_384
 START_NS: Final = 1_700_000_000 * 10**9

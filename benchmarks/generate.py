@@ -23,10 +23,10 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.corpus.lab.draw import Draw
+from veilwatch.corpus.lab.profile import Stack
+from veilwatch.corpus.lab.tls import Connection, certify_server
 from veilwatch.files import replacing
-from veilwatch.lab.draw import Draw
-from veilwatch.lab.profile import Stack
-from veilwatch.lab.tls import Connection, certify_server
 from veilwatch.schema.packets import MAX_CAPTURED
 
 Bytes = npt.NDArray[np.uint8]

@@ -28,12 +28,12 @@ import polars as pl
 
 from generate import Traffic, write_capture
 from throughput import pin
-from veilwatch.detectors import DETECTORS, Detector, DetectorSettings, TrainingSet
-from veilwatch.features import compute_features
-from veilwatch.features.told import TOLD
-from veilwatch.pipeline import FlowReader
+from veilwatch.learning.detectors import DETECTORS, Detector, DetectorSettings, TrainingSet
+from veilwatch.learning.features import compute_features
+from veilwatch.learning.features.told import TOLD
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
+from veilwatch.traffic.pipeline import FlowReader
 
 BARS: Final = {"lightgbm": 100_000, "catboost": 100_000, "lstm": 10_000, "mobilenet": 5_000}
 """Flows a second on one core that a detector's scoring has to reach."""

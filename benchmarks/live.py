@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from generate import Traffic, write_capture
-from veilwatch.capture.live import LiveSettings, open_live
-from veilwatch.capture.live import tap as tap_module
-from veilwatch.pipeline import FlowReader
-from veilwatch.pipeline.warm import load_kernels
+from veilwatch.traffic.capture.live import LiveSettings, open_live
+from veilwatch.traffic.capture.live import tap as tap_module
+from veilwatch.traffic.pipeline import FlowReader
+from veilwatch.traffic.pipeline.warm import load_kernels
 
 NEAR: Final = "near"
 FAR: Final = "far"

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from generate import SHORTEST_SNAP, Traffic, write_capture
-from veilwatch.flow import MeterConfig
-from veilwatch.pipeline import FlowReader
+from veilwatch.export.flow_writer import FlowWriter
 from veilwatch.progress import Silent
 from veilwatch.schema.flows import SEQUENCE_LENGTH
-from veilwatch.sinks.parquet import FlowWriter
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.pipeline import FlowReader
 
 PACKETS_PER_FLOW: Final = 45
 SMALL: Final = 2_000  # packets: what the libraries and kernels themselves take

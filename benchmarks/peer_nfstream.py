@@ -26,18 +26,18 @@ import polars as pl
 
 from veilwatch.corpus.catalogue import load_corpus
 from veilwatch.corpus.manifest import CaptureEntry, read_manifest
-from veilwatch.detectors import DetectorSettings, TrainingSet
-from veilwatch.detectors.evidence import group_scores
-from veilwatch.detectors.lightgbm import PARAMETERS
-from veilwatch.evaluation.evaluate import mean_of_folds, measure_levels
-from veilwatch.evaluation.labelled import Labels
-from veilwatch.evaluation.metrics import RATES
-from veilwatch.evaluation.splits import SplitBy, assign_folds
-from veilwatch.features.handshake import HANDSHAKE_FEATURES
+from veilwatch.learning.detectors import DetectorSettings, TrainingSet
+from veilwatch.learning.detectors.evidence import group_scores
+from veilwatch.learning.detectors.lightgbm import PARAMETERS
+from veilwatch.learning.evaluation.evaluate import mean_of_folds, measure_levels
+from veilwatch.learning.evaluation.labelled import Labels
+from veilwatch.learning.evaluation.metrics import RATES
+from veilwatch.learning.evaluation.splits import SplitBy, assign_folds
+from veilwatch.learning.features.handshake import HANDSHAKE_FEATURES
+from veilwatch.learning.training.crossfit import cross_fit
+from veilwatch.learning.training.units import read_units
+from veilwatch.learning.training.weights import unit_weights
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, FeatureSpec
-from veilwatch.training.crossfit import cross_fit
-from veilwatch.training.units import read_units
-from veilwatch.training.weights import unit_weights
 
 STEPS: Final = 20
 """Packets of the sequence."""

@@ -27,13 +27,13 @@ import polars as pl
 from generate import Traffic, write_capture
 from peer_nfstream import METER, SEQUENCE, STATISTICS
 from peers import CONFIG, measure_programs
-from veilwatch.detectors import DetectorSettings, TrainingSet
-from veilwatch.detectors.lightgbm import LightGBMDetector
-from veilwatch.features import compute_features, feature_schema
-from veilwatch.pipeline import FlowReader, warm
-from veilwatch.pipeline.extract import CHUNK_FLOWS
-from veilwatch.registry.store import mean_score
+from veilwatch.learning.detectors import DetectorSettings, TrainingSet
+from veilwatch.learning.detectors.lightgbm import LightGBMDetector
+from veilwatch.learning.features import compute_features, feature_schema
+from veilwatch.learning.models.store import mean_score
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, FeatureSpec
+from veilwatch.traffic.pipeline import FlowReader, warm
+from veilwatch.traffic.pipeline.extract import CHUNK_FLOWS
 
 MEMBERS: Final = 5
 """Detectors of a model: one for each fold that `veilwatch train` makes."""

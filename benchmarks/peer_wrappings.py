@@ -27,8 +27,8 @@ from scapy.layers.ppp import PPP, PPPoE
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
-from veilwatch.capture import PcapWriter
-from veilwatch.pipeline import FlowReader
+from veilwatch.traffic.capture import PcapWriter
+from veilwatch.traffic.pipeline import FlowReader
 
 UE, SERVER = "10.45.0.7", "198.51.100.7"
 A, B = "192.0.2.1", "192.0.2.2"

@@ -26,16 +26,16 @@ from pathlib import Path
 from typing import Final
 
 from generate import Traffic, write_capture
-from veilwatch.flow import FlowMeter, MeterConfig, measure_table
-from veilwatch.pipeline import FlowReader, warm
+from veilwatch.traffic.flow import FlowMeter, MeterConfig, measure_table
+from veilwatch.traffic.pipeline import FlowReader, warm
 
 CONFIG: Final = MeterConfig(sequence_length=50)
 
 
 def statistics(path: Path) -> None:
     """Veilwatch: reading, decoding, metering, the table of measures and sequences."""
-    from veilwatch.capture import open_captures
-    from veilwatch.decode import Decoder
+    from veilwatch.traffic.capture import open_captures
+    from veilwatch.traffic.decode import Decoder
 
     decoder, meter = Decoder(), FlowMeter(CONFIG)
     with open_captures([path]) as stream:

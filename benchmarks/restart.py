@@ -24,7 +24,7 @@ from typing import Final
 import polars as pl
 
 from live import FAR, NEAR, Wire
-from veilwatch.capture import PcapWriter
+from veilwatch.traffic.capture import PcapWriter
 
 STEP_NS: Final = 10_000_000
 PACKETS: Final = 2500

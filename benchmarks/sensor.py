@@ -31,14 +31,14 @@ import numpy as np
 
 from generate import Traffic, write_capture
 from live import FAR, Wire, send
-from veilwatch.capture.live import LiveSettings
-from veilwatch.flow import EarlyPoints
-from veilwatch.registry import load_model
-from veilwatch.scoring.live import LiveScorer
+from veilwatch.detection.scoring.live import LiveScorer
+from veilwatch.learning.models import load_model
 from veilwatch.sensor.ingest import IngestJob, InterfaceSource, ingest
 from veilwatch.sensor.link import Inbox
 from veilwatch.sensor.serve import Scored, serve
 from veilwatch.sensor.supervise import Child, Heart, Supervisor
+from veilwatch.traffic.capture.live import LiveSettings
+from veilwatch.traffic.flow import EarlyPoints
 
 SETTLE_S: Final = 3.0
 """After the last packet, until what is under way has been scored."""

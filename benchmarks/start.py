@@ -44,7 +44,7 @@ VERBS: Final = {
 
 def verb(words: list[str]) -> None:
     """Be the command line; say when the first block reaches the decoder."""
-    from veilwatch.decode import Decoder
+    from veilwatch.traffic.decode import Decoder
 
     decode = Decoder.decode
 
@@ -77,10 +77,10 @@ def prepare(folder: Path, capture: Path) -> None:
     # Here, because whoever is measured must not import them.
     from generate import Traffic, write_capture
     from veilwatch.corpus.catalogue import load_corpus
-    from veilwatch.lab import build_lab
-    from veilwatch.pipeline import warm
-    from veilwatch.registry import save_model
-    from veilwatch.training import TrainingOptions, train_model
+    from veilwatch.corpus.lab import build_lab
+    from veilwatch.learning.models import save_model
+    from veilwatch.learning.training import TrainingOptions, train_model
+    from veilwatch.traffic.pipeline import warm
 
     warm()
     write_capture(capture, Traffic(packets=200, flows=20, gtp=True))

@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Final
 
 from generate import Traffic, write_capture
-from veilwatch.capture import open_captures
-from veilwatch.decode import Decoder
-from veilwatch.flow import FlowMeter, measure_table
-from veilwatch.pipeline import FlowReader
-from veilwatch.pipeline.extract import CHUNK_FLOWS, CHUNK_HEADS
 from veilwatch.schema.flows import FlowBatch
+from veilwatch.traffic.capture import open_captures
+from veilwatch.traffic.decode import Decoder
+from veilwatch.traffic.flow import FlowMeter, measure_table
+from veilwatch.traffic.pipeline import FlowReader
+from veilwatch.traffic.pipeline.extract import CHUNK_FLOWS, CHUNK_HEADS
 
 BAR: Final = 1_000_000
 """Packets a second on one core that capture to flow table has to reach."""

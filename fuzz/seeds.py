@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.capture import build
-from tests.decode.test_fuzz import seeds
-from tests.subscriber import build as control
+from tests.traffic.capture import build
+from tests.traffic.decode.test_fuzz import seeds
+from tests.traffic.subscriber import build as control
 
 FRAMES = [frame for link, frame in seeds() if link == 1]
 

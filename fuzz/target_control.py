@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.subscriber.build import block
+from tests.traffic.subscriber.build import block
 
 from fuzz.coverage import guide_by
 from fuzz.seeds import CONTROL
-from veilwatch.subscriber import (
+from veilwatch.traffic.subscriber import (
     Directory,
     KeyRing,
     control,

@@ -6,7 +6,8 @@ import numpy as np
 
 from fuzz.coverage import guide_by
 from fuzz.seeds import HANDSHAKES
-from veilwatch.handshake import (
+from veilwatch.schema.flows import FLOW_RECORD_DTYPE, HEAD_DTYPE, PREFIX_BYTES, HeadBatch
+from veilwatch.traffic.handshake import (
     certificate,
     dns,
     facts,
@@ -18,7 +19,6 @@ from veilwatch.handshake import (
     text,
     tls,
 )
-from veilwatch.schema.flows import FLOW_RECORD_DTYPE, HEAD_DTYPE, PREFIX_BYTES, HeadBatch
 
 guide_by(certificate, dns, facts, quic, quic_frames, quic_hello, quic_initial, text, tls)
 PORTS = ((6, 443), (17, 443), (17, 53))

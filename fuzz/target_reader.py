@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tests.capture.build import read_bytes
+from tests.traffic.capture.build import read_bytes
 
-import veilwatch.capture.reference
+import veilwatch.traffic.capture.reference
 from fuzz.coverage import guide_by
 from fuzz.seeds import CAPTURES
-from veilwatch.capture.reference import read_reference
+from veilwatch.traffic.capture.reference import read_reference
 
-guide_by(veilwatch.capture.reference)
+guide_by(veilwatch.traffic.capture.reference)
 SEEDS = CAPTURES
 MAGICS = (
     *(b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from veilwatch.corpus.catalogue import load_corpus
 from veilwatch.corpus.manifest import CaptureEntry, write_manifest
-from veilwatch.detectors import DetectorSettings
+from veilwatch.learning.detectors import DetectorSettings
+from veilwatch.learning.models import save_model
+from veilwatch.learning.training import TrainingOptions, train_model
 from veilwatch.progress import Progress
-from veilwatch.registry import save_model
-from veilwatch.training import TrainingOptions, train_model
 
 
 def train_without(

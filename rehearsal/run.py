@@ -40,11 +40,11 @@ from rehearsal.sensor import Sensor
 from rehearsal.table import tables
 from rehearsal.traffic import Traffic, make_traffic
 from veilwatch.cli.terminal import working
+from veilwatch.corpus.lab import build_lab
 from veilwatch.corpus.manifest import CaptureEntry, read_manifest
 from veilwatch.errors import VeilwatchError
-from veilwatch.lab import build_lab
+from veilwatch.learning.models import load_model
 from veilwatch.progress import Progress
-from veilwatch.registry import load_model
 
 NEEDED: Final = {
     "ip": "iproute2",

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from rehearsal.replay import split_directions
-from veilwatch.capture import PcapWriter, open_captures
 from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.corpus.tunnel import word_sum
 from veilwatch.errors import VeilwatchError
+from veilwatch.traffic.capture import PcapWriter, open_captures
 
 NS: Final = 10**9
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-from veilwatch.features import DEFAULT_SETS, FEATURE_SETS
-from veilwatch.features.base import FeatureSet
+from veilwatch.learning.features import DEFAULT_SETS, FEATURE_SETS
+from veilwatch.learning.features.base import FeatureSet
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.events import Event, EventKind
 from veilwatch.schema.features import FeatureSpec

@@ -22,7 +22,7 @@ from packaging.version import Version
 
 from tests.conftest import ROOT
 from veilwatch.cli.main import command_line
-from veilwatch.features import FEATURE_SETS
+from veilwatch.learning.features import FEATURE_SETS
 from veilwatch.schema.flows import FLOW_COLUMNS
 
 PAGES = [

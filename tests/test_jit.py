@@ -14,13 +14,13 @@ from veilwatch import jit
 def test_the_hash_covers_every_file_of_the_rooms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("flow/a.py", "capture/live/ring.py", "cli/verb.py", *jit.SOURCE_FILES):
+    for name in ("flow/a.py", "traffic/capture/live/ring.py", "cli/verb.py", *jit.SOURCE_FILES):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("before")
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
     seen = {jit.source_hash()}
-    for name in ("flow/a.py", "capture/live/ring.py", *jit.SOURCE_FILES):
+    for name in ("flow/a.py", "traffic/capture/live/ring.py", *jit.SOURCE_FILES):
         (tmp_path / name).write_text("after")
         seen.add(jit.source_hash())
     assert len(seen) == 3 + len(jit.SOURCE_FILES)
@@ -36,7 +36,7 @@ def test_another_installation_of_the_same_sources_compiles_for_itself(
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
     before = jit.installation_hash()
     assert jit.installation_hash() == before
-    os.utime(tmp_path / "hashing.py", ns=(1, 1))
+    os.utime(tmp_path / "traffic/hashing.py", ns=(1, 1))
     assert jit.installation_hash() != before
 
 
@@ -45,8 +45,8 @@ def test_what_compiles_nothing_leaves_the_compiled_kernels_alone(
 ) -> None:
     kernel = "from veilwatch.jit import kernel\n"
     for name, text in (
-        ("flow/kernel.py", kernel),
-        ("capture/rotate.py", "# files"),
+        ("traffic/flow/kernel.py", kernel),
+        ("traffic/capture/rotate.py", "# files"),
         ("schema/flows.py", "# dtypes"),
         *((name, kernel) for name in jit.SOURCE_FILES),
     ):
@@ -55,9 +55,9 @@ def test_what_compiles_nothing_leaves_the_compiled_kernels_alone(
         path.write_text(text)
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
     before = jit.kernel_hash()
-    (tmp_path / "capture/rotate.py").write_text("# other words")
+    (tmp_path / "traffic/capture/rotate.py").write_text("# other words")
     assert jit.kernel_hash() == before
-    for name in ("flow/kernel.py", "schema/flows.py", *jit.SOURCE_FILES):
+    for name in ("traffic/flow/kernel.py", "schema/flows.py", *jit.SOURCE_FILES):
         (tmp_path / name).write_text(kernel + "# after")
         assert jit.kernel_hash() != before
         before = jit.kernel_hash()
@@ -68,9 +68,9 @@ def test_kernels_take_nothing_from_files_outside_their_hash() -> None:
     covered = set(jit.kernel_sources()) | {root / "errors.py", root / "jit.py"}
     # The readers around the kernels, which compiled code never sees.
     python_only = {
-        "veilwatch.capture.account",
-        "veilwatch.capture.part",
-        "veilwatch.capture.window",
+        "veilwatch.traffic.capture.account",
+        "veilwatch.traffic.capture.part",
+        "veilwatch.traffic.capture.window",
     }
     outside = []
     for path in jit.kernel_sources():

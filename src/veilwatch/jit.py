@@ -23,7 +23,7 @@ from veilwatch.imports import hidden
 from veilwatch.private import why_not_private
 
 SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "subscriber", "pipeline")
-SOURCE_FILES = ("hashing.py", "packet_time.py")
+SOURCE_FILES = ("traffic/hashing.py", "traffic/packet_time.py")
 """Packages and files whose sources take part in the hash of what is read from a capture: every
 kernel, every dtype and all that shapes a flow table lives in one."""
 
@@ -31,10 +31,10 @@ DTYPE_ROOM = "schema"
 """The package whose dtypes and constants are compiled into kernels."""
 
 CONSTANT_FILES = (
-    "capture/fault.py",
-    "capture/live/options.py",
-    "decode/counters.py",
-    "flow/state.py",
+    "traffic/capture/fault.py",
+    "traffic/capture/live/options.py",
+    "traffic/decode/counters.py",
+    "traffic/flow/state.py",
 )
 """Files without a kernel whose constants and types kernels compile in."""
 

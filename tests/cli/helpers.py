@@ -10,7 +10,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from veilwatch.capture import PcapWriter
+from veilwatch.traffic.capture import PcapWriter
 
 
 def veilwatch(*words: str | Path, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 from typer.testing import CliRunner, Result
 
-from tests.alerting.samples import make_row
+from tests.detection.alerting.samples import make_row
 from tests.report.factory import HOSTILE_NAMES
 from tests.store.samples import make_event, make_incident
 from veilwatch.cli.main import command_line

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.helpers import veilwatch, write_capture
-from veilwatch.capture import PcapWriter
+from veilwatch.traffic.capture import PcapWriter
 
 
 def _refused(result: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.helpers import veilwatch
+from veilwatch.corpus.lab import build_lab
 from veilwatch.corpus.manifest import read_manifest, write_manifest
-from veilwatch.lab import build_lab
 
 
 @pytest.fixture(scope="module")

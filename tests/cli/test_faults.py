@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.cli.helpers import write_capture
-from veilwatch.capture import PcapWriter
 from veilwatch.cli.main import command_line
+from veilwatch.traffic.capture import PcapWriter
 
 VERBS = {
     "flows": ["flows", "{capture}", "-o", "out.csv"],

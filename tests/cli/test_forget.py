@@ -18,12 +18,12 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.alerting.samples import SECOND, START_NS, make_alert, make_row
 from tests.cli.helpers import veilwatch
 from tests.conftest import ROOT
-from veilwatch.alerting.desk import Desk, Policy
-from veilwatch.alerting.suppress import Limits
+from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
 from veilwatch.cli.main import command_line
+from veilwatch.detection.alerting.desk import Desk, Policy
+from veilwatch.detection.alerting.suppress import Limits
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.sensor.state import hold_state

@@ -10,11 +10,11 @@ import pytest
 
 from tests.cli.helpers import veilwatch
 from veilwatch.cli.reading import INCOMPLETE
+from veilwatch.detection.scoring import FlowScorer
 from veilwatch.errors import CaptureError
-from veilwatch.pipeline import FlowReader
-from veilwatch.registry import load_model
+from veilwatch.learning.models import load_model
 from veilwatch.schema.flows import FlowTable
-from veilwatch.scoring import FlowScorer
+from veilwatch.traffic.pipeline import FlowReader
 
 MEMORY_LIMIT_KB = 1_000_000
 """How far a process may grow over all hostile files; they hold 31 MB on disk."""

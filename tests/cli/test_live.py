@@ -20,15 +20,15 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
-from tests.capture.subscribers import WRAPPINGS, frames
 from tests.cli.helpers import exchange, veilwatch
 from tests.netns import Wire
-from veilwatch.capture import PcapWriter, open_captures
+from tests.traffic.capture.subscribers import WRAPPINGS, frames
 from veilwatch.cli.main import command_line
+from veilwatch.corpus.lab import field_capture
 from veilwatch.errors import VeilwatchError
-from veilwatch.lab import field_capture
-from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.schema.flows import EndReason
+from veilwatch.traffic.capture import PcapWriter, open_captures
+from veilwatch.traffic.pipeline.workers import FLOW_IDS
 
 NOBODY = 65_534
 PATIENCE_S = 120.0
@@ -333,8 +333,8 @@ def test_one_capability_is_enough(wire: Wire) -> None:
     alone = ["--reuid", str(NOBODY), "--clear-groups", "--inh-caps", "-all,+net_raw"]
     script = (
         "import pathlib, sys\n"
-        "from veilwatch.capture.live import open_live\n"
-        "from veilwatch.capture.live.privileges import drop_privileges\n"
+        "from veilwatch.traffic.capture.live import open_live\n"
+        "from veilwatch.traffic.capture.live.privileges import drop_privileges\n"
         "with open_live(sys.argv[1], duration_s=0.1) as capture:\n"
         "    assert drop_privileges(None) == ''\n"
         "    print(pathlib.Path('/proc/self/status').read_text())\n"

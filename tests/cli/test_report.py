@@ -12,7 +12,7 @@ from tests.report import field_factory as factory
 from tests.report.test_html import check_inert
 from veilwatch.cli.main import command_line
 from veilwatch.errors import VeilwatchError
-from veilwatch.report.field_document import FieldDocument
+from veilwatch.report.field.document import FieldDocument
 
 PERIOD = ("--since", "2026-06-01", "--until", "2026-06-02")
 

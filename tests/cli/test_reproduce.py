@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from tests.cli.helpers import veilwatch
-from veilwatch.capture import PcapWriter
+from veilwatch.traffic.capture import PcapWriter
 
 HEAD = "file,label,family,is_ransomware,group,source_repo,capture_start\n"
 
@@ -76,7 +76,7 @@ def test_an_installation_without_the_extra_says_its_name(tmp_path: Path) -> None
     manifest = write_corpus(tmp_path, {"a": 2}, 2)
     code = (
         "import sys\n"
-        "from veilwatch.detectors.nets import frameworks\n"
+        "from veilwatch.learning.detectors.nets import frameworks\n"
         "find = frameworks.find_spec\n"
         "frameworks.find_spec = lambda name: None if name == 'gensim' else find(name)\n"
         f"sys.argv = ['veilwatch', 'reproduce', 'header-words', '--corpus', {str(manifest)!r}]\n"

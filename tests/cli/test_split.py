@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.capture import build
 from tests.cli.helpers import veilwatch, write_capture
-from veilwatch.capture import PcapWriter, open_captures
+from tests.traffic.capture import build
 from veilwatch.cli.main import command_line
 from veilwatch.errors import VeilwatchError
+from veilwatch.traffic.capture import PcapWriter, open_captures
 
 RECORD = 16 + 14 + 20 + 8 + 5
 """Bytes of the last packet of `write_capture` in a pcap."""

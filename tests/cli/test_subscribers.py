@@ -14,7 +14,7 @@ from scapy.packet import Raw
 from scapy.utils import wrpcap
 
 from tests.cli.helpers import veilwatch
-from tests.subscriber.build import (
+from tests.traffic.subscriber.build import (
     ENB,
     IMSI,
     MME,

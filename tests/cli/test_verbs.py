@@ -19,7 +19,7 @@ from tests.cli.conftest import SCALE
 from tests.cli.helpers import veilwatch, write_capture
 from veilwatch.cli import demo
 from veilwatch.cli.main import command_line
-from veilwatch.registry import load_model
+from veilwatch.learning.models import load_model
 from veilwatch.schema.flows import FLOW_COLUMNS
 
 
@@ -106,8 +106,8 @@ def test_demo_compares_detectors(
         copy = shutil.copytree if (emulation / name).is_dir() else shutil.copy
         copy(emulation / name, tmp_path / name)
     trained = load_model(emulation / "model")
-    monkeypatch.setattr("veilwatch.training.train_model", lambda *_, **options: trained)
-    monkeypatch.setattr("veilwatch.registry.save_model", lambda *_: None)
+    monkeypatch.setattr("veilwatch.learning.training.train_model", lambda *_, **options: trained)
+    monkeypatch.setattr("veilwatch.learning.models.save_model", lambda *_: None)
     monkeypatch.setattr(demo, "COMPARED", ("lightgbm", "host_window"))
     words = ["demo", "-o", str(tmp_path), "--scale", SCALE]
     result = CliRunner().invoke(command_line(words), words)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.training.factory import QUICK_BY_DETECTOR, own_features, own_training_set
-from veilwatch.detectors import DETECTORS, Detector, TrainingSet
-from veilwatch.detectors.evidence import log_odds
+from tests.learning.training.factory import QUICK_BY_DETECTOR, own_features, own_training_set
 from veilwatch.errors import ModelError, TrainingError
+from veilwatch.learning.detectors import DETECTORS, Detector, TrainingSet
+from veilwatch.learning.detectors.evidence import log_odds
 from veilwatch.schema.features import FeatureFrame
 
 pytestmark = pytest.mark.parametrize("name", DETECTORS)
@@ -233,8 +233,8 @@ def test_scoring_needs_no_training_framework(
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tests.training.factory import own_features\n"
-        "from veilwatch.detectors import DETECTORS\n"
+        "from tests.learning.training.factory import own_features\n"
+        "from veilwatch.learning.detectors import DETECTORS\n"
         f"kind = DETECTORS[{name!r}]\n"
         f"frame = own_features({name!r}, 3)\n"
         f"detector = kind.load(Path({str(tmp_path)!r}), frame.schema)\n"

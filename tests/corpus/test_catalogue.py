@@ -10,16 +10,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.features.factory import Inner, played_packets, write
-from tests.training.factory import entry
+from tests.learning.features.factory import Inner, played_packets, write
+from tests.learning.training.factory import entry
 from veilwatch.corpus import cache as cache_module
 from veilwatch.corpus import catalogue
 from veilwatch.corpus.catalogue import Corpus, load_corpus
 from veilwatch.corpus.manifest import write_manifest
 from veilwatch.errors import CorpusError, OutputError, VeilwatchError
-from veilwatch.flow import MeterConfig
-from veilwatch.pipeline import FlowReader
 from veilwatch.progress import Silent
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.pipeline import FlowReader
 
 
 class Listener(Silent):

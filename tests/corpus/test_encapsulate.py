@@ -13,10 +13,9 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, GRE, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from tests.capture.build import read_all
-from tests.decode.links import INNER as LINK_INNER
-from tests.decode.links import LINKS, REFUSED
-from veilwatch.capture import PcapngWriter, open_captures
+from tests.traffic.capture.build import read_all
+from tests.traffic.decode.links import INNER as LINK_INNER
+from tests.traffic.decode.links import LINKS, REFUSED
 from veilwatch.corpus.encapsulate import (
     DROPS,
     EncapsulateOptions,
@@ -25,6 +24,7 @@ from veilwatch.corpus.encapsulate import (
 )
 from veilwatch.corpus.tunnel import MAX_INNER, Subscriber, checksum, word_sum, wrap
 from veilwatch.errors import CaptureError
+from veilwatch.traffic.capture import PcapngWriter, open_captures
 
 UE = "10.0.0.5"
 SERVER = "93.184.216.34"

@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 
 from tests.cli.helpers import write_capture
-from tests.training.factory import entry
+from tests.learning.training.factory import entry
 from veilwatch.corpus import cache, headers
 from veilwatch.corpus.cache import content_hashes
 from veilwatch.corpus.headers import load_headers
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.errors import CorpusError
-from veilwatch.pipeline import read_headers
 from veilwatch.progress import Silent
 from veilwatch.schema.headers import HEADER_PACKETS, HeaderTable
+from veilwatch.traffic.pipeline import read_headers
 
 
 class Notes(Silent):

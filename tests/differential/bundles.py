@@ -6,9 +6,9 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from veilwatch.capture import open_captures
-from veilwatch.capture.writer import Interface, PcapngWriter
 from veilwatch.errors import CaptureError
+from veilwatch.traffic.capture import open_captures
+from veilwatch.traffic.capture.writer import Interface, PcapngWriter
 
 Origins = list[tuple[str, int, int]]
 """For each record the capture it comes from, its number there, and its LINKTYPE_ value."""
@@ -27,7 +27,7 @@ def manifest(corpus: Path, folder: str) -> list[str]:
 def join(corpus: Path, names: Sequence[str], path: Path) -> Origins:
     """Write the records of captures, as our reader gives them, to a pcapng.
 
-    How files are read is compared elsewhere (`tests/capture/test_tshark.py`); here both sides
+    How files are read is compared elsewhere (`tests/traffic/capture/test_tshark.py`); here both sides
     get the same records. One tshark for many small captures saves most of the time.
     """
     origins: Origins = []

@@ -11,11 +11,11 @@ from typing import Final
 from tests.differential.bundles import Origins
 from tests.differential.readings import LATER, Fields, Reading, readings
 from tests.differential.tshark import Frame, frames
-from veilwatch.capture import open_captures
-from veilwatch.decode import Decoder
-from veilwatch.decode.network import MAX_EXTENSION_HEADERS
-from veilwatch.decode.transport import MAX_WINDOW_SCALE
 from veilwatch.schema.packets import NONE8, Status
+from veilwatch.traffic.capture import open_captures
+from veilwatch.traffic.decode import Decoder
+from veilwatch.traffic.decode.network import MAX_EXTENSION_HEADERS
+from veilwatch.traffic.decode.transport import MAX_WINDOW_SCALE
 
 ABSENT: Final = {"tcp_wscale": NONE8, "gtp_qfi": NONE8, "gtp_pdu_type": NONE8}
 """What a field holds that a packet does not carry, where it is not 0."""

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from tests.differential.tshark import AMBIGUOUS, Frame, Layer
-from veilwatch.decode.gtp_u import PACKED_EXTENSIONS
 from veilwatch.schema.packets import NONE8
+from veilwatch.traffic.decode.gtp_u import PACKED_EXTENSIONS
 
 EXTENSIONS: Final = {
     "ipv6.hopopts": ("ipv6.hopopts.nxt", "ipv6.hopopts.len_oct"),

@@ -18,9 +18,9 @@ import polars as pl
 
 from tests.differential.readings import readings
 from tests.differential.tshark import frames
-from veilwatch.flow import MeterConfig
-from veilwatch.flow.meter import MAX_TIMEOUT_S
-from veilwatch.pipeline import FlowReader
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.flow.meter import MAX_TIMEOUT_S
+from veilwatch.traffic.pipeline import FlowReader
 
 LONGEST: Final = MeterConfig(
     idle_timeout_s=MAX_TIMEOUT_S, active_timeout_s=MAX_TIMEOUT_S, linger_s=MAX_TIMEOUT_S

@@ -16,9 +16,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from veilwatch.flow import MeterConfig
-from veilwatch.flow.meter import MAX_TIMEOUT_S
-from veilwatch.pipeline import FlowReader
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.flow.meter import MAX_TIMEOUT_S
+from veilwatch.traffic.pipeline import FlowReader
 
 pytestmark = pytest.mark.corpus
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from veilwatch.comparison import figures
-from veilwatch.comparison.document import (
+from veilwatch.learning.comparison import figures
+from veilwatch.learning.comparison.document import (
     Change,
     Comparison,
     Cost,

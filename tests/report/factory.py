@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from veilwatch.alerting.policy import raise_alerts
+from veilwatch.detection.alerting.policy import raise_alerts
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.captures import CaptureReport, FileReport
 from veilwatch.schema.flows import FLOW_COLUMNS, SEQUENCE_LENGTH

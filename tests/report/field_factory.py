@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tests.alerting.samples import make_alert, make_row
+from tests.detection.alerting.samples import make_alert, make_row
 from tests.report.factory import HOSTILE_NAMES
-from veilwatch.alerting.events import alert_event, identity, summary_event
-from veilwatch.report.field_build import build_field, field_grid
-from veilwatch.report.field_document import FieldDocument
+from veilwatch.detection.alerting.events import alert_event, identity, summary_event
+from veilwatch.report.field.build import build_field, field_grid
+from veilwatch.report.field.document import FieldDocument
 from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.events import Event, EventKind, Incident, Step
 from veilwatch.schema.verdicts import Verdict, VerdictKind

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.report import factory
 from tests.report.test_document import document
-from veilwatch.report.console import print_summary
+from veilwatch.report.detection.console import print_summary
 
 
 def printed(scene: factory.Scene, width: int = 100, **options: Any) -> str:

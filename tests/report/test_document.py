@@ -12,15 +12,16 @@ import polars as pl
 import pytest
 
 from tests.report import factory
-from veilwatch.handshake.services import SERVICES
-from veilwatch.report import build, plots, svg, units
-from veilwatch.report.bins import score_histogram, time_grid, timeline
+from veilwatch.report import svg, units
 from veilwatch.report.catalogue import catalogue
-from veilwatch.report.document import ReportDocument
+from veilwatch.report.detection import build, plots
+from veilwatch.report.detection.bins import score_histogram, time_grid, timeline
+from veilwatch.report.detection.document import ReportDocument
+from veilwatch.report.detection.verdict import details
 from veilwatch.report.html import render_html
 from veilwatch.report.names import MAX_NAME, visible
-from veilwatch.report.verdict import details
 from veilwatch.schema.packets import Status
+from veilwatch.traffic.handshake.services import SERVICES
 
 
 def document(scene: factory.Scene, **changes: Any) -> ReportDocument:

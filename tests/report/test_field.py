@@ -18,12 +18,13 @@ from tests.report import field_factory as factory
 from tests.report.factory import HOSTILE_NAMES
 from tests.report.test_html import MAX_PAGE, check_inert
 from veilwatch.errors import VeilwatchError
-from veilwatch.report import field_counts, field_events
 from veilwatch.report.catalogue import catalogue
-from veilwatch.report.field import render_field
-from veilwatch.report.field_build import MAX_DAYS, build_field, field_grid
-from veilwatch.report.field_document import FORMAT, Balance, FieldDocument
-from veilwatch.report.field_figures import poisson
+from veilwatch.report.field import counts as field_counts
+from veilwatch.report.field import events as field_events
+from veilwatch.report.field.build import MAX_DAYS, build_field, field_grid
+from veilwatch.report.field.document import FORMAT, Balance, FieldDocument
+from veilwatch.report.field.figures import poisson
+from veilwatch.report.field.page import render_field
 from veilwatch.schema.counters import CounterStep
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.store import EventFilter, Store

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from veilwatch.report.field_figures import (
+from veilwatch.report.field.figures import (
     MIN_DAYS,
     MIN_VERDICTS,
     false_per_day,

@@ -15,7 +15,7 @@ import pytest
 from tests.report import factory
 from tests.report.test_document import document
 from veilwatch.report.catalogue import catalogue
-from veilwatch.report.evaluation import render_evaluation
+from veilwatch.report.evaluation.page import render_evaluation
 from veilwatch.report.html import code, render_html, soft
 
 MAX_PAGE = 2_500_000

@@ -19,9 +19,9 @@ from scripts.make_picture import MAX_HEIGHT, make_picture
 
 from tests.report import comparison_factory, factory, field_factory
 from tests.report.test_document import document
-from veilwatch.report.comparison import render_comparison
-from veilwatch.report.evaluation import render_evaluation
-from veilwatch.report.field import render_field
+from veilwatch.report.comparison.page import render_comparison
+from veilwatch.report.evaluation.page import render_evaluation
+from veilwatch.report.field.page import render_field
 from veilwatch.report.html import render_html
 
 CHROMIUM = find_browser()

@@ -11,8 +11,8 @@ from tests.report import factory
 from tests.report.test_document import document as build
 from veilwatch.counting import counted, plural
 from veilwatch.report.catalogue import catalogue
-from veilwatch.report.document import Origin, ReportDocument
-from veilwatch.report.verdict import details, doubts, verdict
+from veilwatch.report.detection.document import Origin, ReportDocument
+from veilwatch.report.detection.verdict import details, doubts, verdict
 
 TEXT = catalogue()
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from veilwatch.registry import load_model
-from veilwatch.scoring.live import LiveScorer
+from veilwatch.detection.scoring.live import LiveScorer
+from veilwatch.learning.models import load_model
 from veilwatch.sensor.link import Inbox
 from veilwatch.sensor.serve import Scored, serve
 from veilwatch.sensor.supervise import Heart

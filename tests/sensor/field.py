@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.comparison.factory import capture_corpus
-from tests.training.factory import QUICK
+from tests.learning.comparison.factory import capture_corpus
+from tests.learning.training.factory import QUICK
 from veilwatch.corpus.catalogue import load_corpus
-from veilwatch.registry import save_model
-from veilwatch.training import TrainingOptions, train_model
+from veilwatch.learning.models import save_model
+from veilwatch.learning.training import TrainingOptions, train_model
 
 
 def make_field(folder: Path) -> Path:

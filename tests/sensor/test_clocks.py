@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilwatch.alerting.site import QuietPeriod
+from veilwatch.detection.alerting.site import QuietPeriod
 from veilwatch.sensor import scorebook
 from veilwatch.sensor.clock import ADOPT_NS, AGREE_NS, STEP_NS, SteadyClock, TrafficClock
 from veilwatch.sensor.scorebook import HOUR_NS, ScoreBook, read_scores

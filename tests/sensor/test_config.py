@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from veilwatch.alerting.site import DAY_NS, QuietPeriod, SiteThresholds, site_text
+from veilwatch.detection.alerting.site import DAY_NS, QuietPeriod, SiteThresholds, site_text
 from veilwatch.errors import VeilwatchError
-from veilwatch.flow import MeterConfig
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import MaintenanceSection, SensorConfig
 from veilwatch.sensor.load import leaves, load_config, masked
 from veilwatch.sensor.template import reference, template, toml
+from veilwatch.traffic.flow import MeterConfig
 
 LEAST = '[capture]\ninterfaces = ["eth1"]\n[model]\npath = "model"\n'
 

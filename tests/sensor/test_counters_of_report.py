@@ -14,10 +14,11 @@ import pytest
 
 from tests.report import field_factory
 from tests.report.factory import flow_frame
-from veilwatch.alerting.desk import Fate
-from veilwatch.report import field_build, field_counts
+from veilwatch.detection.alerting.desk import Fate
+from veilwatch.detection.scoring.live import LiveScorer
+from veilwatch.report.field import build as field_build
+from veilwatch.report.field import counts as field_counts
 from veilwatch.schema.packets import Status
-from veilwatch.scoring.live import LiveScorer
 from veilwatch.sensor import deliver, ingest, judge, scorebook, supervise, tally, watch
 from veilwatch.sensor.bookkeeping import Bookkeeper
 from veilwatch.sensor.tally import FlowTally

@@ -11,8 +11,8 @@ import pytest
 
 from tests.sensor.field import drop, lines, running, status, until, write_config
 from tests.store.conftest import small_disk
-from veilwatch.capture import PcapngWriter, open_captures
 from veilwatch.store import Store
+from veilwatch.traffic.capture import PcapngWriter, open_captures
 
 __all__ = ["small_disk"]
 

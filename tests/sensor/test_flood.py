@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.sensor.field import drop, lines, running, status, until, write_config
-from veilwatch.capture import PcapngWriter
 from veilwatch.store import Store
+from veilwatch.traffic.capture import PcapngWriter
 
 pytestmark = pytest.mark.slow
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from tests.cli.helpers import exchange
-from veilwatch.capture import PcapWriter
 from veilwatch.errors import CaptureError, OutputError
-from veilwatch.flow import EarlyPoints
-from veilwatch.pipeline import FlowReader
 from veilwatch.sensor import folder as module
 from veilwatch.sensor.folder import FolderStream, Seen
+from veilwatch.traffic.capture import PcapWriter
+from veilwatch.traffic.flow import EarlyPoints
+from veilwatch.traffic.pipeline import FlowReader
 
 START = 1_700_000_000 * 10**9
 

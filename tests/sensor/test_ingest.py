@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from tests.cli.helpers import exchange
+from tests.learning.training.factory import make_model
 from tests.netns import Wire, wire
-from tests.training.factory import make_model
-from veilwatch.capture import PcapWriter
-from veilwatch.capture.live import MAX_WORKERS
-from veilwatch.pipeline.workers import FLOW_IDS
-from veilwatch.registry import save_model
+from veilwatch.learning.models import save_model
 from veilwatch.sensor import ingest
 from veilwatch.sensor.ingest import first_flow_id
+from veilwatch.traffic.capture import PcapWriter
+from veilwatch.traffic.capture.live import MAX_WORKERS
+from veilwatch.traffic.pipeline.workers import FLOW_IDS
 
 __all__ = ["wire"]
 

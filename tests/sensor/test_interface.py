@@ -12,7 +12,7 @@ import pytest
 
 from tests.netns import Wire
 from tests.sensor.field import lines, running, status, until, write_config
-from veilwatch.capture import PcapWriter, open_captures
+from veilwatch.traffic.capture import PcapWriter, open_captures
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.features.factory import random_flows
+from tests.learning.features.factory import random_flows
 from veilwatch.schema.flows import FlowTable
 from veilwatch.sensor import link
 from veilwatch.sensor.link import Inbox, Kind, Message, Outbox, Sender

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.features.factory import random_flows
-from tests.training.factory import make_model
+from tests.learning.features.factory import random_flows
+from tests.learning.training.factory import make_model
+from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.errors import ModelError
-from veilwatch.registry import Model
-from veilwatch.scoring.live import LiveScorer
+from veilwatch.learning.models import Model
 from veilwatch.sensor.link import Inbox, Kind, Outbox, Sender
 from veilwatch.sensor.serve import Scored, serve
 

@@ -10,7 +10,7 @@ import pytest
 
 from veilwatch.sensor.load import load_config
 from veilwatch.sensor.watch import STALE_S, Sensor, _is_ready, _sentence
-from veilwatch.subscriber import KeyRing
+from veilwatch.traffic.subscriber import KeyRing
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ import polars as pl
 import pytest
 
 from tests.sensor.field import drop, lines, running, status, until, write_config
-from veilwatch.capture import PcapngWriter, PcapWriter, open_captures
 from veilwatch.schema.packets import RawBlock
 from veilwatch.store import Store
+from veilwatch.traffic.capture import PcapngWriter, PcapWriter, open_captures
 
 pytestmark = pytest.mark.slow
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.sensor.children import scorer
-from veilwatch.capture.live import LiveSettings
-from veilwatch.flow import MeterConfig
 from veilwatch.sensor.ingest import LOSES, FolderSource, IngestJob, InterfaceSource, ingest
 from veilwatch.sensor.supervise import Child, Event, Supervisor
+from veilwatch.traffic.capture.live import LiveSettings
+from veilwatch.traffic.flow import MeterConfig
 
 
 def say(what: str, body: Any) -> None:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tests.sinks import receivers as r
 from tests.sinks.events import make, many
 from veilwatch.errors import VeilwatchError
+from veilwatch.export.clean import clean
 from veilwatch.sinks import eve
 from veilwatch.sinks.address import parse
 from veilwatch.sinks.base import SCHEMES, open_sink
 from veilwatch.sinks.cef import cef
-from veilwatch.sinks.clean import clean
 from veilwatch.sinks.http import Answer, Client
 from veilwatch.sinks.syslog import MAX_MESSAGE_BYTES
 from veilwatch.sinks.wire import told

@@ -18,10 +18,10 @@ import pytest
 from tests.sinks import receivers as r
 from tests.sinks.events import HOSTILE, make, many
 from veilwatch.errors import VeilwatchError
+from veilwatch.export.clean import clean
 from veilwatch.schema.events import EventKind
 from veilwatch.sinks import check, esm_elastic, esm_socket, eve
 from veilwatch.sinks.base import open_sink
-from veilwatch.sinks.clean import clean
 from veilwatch.sinks.eve_types import Event as EveEvent
 from veilwatch.sinks.lines import LineSink
 

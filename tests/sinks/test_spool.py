@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from tests.sinks.events import HOSTILE, make, many
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.base import Receipt, Trouble

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.alerting.samples import SECOND, START_NS, make_alert, make_row
-from veilwatch.alerting.events import alert_event, identity
+from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
+from veilwatch.detection.alerting.events import alert_event, identity
 from veilwatch.schema.events import Event, Incident, Step
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.alerting.samples import SECOND, START_NS
+from tests.detection.alerting.samples import SECOND, START_NS
 from veilwatch.errors import VeilwatchError
 from veilwatch.store import ArchiveLimits, FlowArchive
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from tests.store.samples import make_event, make_incident
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import StoreError
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.store import Store

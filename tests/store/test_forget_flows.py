@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from tests.alerting.samples import SECOND, START_NS
 from tests.conftest import ROOT
+from tests.detection.alerting.samples import SECOND, START_NS
 from tests.report import factory
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
-from veilwatch.sinks.parquet import ROW_GROUP
+from veilwatch.export.flow_writer import ROW_GROUP
 from veilwatch.store import ArchiveLimits, FlowArchive, ForgottenFlows, forget_flows
 
 HOUR_NS = 3600 * SECOND
@@ -222,7 +222,7 @@ def test_the_archive_goes_on_afterwards(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting.person import Person
 from veilwatch.store import forget_flows
 print("ready", flush=True)
 forget_flows(Path(sys.argv[1]), Person(host=sys.argv[2]))

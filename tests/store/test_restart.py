@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.alerting.samples import SECOND, START_NS, make_alert, make_row
-from veilwatch.alerting.desk import Desk, Policy
-from veilwatch.alerting.suppress import Limits
+from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
+from veilwatch.detection.alerting.desk import Desk, Policy
+from veilwatch.detection.alerting.suppress import Limits
 from veilwatch.store import Store
 
 ALERTS = 300

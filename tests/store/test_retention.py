@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.alerting.samples import SECOND, START_NS
+from tests.detection.alerting.samples import SECOND, START_NS
 from tests.store.samples import make_event, make_incident
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.verdicts import Verdict, VerdictKind

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerting.samples import SECOND, START_NS
+from tests.detection.alerting.samples import SECOND, START_NS
 from tests.report.factory import HOSTILE_NAMES
 from tests.store.samples import make_event, make_incident
 from veilwatch.errors import StoreError

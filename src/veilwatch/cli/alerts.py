@@ -14,12 +14,13 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from veilwatch.alerting.attack import of_alert
 from veilwatch.cli import stored
 from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_option, suffix_of
 from veilwatch.cli.terminal import AsJson, Quiet, console, warn
 from veilwatch.cli.times import Since, Until, period
+from veilwatch.detection.alerting.attack import of_alert
 from veilwatch.errors import OutputError
+from veilwatch.export.clean import clean
 from veilwatch.files import replacing
 from veilwatch.report.listing import Listing, numbers, texts, whole
 from veilwatch.report.units import endpoint
@@ -27,7 +28,6 @@ from veilwatch.schema.convert import event_to_plain
 from veilwatch.schema.events import EventKind
 from veilwatch.schema.forms import teid_text
 from veilwatch.schema.verdicts import Verdict, VerdictKind
-from veilwatch.sinks.clean import clean
 from veilwatch.sinks.eve import event_text
 from veilwatch.store import EventFilter, StoredEvent
 from veilwatch.store.query import NO_VERDICT

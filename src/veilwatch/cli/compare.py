@@ -28,7 +28,7 @@ from veilwatch.files import make_folder, write_text
 from veilwatch.report.listing import Listing, numbers, whole
 
 if TYPE_CHECKING:
-    from veilwatch.comparison import Comparison
+    from veilwatch.learning.comparison import Comparison
 
 ALL: Final = "all"
 
@@ -78,7 +78,7 @@ def command(
 
     Example: `veilwatch compare --corpus MANIFEST.csv -o comparison`
     """
-    from veilwatch.comparison import SPLITS, CompareOptions, compare
+    from veilwatch.learning.comparison import SPLITS, CompareOptions, compare
 
     chosen, parts = _names(detectors), _names(splits)
     for name in chosen:
@@ -121,8 +121,13 @@ def command(
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write the document, the page and the tables into a folder."""
-    from veilwatch.comparison.tables import families_csv, figures_csv, latex, robustness_csv
-    from veilwatch.report.comparison import render_comparison
+    from veilwatch.learning.comparison.tables import (
+        families_csv,
+        figures_csv,
+        latex,
+        robustness_csv,
+    )
+    from veilwatch.report.comparison.page import render_comparison
 
     write_text(out / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
     write_text(out / "comparison.html", render_comparison(comparison))
@@ -134,7 +139,7 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print one row for each detector under each split."""
-    from veilwatch.comparison.tables import LEVELS
+    from veilwatch.learning.comparison.tables import LEVELS
 
     for gate in comparison.gates:
         if not gate.passed:

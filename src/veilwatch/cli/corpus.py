@@ -16,8 +16,8 @@ from veilwatch.cli.outputs import Force, check_folder, check_output, leaving, ou
 from veilwatch.cli.terminal import AsJson, Quiet, console, warn, warn_of_faults, working
 from veilwatch.corpus.catalogue import load_corpus
 from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate, parse_networks
+from veilwatch.corpus.lab import build_lab
 from veilwatch.corpus.manifest import read_manifest
-from veilwatch.lab import build_lab
 from veilwatch.report.listing import Listing, numbers, texts, whole
 
 app = typer.Typer(

@@ -53,12 +53,12 @@ def command(
     # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
     from veilwatch.cli.compare import print_comparison, write_comparison
     from veilwatch.cli.detection import run_detection
-    from veilwatch.comparison import CompareOptions, compare
     from veilwatch.corpus.catalogue import load_corpus
-    from veilwatch.lab import build_lab, field_capture
-    from veilwatch.registry import save_model
-    from veilwatch.report.console import print_summary
-    from veilwatch.training import TrainingOptions, train_model
+    from veilwatch.corpus.lab import build_lab, field_capture
+    from veilwatch.learning.comparison import CompareOptions, compare
+    from veilwatch.learning.models import save_model
+    from veilwatch.learning.training import TrainingOptions, train_model
+    from veilwatch.report.detection.console import print_summary
 
     out = make_folder(output)
     kept = f"what was finished lies in {out}: the same command goes on from there"

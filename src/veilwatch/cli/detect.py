@@ -22,9 +22,9 @@ from veilwatch.cli.options import (
 )
 from veilwatch.cli.outputs import Force, check_folder, leaving, output_option
 from veilwatch.cli.terminal import AsJson, Quiet, console, working
-from veilwatch.flow import MeterConfig
 from veilwatch.imports import hidden
-from veilwatch.subscriber import Rotation
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.subscriber import Rotation
 
 
 def command(
@@ -48,10 +48,10 @@ def command(
     # They take seconds to load: only the verbs that need them pay. Scoring needs LightGBM's trees
     # and not the classes that it makes of scikit-learn's, which takes as long as all the rest.
     with hidden("sklearn", "pandas"):
-        from veilwatch.detectors import lightgbm as _  # noqa: F401
+        from veilwatch.learning.detectors import lightgbm as _  # noqa: F401
     from veilwatch.cli.detection import EVE, FLOWS, REPORT, SUMMARY, run_detection
-    from veilwatch.registry import load_model
-    from veilwatch.report.console import print_summary
+    from veilwatch.learning.models import load_model
+    from veilwatch.report.detection.console import print_summary
 
     files = (EVE, FLOWS, REPORT, SUMMARY)
     check_folder(output, *files, force=force)

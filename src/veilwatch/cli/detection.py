@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch import __version__
-from veilwatch.alerting.policy import raise_alerts
-from veilwatch.capture import Captures
-from veilwatch.features.sketch import seen_share
+from veilwatch.detection.alerting.policy import raise_alerts
+from veilwatch.detection.scoring import FlowScorer
+from veilwatch.export.flow_writer import FlowWriter
 from veilwatch.files import make_folder, write_text
-from veilwatch.flow import MeterConfig
-from veilwatch.pipeline import FlowReader
+from veilwatch.learning.features.sketch import seen_share
+from veilwatch.learning.models import Model
 from veilwatch.progress import Progress
-from veilwatch.registry import Model
-from veilwatch.report.build import build_document
-from veilwatch.report.document import Origin, ReportDocument
+from veilwatch.report.detection.build import build_document
+from veilwatch.report.detection.document import Origin, ReportDocument
 from veilwatch.report.names import visible
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.scores import ScoreFrame
-from veilwatch.scoring import FlowScorer
 from veilwatch.sinks.eve import write_alerts
-from veilwatch.sinks.parquet import FlowWriter
-from veilwatch.subscriber import KeyRing
+from veilwatch.traffic.capture import Captures
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.pipeline import FlowReader
+from veilwatch.traffic.subscriber import KeyRing
 
 EVE: Final = "eve.json"
 FLOWS: Final = "flows.parquet"

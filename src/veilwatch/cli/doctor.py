@@ -13,7 +13,7 @@ import typer
 from veilwatch import __version__
 from veilwatch.cli.terminal import Quiet, console, working
 from veilwatch.jit import CACHE_FAULT, cache_home, kernel_cache
-from veilwatch.pipeline import is_warm
+from veilwatch.traffic.pipeline import is_warm
 
 
 def command(

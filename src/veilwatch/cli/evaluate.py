@@ -79,10 +79,10 @@ def command(
     """
     # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
     from veilwatch.corpus.catalogue import load_corpus
-    from veilwatch.detectors import DetectorSettings
-    from veilwatch.registry import load_model
-    from veilwatch.report.evaluation import render_evaluation
-    from veilwatch.training import TrainingOptions, cross_validate, evaluate_model
+    from veilwatch.learning.detectors import DetectorSettings
+    from veilwatch.learning.models import load_model
+    from veilwatch.learning.training import TrainingOptions, cross_validate, evaluate_model
+    from veilwatch.report.evaluation.page import render_evaluation
 
     if (model is None) == (split is None):
         raise TrainingError("give either --model or --split", hint="see veilwatch evaluate --help")

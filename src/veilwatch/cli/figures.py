@@ -9,7 +9,7 @@ from veilwatch.cli.terminal import console
 from veilwatch.report.listing import Listing, numbers, whole
 
 if TYPE_CHECKING:
-    from veilwatch.registry import FamilyCard
+    from veilwatch.learning.models import FamilyCard
 
 LEVELS = {
     "flow": "all flows",

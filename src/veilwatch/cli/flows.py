@@ -19,9 +19,9 @@ from veilwatch.cli.options import (
 )
 from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_option
 from veilwatch.cli.terminal import Quiet, remark, working
-from veilwatch.flow import MeterConfig
-from veilwatch.sinks.parquet import FlowWriter
-from veilwatch.subscriber import Rotation
+from veilwatch.export.flow_writer import FlowWriter
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.subscriber import Rotation
 
 
 def command(

@@ -9,10 +9,10 @@ from typing import Annotated, Final
 
 import typer
 
-from veilwatch.alerting.person import Person
 from veilwatch.cli import stored
 from veilwatch.cli.options import ConfigFile
 from veilwatch.cli.terminal import AsJson, Quiet, console
+from veilwatch.detection.alerting.person import Person
 from veilwatch.report.listing import Listing, numbers, texts
 from veilwatch.sensor.forget import forget
 from veilwatch.sensor.load import load_config

@@ -27,7 +27,7 @@ from veilwatch.report.listing import Listing, numbers, texts, whole
 from veilwatch.report.names import visible
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import Status
-from veilwatch.subscriber import Rotation
+from veilwatch.traffic.subscriber import Rotation
 
 SHOWN_TUNNELS: Final = 20
 """Pairs of tunnel end points shown on the console."""

@@ -11,18 +11,18 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilwatch.capture.live import MAX_WORKERS, LiveCapture, LiveSettings, open_taps
-from veilwatch.capture.live.options import MAX_RING_MB, MIN_SNAPLEN
-from veilwatch.capture.live.privileges import default_user, drop_privileges
 from veilwatch.cli.times import duration_option
 from veilwatch.errors import CaptureError
-from veilwatch.flow import MeterConfig
-from veilwatch.pipeline import FlowReader, ParallelReader, settle
-from veilwatch.pipeline.warm import prepare
 from veilwatch.progress import Progress
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import MAX_CAPTURED
-from veilwatch.subscriber import KeyRing
+from veilwatch.traffic.capture.live import MAX_WORKERS, LiveCapture, LiveSettings, open_taps
+from veilwatch.traffic.capture.live.options import MAX_RING_MB, MIN_SNAPLEN
+from veilwatch.traffic.capture.live.privileges import default_user, drop_privileges
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.pipeline import FlowReader, ParallelReader, settle
+from veilwatch.traffic.pipeline.warm import prepare
+from veilwatch.traffic.subscriber import KeyRing
 
 DEFAULTS: Final = LiveSettings()
 

@@ -10,8 +10,8 @@ import typer
 
 from veilwatch.cli.times import duration_option
 from veilwatch.errors import TrainingError
-from veilwatch.flow import MeterConfig
-from veilwatch.subscriber import KeyRing, Rotation, read_key_file
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.subscriber import KeyRing, Rotation, read_key_file
 
 _CAPTURES = (
     "Capture files (pcap, pcapng, also gzip or zstd), globs, folders, or - for standard input. "
@@ -158,7 +158,7 @@ def check_detector(name: str, option: str = "--detector") -> None:
     TrainingError
         If there is none of that name.
     """
-    from veilwatch.detectors import DETECTORS
+    from veilwatch.learning.detectors import DETECTORS
 
     if name not in DETECTORS:
         near = get_close_matches(name, DETECTORS, 1)

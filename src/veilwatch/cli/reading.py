@@ -26,7 +26,7 @@ def nothing_decoded(captures: CaptureReport, balance: Mapping[str, int]) -> str:
     captures
         What was read.
     balance
-        What became of the packets, see `veilwatch.decode.Decoder.balance`.
+        What became of the packets, see `veilwatch.traffic.decode.Decoder.balance`.
     """
     read, lost = balance["packets_read"], captures.packets
     if balance[Status.OK.name] or balance[Status.LATER_FRAGMENT.name] or not (read or lost):

@@ -7,8 +7,6 @@ from typing import Annotated, Final
 
 import typer
 
-from veilwatch.capture import PcapngWriter
-from veilwatch.capture.live import LiveSettings, open_live
 from veilwatch.cli.live import (
     DEFAULTS,
     Duration,
@@ -24,6 +22,8 @@ from veilwatch.cli.outputs import Force, check_output, leaving, output_option
 from veilwatch.cli.terminal import Quiet, remark, working
 from veilwatch.errors import OutputError
 from veilwatch.schema.packets import RawBlock
+from veilwatch.traffic.capture import PcapngWriter
+from veilwatch.traffic.capture.live import LiveSettings, open_live
 
 SUFFIX: Final = ".pcapng"
 

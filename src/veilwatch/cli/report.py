@@ -16,8 +16,8 @@ from veilwatch.cli.terminal import AsJson, Quiet, console
 from veilwatch.cli.times import MAX_NS, Since, Until, period
 from veilwatch.errors import OutputError
 from veilwatch.files import write_text
-from veilwatch.report.field_build import build_field, field_grid
-from veilwatch.report.field_document import FieldDocument
+from veilwatch.report.field.build import build_field, field_grid
+from veilwatch.report.field.document import FieldDocument
 from veilwatch.store import EventFilter, Store
 
 FORMS: Final = (".html", ".htm", ".json")
@@ -75,7 +75,7 @@ def field(
     with stored.open_store(store, config) as opened:
         document = _document(opened, since_ns, until_ns, title, shlex.join(command))
     # The page's templates load here, because nobody should wait for them before the store is read.
-    from veilwatch.report.field import render_field
+    from veilwatch.report.field.page import render_field
 
     text = json.dumps(document.to_json(), indent=1)
     with leaving(*files):

@@ -21,9 +21,9 @@ from veilwatch.files import write_text
 from veilwatch.report.listing import Listing, numbers, texts, whole
 
 if TYPE_CHECKING:
-    from veilwatch.evaluation.intervals import ClassFigures
-    from veilwatch.training.header_words import Reproduction
-    from veilwatch.training.header_words.document import Ablation, Figures
+    from veilwatch.learning.evaluation.intervals import ClassFigures
+    from veilwatch.learning.training.header_words import Reproduction
+    from veilwatch.learning.training.header_words.document import Ablation, Figures
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,7 +76,7 @@ def header_words(
     Example: `veilwatch reproduce header-words --corpus MANIFEST.csv --repeats 5`
     """
     # scikit-learn and PyTorch take seconds to load: only the verbs that need them pay.
-    from veilwatch.training.header_words import ReproduceOptions, reproduce
+    from veilwatch.learning.training.header_words import ReproduceOptions, reproduce
 
     options = ReproduceOptions(
         seed=seed,
@@ -143,7 +143,7 @@ def print_reproduction(result: Reproduction) -> None:
 
 
 def _verdicts(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Listing:
-    from veilwatch.evaluation.intervals import interval_text
+    from veilwatch.learning.evaluation.intervals import interval_text
 
     table = Listing(
         [
@@ -172,7 +172,7 @@ def _classes(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Listing:
 
 
 def _class_cells(found: ClassFigures) -> list[str]:
-    from veilwatch.evaluation.intervals import interval_text
+    from veilwatch.learning.evaluation.intervals import interval_text
 
     f1 = "–"
     if found.f1 is not None:

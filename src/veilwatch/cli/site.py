@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from veilwatch.alerting.site import QuietPeriod, learn_thresholds, site_text
 from veilwatch.cli import stored
 from veilwatch.cli.options import ConfigFile
 from veilwatch.cli.outputs import Force, check_output, output_option
 from veilwatch.cli.terminal import Quiet, console, warn
 from veilwatch.cli.times import Since, Until, period
+from veilwatch.detection.alerting.site import QuietPeriod, learn_thresholds, site_text
 from veilwatch.errors import VeilwatchError
 from veilwatch.files import write_text
 from veilwatch.sensor.load import load_config

@@ -7,17 +7,17 @@ from typing import Annotated, Final
 
 import typer
 
-from veilwatch.capture import Rotation
 from veilwatch.cli import reading
 from veilwatch.cli.options import DEFAULTS, ActiveTimeout, Captures, GtpPorts, IdleTimeout, MaxFlows
 from veilwatch.cli.outputs import leaving, output_option
 from veilwatch.cli.terminal import Quiet, console, remark, warn, warn_of_faults, working
 from veilwatch.cli.times import duration_option
 from veilwatch.errors import VeilwatchError
-from veilwatch.flow import MeterConfig
-from veilwatch.pipeline import Format, GroupBy, Selection, SplitConfig, SplitResult, split
-from veilwatch.pipeline.split import DEFAULT_FILES, INDEX, MAX_FILES
 from veilwatch.report.listing import Listing, numbers, texts
+from veilwatch.traffic.capture import Rotation
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.pipeline import Format, GroupBy, Selection, SplitConfig, SplitResult, split
+from veilwatch.traffic.pipeline.split import DEFAULT_FILES, INDEX, MAX_FILES
 
 SHOWN_FILES: Final = 20
 """Files listed on the console; `index.csv` has them all."""

@@ -16,11 +16,11 @@ from rich.text import Text
 
 from veilwatch.imports import hidden
 from veilwatch.jit import load_numba
-from veilwatch.pipeline import warm
 from veilwatch.progress import SILENT
 from veilwatch.progress import Progress as Listener
 from veilwatch.report.names import visible
 from veilwatch.schema.captures import CaptureReport
+from veilwatch.traffic.pipeline import warm
 
 Quiet = Annotated[
     bool,

@@ -69,9 +69,9 @@ def command(
     """
     # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
     from veilwatch.corpus.catalogue import load_corpus
-    from veilwatch.detectors import DetectorSettings
-    from veilwatch.registry import save_model
-    from veilwatch.training import TrainingOptions, train_model
+    from veilwatch.learning.detectors import DetectorSettings
+    from veilwatch.learning.models import save_model
+    from veilwatch.learning.training import TrainingOptions, train_model
 
     if split not in ("group", "source"):
         raise TrainingError(

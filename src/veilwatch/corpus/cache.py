@@ -14,12 +14,12 @@ from typing import Final
 
 import polars as pl
 
-from veilwatch.capture.live.privileges import end_with_parent
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.errors import CorpusError, VeilwatchError
 from veilwatch.files import replacing
 from veilwatch.jit import cache_home, source_hash
 from veilwatch.progress import Progress
+from veilwatch.traffic.capture.live.privileges import end_with_parent
 
 Read = Callable[[Path], tuple[pl.DataFrame, str]]
 """Reads a capture: its table, and why reading stopped early (or nothing)."""

@@ -12,10 +12,10 @@ import polars as pl
 from veilwatch.corpus.cache import DAMAGED, cache_entry, content_hashes, fault_of, fill, store
 from veilwatch.corpus.manifest import CaptureEntry, read_manifest
 from veilwatch.errors import VeilwatchError
-from veilwatch.flow import MeterConfig
-from veilwatch.pipeline import FlowReader
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.flows import FlowTable
+from veilwatch.traffic.flow import MeterConfig
+from veilwatch.traffic.pipeline import FlowReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,13 @@ from ipaddress import (
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from veilwatch.capture import Captures, PcapngWriter, as_names, open_captures
 from veilwatch.corpus.tunnel import MAX_INNER, IPAddress, Subscriber, wrap
-from veilwatch.decode.reference import first_packet
 from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.packets import RawBlock, Status
+from veilwatch.traffic.capture import Captures, PcapngWriter, as_names, open_captures
+from veilwatch.traffic.decode.reference import first_packet
 
 IPNetwork = IPv4Network | IPv6Network
 
@@ -330,7 +330,7 @@ def encapsulate(
     Parameters
     ----------
     inputs
-        Files, globs, folders or "-", as `veilwatch.capture.open_captures` takes them. Without
+        Files, globs, folders or "-", as `veilwatch.traffic.capture.open_captures` takes them. Without
         `options.inside` they are read twice.
     output
         The pcapng to write; its section comment says that the wrapping is synthetic.

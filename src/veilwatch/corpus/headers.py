@@ -10,9 +10,9 @@ import polars as pl
 
 from veilwatch.corpus.cache import DAMAGED, cache_entry, fill, store
 from veilwatch.corpus.manifest import CaptureEntry
-from veilwatch.pipeline import read_headers
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.headers import HEADER_FIELDS, HEADER_PACKETS, HeaderTable
+from veilwatch.traffic.pipeline import read_headers
 
 _SCHEMA = {field.name: pl.Int64 for field in HEADER_FIELDS}
 

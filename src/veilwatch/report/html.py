@@ -16,10 +16,11 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from veilwatch.report import plots, units
+from veilwatch.report import units
 from veilwatch.report.catalogue import Text, catalogue
-from veilwatch.report.document import ReportDocument
-from veilwatch.report.verdict import details, doubts, verdict
+from veilwatch.report.detection import plots
+from veilwatch.report.detection.document import ReportDocument
+from veilwatch.report.detection.verdict import details, doubts, verdict
 
 UNFOLDED: Final = 1
 """Alerts whose reasons are open when the page opens, as an example of what a line holds."""

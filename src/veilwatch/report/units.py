@@ -28,7 +28,7 @@ _SERVICES: Final = {name: name.upper() for name in _ABBREVIATED} | {
     "telnet": "Telnet",
     "wireguard": "WireGuard",
 }
-"""Recognised services as people write them (`veilwatch.handshake.services`)."""
+"""Recognised services as people write them (`veilwatch.traffic.handshake.services`)."""
 
 
 def number(value: float) -> str:

@@ -48,7 +48,7 @@ so this bounds small ones: a server's Initial packets without their padding, fra
 FILE_MESSAGES: Final = (
     *("open", "close", "read", "write", "change", "list", "other", "error", "encrypted"),
 )
-"""Kinds of SMB and NFS messages that are counted, see flow/file_sharing.py."""
+"""Kinds of SMB and NFS messages that are counted, see traffic/flow/file_sharing.py."""
 
 
 class EndReason(IntEnum):
@@ -82,7 +82,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("src_lo", np.uint64),
         ("dst_hi", np.uint64),
         ("dst_lo", np.uint64),
-        ("tunnel", np.uint32, (2,)),  # hash of each direction's F-TEID, see flow/tunnel.py
+        ("tunnel", np.uint32, (2,)),  # hash of each direction's F-TEID, see traffic/flow/tunnel.py
         ("first_ns", np.int64),
         ("last_ns", np.int64),
         ("src_port", np.uint16),
@@ -171,7 +171,7 @@ FLOW_RECORD_DTYPE: Final = np.dtype(
         ("moved", np.uint8, (2,)),  # whether a handover makes a new tunnel likely
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
-        ("turned", np.uint8),  # whether fwd was bwd at first, see flow/turn.py
+        ("turned", np.uint8),  # whether fwd was bwd at first, see traffic/flow/turn.py
         ("prefix", np.uint8, (2, PREFIX_BYTES)),
     ],
     align=True,
@@ -214,7 +214,7 @@ class HeadBatch:
         Array of `HEAD_DTYPE`. For TCP the bytes are reassembled by sequence number and begin
         at the first TLS handshake record, or at the PROXY header before it. For UDP they are
         datagrams, at most `MAX_DATAGRAMS`, each behind its length in two bytes, big-endian: the
-        first of DNS, those of DTLS that are in clear, and of QUIC what `flow/datagrams.py` keeps of
+        first of DNS, those of DTLS that are in clear, and of QUIC what `traffic/flow/datagrams.py` keeps of
         them (Initial packets without what is coalesced with them). The last one is shorter than on
         the wire where the head was full.
     """

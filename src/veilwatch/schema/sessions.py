@@ -99,7 +99,7 @@ class SubscriberReport:
         Those known from control traffic, then the learned ones.
     counters
         Control messages by type, what was refused by reason, flows by how they were attributed,
-        end points whose flows were not; see `veilwatch.subscriber.Directory.counters`.
+        end points whose flows were not; see `veilwatch.traffic.subscriber.Directory.counters`.
     note
         What stood in the way, on one line; empty if nothing did.
     """

@@ -23,11 +23,11 @@ from pydantic import (
     model_validator,
 )
 
-from veilwatch.capture.live import MAX_WORKERS
-from veilwatch.capture.live.options import MAX_RING_MB, MIN_SNAPLEN
-from veilwatch.flow.meter import MAX_FLOWS, MeterConfig
 from veilwatch.schema.packets import MAX_CAPTURED
-from veilwatch.subscriber import Rotation
+from veilwatch.traffic.capture.live import MAX_WORKERS
+from veilwatch.traffic.capture.live.options import MAX_RING_MB, MIN_SNAPLEN
+from veilwatch.traffic.flow.meter import MAX_FLOWS, MeterConfig
+from veilwatch.traffic.subscriber import Rotation
 
 DEFAULT_STATE: Final = Path("/var/lib/veilwatch")
 """Where a sensor keeps what it must not forget; the place that Linux has for that."""

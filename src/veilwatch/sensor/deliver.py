@@ -12,7 +12,6 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Final
 
-from veilwatch.capture.live.privileges import drop_privileges
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor import settings
 from veilwatch.sensor.bookkeeping import Bookkeeper
@@ -27,6 +26,7 @@ from veilwatch.sinks.delivery import Delivery, Progress
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import Store
 from veilwatch.store.retention import DAY_NS
+from veilwatch.traffic.capture.live.privileges import drop_privileges
 
 LOOK_S: Final = 0.25
 """How often the process says that it is alive."""

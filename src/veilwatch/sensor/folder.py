@@ -22,12 +22,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from veilwatch.capture import open_captures
-from veilwatch.capture.times import TimeWatch
 from veilwatch.errors import CaptureError, OutputError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport
 from veilwatch.schema.packets import RECORD_DTYPE, RawBlock
+from veilwatch.traffic.capture import open_captures
+from veilwatch.traffic.capture.times import TimeWatch
 
 SETTLE_S: Final = 5.0
 """A file whose size has not changed for so long is whole, unless another sign came before: writers

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from veilwatch.alerting import desk
-from veilwatch.alerting.desk import Desk, Policy
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting import desk
+from veilwatch.detection.alerting.desk import Desk, Policy
+from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.load import masked

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from veilwatch.capture.live import Group, LiveCapture, LiveSettings, open_taps
-from veilwatch.capture.live.interface import is_up
 from veilwatch.errors import CaptureError
-from veilwatch.flow import EarlyPoints, MeterConfig
-from veilwatch.pipeline import FlowReader, settle
-from veilwatch.pipeline.extract import LIVE_S
-from veilwatch.pipeline.warm import load_kernels
-from veilwatch.pipeline.workers import FLOW_IDS
 from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.sensor.folder import SETTLE_S, FolderStream, shown_name
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
 from veilwatch.sensor.memory import Level, Memory
 from veilwatch.sensor.supervise import Heart, check_threads
-from veilwatch.subscriber import KeyRing
+from veilwatch.traffic.capture.live import Group, LiveCapture, LiveSettings, open_taps
+from veilwatch.traffic.capture.live.interface import is_up
+from veilwatch.traffic.flow import EarlyPoints, MeterConfig
+from veilwatch.traffic.pipeline import FlowReader, settle
+from veilwatch.traffic.pipeline.extract import LIVE_S
+from veilwatch.traffic.pipeline.warm import load_kernels
+from veilwatch.traffic.pipeline.workers import FLOW_IDS
+from veilwatch.traffic.subscriber import KeyRing
 
 IDS_A_SECOND: Final = 1 << 16
 """Flow ids set aside for each second since 1970: a process that is started anew goes on with ids

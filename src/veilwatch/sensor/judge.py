@@ -16,14 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from veilwatch.alerting.desk import Desk, Ruling
-from veilwatch.alerting.live import LiveAlerts
-from veilwatch.capture.live.privileges import drop_privileges
+from veilwatch.detection.alerting.desk import Desk, Ruling
+from veilwatch.detection.alerting.live import LiveAlerts
+from veilwatch.detection.scoring.live import LiveScorer, LiveScores
 from veilwatch.errors import VeilwatchError
 from veilwatch.imports import hidden
-from veilwatch.registry import Model
+from veilwatch.learning.models import Model
 from veilwatch.schema.events import Event, Incident
-from veilwatch.scoring.live import LiveScorer, LiveScores
 from veilwatch.sensor import settings
 from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.config import SensorConfig
@@ -41,6 +40,7 @@ from veilwatch.sensor.tally import FlowTally
 from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import FlowArchive
+from veilwatch.traffic.capture.live.privileges import drop_privileges
 
 TICK_S: Final = 1.0
 """How often time passes for incidents, rate limits and the archive: that of `SteadyClock`, as
@@ -109,7 +109,7 @@ def judge(heart: Heart, job: JudgeJob) -> None:
     drop_privileges(None)  # only the capture side needs any
     heart.settled()
     with hidden("sklearn", "pandas"):
-        from veilwatch.detectors import lightgbm as _  # noqa: F401
+        from veilwatch.learning.detectors import lightgbm as _  # noqa: F401
     places = Places(job.config)
 
     def waiting() -> bool:

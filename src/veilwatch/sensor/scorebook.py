@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from veilwatch.alerting.site import QuietPeriod, TopScores
+from veilwatch.detection.alerting.site import QuietPeriod, TopScores
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.counters import MIN_DRIFT_FLOWS
 from veilwatch.sensor.settings import SCORES, SCORES_DAYS

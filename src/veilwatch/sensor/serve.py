@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from veilwatch.detection.scoring.live import LiveScorer, LiveScores
 from veilwatch.errors import VeilwatchError
-from veilwatch.registry import Model
-from veilwatch.scoring.live import LiveScorer, LiveScores
+from veilwatch.learning.models import Model
 from veilwatch.sensor.clock import TrafficClock
 from veilwatch.sensor.link import Inbox, Kind, Parcel
 from veilwatch.sensor.supervise import Heart

@@ -6,15 +6,15 @@ import ipaddress
 from pathlib import Path
 from typing import Final
 
-from veilwatch.alerting.allow import AllowList, parse_allow
-from veilwatch.alerting.desk import Policy
-from veilwatch.alerting.site import SiteThresholds, parse_site
-from veilwatch.alerting.suppress import Limits, MaintenanceWindow
-from veilwatch.capture.live import LiveSettings
+from veilwatch.detection.alerting.allow import AllowList, parse_allow
+from veilwatch.detection.alerting.desk import Policy
+from veilwatch.detection.alerting.site import SiteThresholds, parse_site
+from veilwatch.detection.alerting.suppress import Limits, MaintenanceWindow
 from veilwatch.errors import VeilwatchError
-from veilwatch.flow import EarlyPoints, MeterConfig
 from veilwatch.sensor.config import MaintenanceSection, SensorConfig
 from veilwatch.store import ArchiveLimits, Retention, Store
+from veilwatch.traffic.capture.live import LiveSettings
+from veilwatch.traffic.flow import EarlyPoints, MeterConfig
 
 STORE_PATIENCE_S: Final = 1.0
 """How long a process of the sensor waits for the store. Who holds it longer makes a sensor that

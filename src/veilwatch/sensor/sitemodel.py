@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from veilwatch.alerting.site import apply_site
+from veilwatch.detection.alerting.site import apply_site
+from veilwatch.detection.scoring.live import check_unit
 from veilwatch.errors import ModelError
-from veilwatch.registry import Model, ModelManifest, check_model, load_model
-from veilwatch.registry.store import MANIFEST
-from veilwatch.scoring.live import check_unit
+from veilwatch.learning.models import Model, ModelManifest, check_model, load_model
+from veilwatch.learning.models.store import MANIFEST
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from veilwatch.capture.live.privileges import end_with_parent
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.heartbeat import join_status, split_status
+from veilwatch.traffic.capture.live.privileges import end_with_parent
 
 FIRST_BACKOFF_S: Final = 0.1
 """Pause before a child that died is started again: a crash costs as little traffic as can be."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from veilwatch.evaluation.labelled import is_encrypted
+from veilwatch.learning.evaluation.labelled import is_encrypted
 from veilwatch.schema.events import Event, EventKind
 
 MAX_SERVICES: Final = 40

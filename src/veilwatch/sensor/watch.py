@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from veilwatch.capture.live import Group
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor import ingest, settings
 from veilwatch.sensor.clock import clock_cautions
@@ -27,7 +26,8 @@ from veilwatch.sensor.notify import Notifier
 from veilwatch.sensor.places import Places
 from veilwatch.sensor.state import private_folder
 from veilwatch.sensor.supervise import Child, Event, Supervisor, What
-from veilwatch.subscriber import KeyRing
+from veilwatch.traffic.capture.live import Group
+from veilwatch.traffic.subscriber import KeyRing
 
 FLUSH_S: Final = {"ingest": 15.0, "judge": 20.0, "deliver": 45.0}
 """How long each kind of process may take to end: what is on its way is scored, told and sent. The

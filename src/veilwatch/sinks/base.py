@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import ClassVar, Final, NamedTuple, Self
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.export.clean import clean, one_line
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address, nearest_scheme, parse, scheme_of
-from veilwatch.sinks.clean import clean, one_line
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """A peer on the same site answers within milliseconds; one SYN that was lost is repeated after 1

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
+from veilwatch.export.clean import compact_json
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import BATCH_S, Letter, Sink, Tally
-from veilwatch.sinks.clean import compact_json
 from veilwatch.sinks.http import Answer, Client
 
 MAX_BULK_BYTES: Final = 4 << 20

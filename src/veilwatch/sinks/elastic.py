@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from veilwatch import __version__
-from veilwatch.alerting import attack
-from veilwatch.alerting.names import protocol_name
+from veilwatch.detection.alerting import attack
+from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from veilwatch.alerting import attack
-from veilwatch.alerting.names import protocol_name
+from veilwatch.detection.alerting import attack
+from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.schema.events import Event
 from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (

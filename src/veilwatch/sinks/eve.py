@@ -14,16 +14,16 @@ from typing import Any, Final
 
 import polars as pl
 
-from veilwatch.alerting import attack
-from veilwatch.alerting.names import protocol_name, tls_version_name
+from veilwatch.detection.alerting import attack
+from veilwatch.detection.alerting.names import protocol_name, tls_version_name
 from veilwatch.errors import OutputError
+from veilwatch.export.clean import compact_json
 from veilwatch.files import replacing
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, EventKind
 from veilwatch.schema.flows import EndReason
 from veilwatch.schema.forms import teid_text
 from veilwatch.sinks import eve_types as eve
-from veilwatch.sinks.clean import compact_json
 
 GID: Final = 1
 """Generator of ordinary rules: readers that filter by gid keep the event."""
@@ -164,7 +164,7 @@ def event_text(item: Event, *, zone: timezone = UTC, limit: int = MAX_LINE_BYTES
     Parameters
     ----------
     item
-        Its texts are free of half surrogates (`veilwatch.sinks.clean.clean`).
+        Its texts are free of half surrogates (`veilwatch.export.clean.clean`).
     zone
         Zone of the timestamps.
     limit

@@ -18,7 +18,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.files import scrub
 from veilwatch.schema.events import Event

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 from uuid import UUID, uuid5
 
-from veilwatch.alerting import attack
-from veilwatch.alerting.names import protocol_name
+from veilwatch.detection.alerting import attack
+from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import OutputError, VeilwatchError
+from veilwatch.export.clean import compact_json
 from veilwatch.files import replacing
 from veilwatch.schema.events import Event, Incident
 from veilwatch.schema.scores import UNKNOWN_FAMILY
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import Letter, Sink, Tally
-from veilwatch.sinks.clean import compact_json
 from veilwatch.sinks.eve import MAX_NAME, MAX_REASON, SIGNATURES, timestamp
 
 KEEP_DAYS: Final = 90

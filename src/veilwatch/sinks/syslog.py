@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.export.clean import one_line
 from veilwatch.schema.events import Event, EventKind
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Letter, Sink, Tally
 from veilwatch.sinks.cef import cef
 from veilwatch.sinks.channel import opened, tls_context
-from veilwatch.sinks.clean import one_line
 from veilwatch.sinks.eve import event_text, timestamp
 
 MAX_MESSAGE_BYTES: Final = 8192

@@ -13,9 +13,9 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.export.clean import compact_json
 from veilwatch.schema.convert import event_from_plain
 from veilwatch.schema.events import Event
-from veilwatch.sinks.clean import compact_json
 
 VERSION: Final = 1
 """Of the form; an event of another version is refused rather than misread."""

@@ -23,12 +23,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, StoreError, VeilwatchError
+from veilwatch.export.encoder import Encoder
+from veilwatch.export.flow_writer import ENCODERS, FlowWriter
 from veilwatch.files import PendingFile, make_folder, output_error
 from veilwatch.schema.forms import known_frame
-from veilwatch.sinks.encoder import Encoder
-from veilwatch.sinks.parquet import ENCODERS, FlowWriter
 
 SECOND: Final = 10**9
 HOUR_NS: Final = 3600 * SECOND

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, or_, select, text
 
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import StoreError
 from veilwatch.files import scrub
 from veilwatch.store.database import Database

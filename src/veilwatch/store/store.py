@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from sqlalchemy import Connection, Row, Table, and_, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from veilwatch.alerting.person import Person
+from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import StoreError
 from veilwatch.schema.convert import (
     event_from_plain,

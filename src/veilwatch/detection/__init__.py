@@ -1,0 +1,1 @@
+"""Flow tables and a model to scores, alerts and incidents."""

@@ -1,0 +1,344 @@
+"""The desk: every alert of a sensor passes it, and what comes out is stored and delivered.
+
+In this order: allow-list, maintenance windows, repeats of what was told, rate limits. Whatever
+is held back is counted under its fate; all but what is allowed or falls into a maintenance
+window is added to the incident of its host.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from veilwatch.detection.alerting.allow import AllowList
+from veilwatch.detection.alerting.events import (
+    alert_event,
+    alert_id,
+    evidence_id,
+    incident_event,
+    summary_event,
+)
+from veilwatch.detection.alerting.incidents import NOT_ANNOUNCED, Change, ChangeKind, IncidentBook
+from veilwatch.detection.alerting.person import Person
+from veilwatch.detection.alerting.suppress import (
+    SECOND,
+    Deduplicator,
+    HeldBack,
+    Limits,
+    MaintenanceWindow,
+    RateLimiter,
+)
+from veilwatch.errors import VeilwatchError
+from veilwatch.schema.alerts import Alert
+from veilwatch.schema.events import Event, Incident
+
+STATE_FORMAT: Final = 2
+"""Version of what `Desk.state` returns."""
+
+
+class Fate(StrEnum):
+    """What became of an alert."""
+
+    TOLD = "told"
+    REPEAT = "repeat"
+    LIMITED = "limited"
+    MAINTENANCE = "maintenance"
+    ALLOWED = "allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is told and how often.
+
+    Attributes
+    ----------
+    allow
+        What is known to be harmless.
+    maintenance
+        When nothing is told.
+    limits
+        Rate limits.
+    dedup_s
+        How long repeats of the same service of a host are held back, 0 never.
+    quiet_close_s
+        An incident without evidence for this long is closed.
+    """
+
+    allow: AllowList = field(default_factory=AllowList)
+    maintenance: tuple[MaintenanceWindow, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    dedup_s: float = 3600.0
+    quiet_close_s: float = 14_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What comes of an alert, or of time passing.
+
+    Attributes
+    ----------
+    events
+        To be stored and delivered, in this order.
+    incidents
+        That changed, to be stored.
+    fate
+        Of the alert, None where none was handed in.
+    reason
+        Why it was allowed or kept for maintenance.
+    """
+
+    events: tuple[Event, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    fate: Fate | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a desk forgot of one person.
+
+    Attributes
+    ----------
+    incidents
+        Ids of open incidents.
+    repeats
+        Services of which was remembered that they were told.
+    limits
+        Rate limits, and summaries of what they held back.
+    """
+
+    incidents: tuple[str, ...] = ()
+    repeats: int = 0
+    limits: int = 0
+
+
+class Desk:
+    """Take alerts, and say what is told.
+
+    Parameters
+    ----------
+    sensor
+        Name of the sensor.
+    policy
+        What is told.
+    interface
+        Where the traffic is seen, for events that name no other place.
+
+    Attributes
+    ----------
+    fates
+        How many alerts had which fate since the start; they add up to the alerts handed in.
+
+    Examples
+    --------
+    >>> desk = Desk("ward-3", Policy())  # doctest: +SKIP
+    >>> ruling = desk.take(alert, row, now_ns=now_ns, made_ns=time.time_ns())  # doctest: +SKIP
+    >>> store.add_events(ruling.events)  # doctest: +SKIP
+    """
+
+    def __init__(self, sensor: str, policy: Policy, *, interface: str = "") -> None:
+        self._sensor = sensor
+        self._interface = interface
+        self._policy = policy
+        self._repeats = Deduplicator(_ns(policy.dedup_s))
+        self._limiter = RateLimiter(policy.limits)
+        self.book = IncidentBook(sensor, quiet_ns=_ns(policy.quiet_close_s))
+        self.fates: Counter[Fate] = Counter()
+
+    def take(
+        self,
+        alert: Alert,
+        flow: Mapping[str, Any],
+        *,
+        now_ns: int,
+        made_ns: int,
+        interface: str = "",
+    ) -> Ruling:
+        """Rule on one alert.
+
+        Parameters
+        ----------
+        alert, flow
+            The alert, and the row of the flow table for `alert.flow_id`.
+        now_ns
+            The sensor's steady clock, ns since the epoch: repeats, limits and quiet times go by
+            it. Not packet time, which one bad stamp may move by decades.
+        made_ns
+            Wall clock now: for the event, and for the ends of allow-list entries.
+        interface
+            Where the flow was seen, by default the desk's.
+        """
+        unnamed = evidence_id(replace(alert, subscriber=""), self._sensor)
+        alert = self.book.owned(alert)
+        adopted, changes = self.book.adopt(alert)
+        if adopted:
+            self._repeats.adopt(alert.host, alert.subscriber)
+            self._limiter.adopt(alert.host, alert.subscriber)
+        fate, reason = self._fate(alert, flow, now_ns, made_ns)
+        self.fates[fate] += 1
+        if fate in (Fate.ALLOWED, Fate.MAINTENANCE):
+            news = self._news(changes, made_ns, told=False)
+            return Ruling(tuple(news), _last_of_each(changes), fate, reason)
+        interface = interface or self._interface
+        told = fate is Fate.TOLD
+        event_id = alert_id(alert, self._sensor)
+        changes += self.book.add(
+            alert,
+            flow,
+            event_id,
+            evidence=evidence_id(alert, self._sensor),
+            evidence_before=unnamed,
+            told=told,
+            listed=fate is not Fate.REPEAT,
+            now_ns=now_ns,
+        )
+        events = []
+        if told:
+            event = alert_event(
+                alert,
+                flow,
+                sensor=self._sensor,
+                made_ns=made_ns,
+                interface=interface,
+                incident=self.book.of(alert),
+            )
+            events.append(event)
+        events += self._news(changes, made_ns, told=told)
+        if told:
+            self.book.announce(alert)
+        return Ruling(tuple(events), _last_of_each(changes), fate, reason)
+
+    def tick(self, *, now_ns: int, made_ns: int, final: bool = False) -> Ruling:
+        """Let time pass: close quiet incidents and tell what was held back.
+
+        Parameters
+        ----------
+        now_ns, made_ns
+            As for `take`.
+        final
+            Whether this is the last call before the end: everything held back is told.
+        """
+        changes = self.book.tick(now_ns)
+        held = self._limiter.due(now_ns, all_of_them=final)
+        events = [self._summary(item, made_ns) for item in held]
+        events += self._news(changes, made_ns, told=False)
+        return Ruling(tuple(events), _last_of_each(changes))
+
+    def close(self, incident_id: str, reason: str, *, made_ns: int) -> Ruling:
+        """Close an incident because somebody asked for it."""
+        changes = self.book.close(incident_id, reason)
+        return Ruling(
+            tuple(self._news(changes, made_ns, told=False)), _last_of_each(changes), None, reason
+        )
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Go on under another policy: what is open, held back or was told stays so."""
+        repeats, limits = self._repeats.state(), self._limiter.state()
+        self._policy = policy
+        self._repeats = Deduplicator(_ns(policy.dedup_s))
+        self._repeats.restore(repeats)
+        self._limiter = RateLimiter(policy.limits)
+        self._limiter.restore(limits)
+        self.book.set_quiet(_ns(policy.quiet_close_s))
+
+    def forget_person(self, person: Person) -> Forgotten:
+        """Forget one person, untold; what is known of others stays as it is."""
+        return Forgotten(
+            incidents=self.book.forget_person(person),
+            repeats=self._repeats.forget_person(person),
+            limits=self._limiter.forget_person(person),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return what a restart must not forget, as plain values for JSON."""
+        return {
+            "format": STATE_FORMAT,
+            "book": self.book.state(),
+            "told": self._repeats.state(),
+            "limits": self._limiter.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken.
+
+        Raises
+        ------
+        VeilwatchError
+            If it is of another format or damaged; nothing is then taken over.
+        """
+        if state.get("format") != STATE_FORMAT:
+            raise VeilwatchError("the desk's state has another format", hint="start with none")
+        repeats = Deduplicator(_ns(self._policy.dedup_s))
+        limiter = RateLimiter(self._policy.limits)
+        try:
+            repeats.restore(state["told"])
+            limiter.restore(state["limits"])
+            self.book.restore(state["book"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise VeilwatchError("the desk's state is damaged", hint="start with none") from error
+        self._repeats, self._limiter = repeats, limiter
+
+    def _fate(
+        self, alert: Alert, flow: Mapping[str, Any], now_ns: int, made_ns: int
+    ) -> tuple[Fate, str]:
+        if entry := self._policy.allow.match(alert, flow, made_ns):
+            return Fate.ALLOWED, entry.reason
+        for window in self._policy.maintenance:
+            # Maintenance makes the traffic of its time look odd, whenever that is read.
+            if window.covers(alert, alert.last_ns):
+                return Fate.MAINTENANCE, window.reason
+        if not self._repeats.admit(alert, now_ns):
+            return Fate.REPEAT, ""
+        new = not self.book.is_announced(alert)
+        if not self._limiter.admit(alert, flow, now_ns, new=new):
+            # It was not told, so its repeat is news once there are tokens again.
+            self._repeats.forget(alert)
+            return Fate.LIMITED, ""
+        return Fate.TOLD, ""
+
+    def _news(self, changes: list[Change], made_ns: int, *, told: bool) -> list[Event]:
+        """Events of incidents: opened or risen with an alert that is told, closed if announced.
+
+        An incident whose alerts were all held back is news with the first that is told.
+        """
+        out = []
+        for change in changes:
+            if change.kind is ChangeKind.CLOSED:
+                wanted = change.announced != NOT_ANNOUNCED
+            else:
+                wanted = told and change.incident.severity < change.announced
+            if wanted:
+                out.append(
+                    incident_event(
+                        change.incident,
+                        change.strongest,
+                        change.flow,
+                        sensor=self._sensor,
+                        made_ns=made_ns,
+                        interface=self._interface,
+                    )
+                )
+        return out
+
+    def _summary(self, held: HeldBack, made_ns: int) -> Event:
+        return summary_event(
+            held.strongest,
+            held.flow,
+            held_back=held.count,
+            hosts=len(held.hosts),
+            since_ns=held.first_ns,
+            until_ns=held.last_ns,
+            sensor=self._sensor,
+            made_ns=made_ns,
+        )
+
+
+def _last_of_each(changes: list[Change]) -> tuple[Incident, ...]:
+    return tuple({c.incident.incident_id: c.incident for c in changes}.values())
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * SECOND)

@@ -1,0 +1,215 @@
+"""Scoring of flow tables as they come, and of their hosts at the end."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from veilwatch.detection.scoring.explain import reasons
+from veilwatch.detection.scoring.naming import HostNamer
+from veilwatch.detection.scoring.owners import Owners
+from veilwatch.detection.scoring.windows import (
+    ScoredWindows,
+    host_index,
+    host_reasons,
+    score_windows,
+)
+from veilwatch.errors import ModelError
+from veilwatch.learning.detectors.evidence import group_scores, heard_together
+from veilwatch.learning.evaluation.posterior import Platt
+from veilwatch.learning.features.windows import HOST, READ_COLUMNS
+from veilwatch.learning.models import Model
+from veilwatch.schema.features import FeatureFrame
+from veilwatch.schema.flows import FlowTable
+from veilwatch.schema.scores import Reason, ScoreFrame
+
+EXPLAINED_PER_TABLE: Final = 256
+"""Most flows of one table that may be explained, the best-scored of each host first: an exact
+explanation costs as much as scoring hundreds of flows."""
+
+MAX_EXPLAINED: Final = 1024
+"""Most flows explained in all, the best-scored of each host first: with five LightGBM members some
+seconds, whatever a capture holds. A page shows some dozens of alerts."""
+
+KEPT_COLUMNS: Final = (
+    *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
+    *("protocol", "ip_version", "icmp_type", "icmp_code", "service", "gtp_depth"),
+    *("outer_src_ip", "outer_dst_ip", "fwd_teid", "bwd_teid", "fwd_qfi", "bwd_qfi"),
+    *("fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes"),
+    *("fwd_payload_bytes", "bwd_payload_bytes", "tls_sni", "tls_version", "tls_alpn"),
+    *("tls_server_alpn", "ja3", "ja3s", "ja4", "cert_subject", "cert_issuer", "quic_version"),
+    *("dns_query", "subscriber", "end_reason", "score", "alert"),
+)
+"""Columns that alerts and the report need; the rest of a table is given back to the caller and
+not kept, so that a long capture costs about 250 bytes a flow here."""
+
+
+class FlowScorer:
+    """Score flow tables one after the other, then their hosts.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+
+    Raises
+    ------
+    ModelError
+        If it judges something other than flows.
+    """
+
+    def __init__(self, model: Model) -> None:
+        if model.unit != "flow":
+            raise ModelError(
+                f"{model.manifest.detector} judges {model.unit.replace('_', ' ')}s, not flows",
+                hint="score captures with a model of flows; veilwatch evaluate takes this one",
+            )
+        self._model = model
+        self._kept: list[pl.DataFrame] = []
+        self._window_flows: list[pl.DataFrame] = []
+        self._asked: list[tuple[pl.DataFrame, FeatureFrame]] = []
+        card = model.manifest.families
+        self._namer = HostNamer(model.families, card, HOST) if model.families and card else None
+
+    def add(self, table: FlowTable) -> pl.DataFrame:
+        """Score one table; return it with the further columns `score` and `alert`."""
+        features = self._model.features(table)
+        score = self._model.score(features)
+        alert = score >= self._model.manifest.thresholds.unit
+        frame = table.frame.with_columns(
+            pl.Series("score", score, pl.Float32), pl.Series("alert", alert, pl.Boolean)
+        )
+        self._kept.append(frame.select(KEPT_COLUMNS))
+        if self._model.windows:
+            self._window_flows.append(table.frame.select(READ_COLUMNS))
+        self._explain(frame, features)
+        if self._namer:
+            self._namer.add(frame)
+        return frame
+
+    def finish(self) -> ScoreFrame:
+        """Return the scores of all tables and of their hosts; none where no table came."""
+        if not self._kept:
+            self.add(FlowTable.empty())
+        # Whose the tunnels are is known only now that all flows have been seen.
+        flows, _ = Owners().settle(pl.concat(self._kept))
+        model = self._model
+        windows = None
+        if model.windows:
+            rows = pl.concat(self._window_flows).with_columns(flows["subscriber"])
+            self._window_flows = []  # nobody adds after the end
+            windows = score_windows(model, FlowTable(rows))
+            del rows
+        hosts = _hosts(flows, model, windows, self._namer)
+        card = model.calibration
+        meaning = Platt(card.slope, card.intercept).posterior(
+            hosts["score"].to_numpy().astype(np.float64), card.prior
+        )
+        return ScoreFrame(
+            flows,
+            hosts.with_columns(pl.Series("probability", meaning, pl.Float32)),
+            model.manifest.thresholds.unit,
+            model.host_threshold,
+            self._reasons(),
+            host_reasons(model, windows, hosts) if windows else {},
+            windows.hosts_left_out if windows else 0,
+        )
+
+    def _explain(self, frame: pl.DataFrame, features: FeatureFrame) -> None:
+        """Remember alerted flows, and what speaks most against each host, to explain them."""
+        least = min(self._model.manifest.thresholds.unit, self._model.host_threshold)
+        rows = (
+            frame.lazy()
+            .select(*HOST, "score")
+            .with_row_index("row")
+            .filter(pl.col("score") >= least)
+            .with_columns(rank=pl.col("score").rank("ordinal", descending=True).over(HOST))
+            .sort("rank", "score", descending=[False, True])
+            .head(EXPLAINED_PER_TABLE)
+            .collect()["row"]
+            .to_numpy()
+        )
+        if not len(rows):
+            return
+        self._asked.append((frame[rows].select(*HOST, "score"), features.take(rows)))
+        if sum(keys.height for keys, _ in self._asked) > 2 * MAX_EXPLAINED:
+            self._narrow()
+
+    def _narrow(self) -> None:
+        """Keep the flows that are to be explained, the best-scored of each host first."""
+        keys = pl.concat([keys for keys, _ in self._asked])
+        frames = [frame for _, frame in self._asked]
+        rows = (
+            keys.with_row_index("row")
+            .with_columns(rank=pl.col("score").rank("ordinal", descending=True).over(HOST))
+            .sort("rank", "score", "row", descending=[False, True, False])
+            .head(MAX_EXPLAINED)["row"]
+            .to_numpy()
+            .astype(np.intp)
+        )
+        whole = FeatureFrame(
+            frames[0].schema,
+            np.concatenate([frame.values for frame in frames]),
+            pl.concat([frame.keys for frame in frames]),
+        )
+        self._asked = [(keys[rows], whole.take(rows))]
+
+    def _reasons(self) -> dict[int, list[Reason]]:
+        if not self._asked:
+            return {}
+        self._narrow()
+        _, chosen = self._asked[0]
+        found = reasons(chosen, self._model.explain(chosen), self._model.manifest.benign_ranges)
+        return dict(zip(chosen.keys["flow_id"].to_list(), found, strict=True))
+
+
+def _hosts(
+    flows: pl.DataFrame, model: Model, windows: ScoredWindows | None, namer: HostNamer | None
+) -> pl.DataFrame:
+    """Add up the evidence of each host, and name the family of those that alert."""
+    hosts = (
+        flows.lazy()
+        .group_by(HOST, maintain_order=True)
+        .agg(
+            flows=pl.len(),
+            alerts=pl.col("alert").sum(),
+            first_ns=pl.col("first_ns").min(),
+            last_ns=pl.col("last_ns").max(),
+        )
+        .with_row_index("host_index")
+        .collect()
+    )
+    index = host_index(flows, hosts)
+    score = group_scores(
+        flows["score"].to_numpy().astype(np.float64),
+        index,
+        hosts.height,
+        upper_share=model.manifest.thresholds.upper_share,
+    )
+    by_flows = score
+    by_windows = np.full(hosts.height, np.nan)
+    if windows:
+        by_windows = windows.of_hosts(hosts)
+        # A witness that was not asked says neither: left out, it would let flows alone pass a
+        # threshold that is meant for both.
+        score = heard_together([by_flows, np.where(np.isnan(by_windows), 0.5, by_windows)])
+    alert = pl.Series(score >= model.host_threshold, dtype=pl.Boolean)
+    families, certainty = [""] * hosts.height, np.zeros(hosts.height)
+    if namer:
+        families, certainty = namer.name(flows, index, hosts.height)
+    return hosts.select(
+        pl.col("src_ip").alias("host"),
+        "subscriber",
+        "flows",
+        "alerts",
+        "first_ns",
+        "last_ns",
+        pl.Series("score", score, pl.Float32),
+        pl.Series("flow_score", by_flows, pl.Float32),
+        pl.Series("window_score", by_windows, pl.Float32).fill_nan(None),
+        alert.alias("alert"),
+        family=pl.when(alert).then(pl.Series(families, dtype=pl.String)).otherwise(pl.lit("")),
+        family_probability=pl.when(alert).then(pl.Series(certainty, dtype=pl.Float32)).otherwise(0),
+    )

@@ -1,0 +1,1 @@
+"""Flow tables and values in the forms of others: Parquet, CSV, JSON lines, conn.log."""

@@ -1,0 +1,1 @@
+"""Flow tables to models and figures: features, detectors, training, evaluation, comparison."""

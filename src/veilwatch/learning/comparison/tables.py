@@ -1,0 +1,153 @@
+"""The comparison as tables for other programs: CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Final
+
+from veilwatch.learning.comparison.document import Change, Comparison, Interval
+
+LEVELS: Final = {
+    "flow": "all flows",
+    "flow_tls": "encrypted flows",
+    "host_window": "host windows",
+    "capture": "captures",
+    "capture_with_windows": "captures, with host windows",
+}
+
+_COLUMNS: Final = (
+    *("detector", "split", "level", "background", "malicious", "benign"),
+    *("roc_auc", "roc_auc_low", "roc_auc_high", "average_precision"),
+    *("detection_at_0.01", "detection_at_0.01_low", "detection_at_0.01_high"),
+    *("detection_at_0.001", "detection_at_0.0001", "supported_false_positive_rate"),
+    *("accuracy", "precision_malicious", "recall_malicious", "f1_malicious"),
+    *("precision_benign", "recall_benign", "f1_benign", "brier", "calibration_error"),
+    *("train_seconds", "units_per_second", "bytes", "peak_memory", "recommended"),
+)
+
+_ESCAPES: Final = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
+
+
+def figures_csv(comparison: Comparison) -> str:
+    """Return every figure of every detector, split and level, one row each."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(_rows(comparison))
+    return out.getvalue()
+
+
+def families_csv(comparison: Comparison) -> str:
+    """Return how many captures of each family each detector found under each split."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("detector", "split", "family", "ransomware", "captures", "found"))
+    for detector in comparison.detectors:
+        for split, result in detector.splits.items():
+            for name, family in result.families.items():
+                row = (family.is_ransomware, family.captures, round(family.found, 4))
+                writer.writerow((detector.name, split, name, *row))
+    return out.getvalue()
+
+
+def robustness_csv(comparison: Comparison) -> str:
+    """Return what each detector found of captures after each change of their traffic."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("detector", "change", *Change.model_fields))
+    for detector in comparison.detectors:
+        for name, change in detector.robustness.items():
+            values = change.model_dump().values()
+            writer.writerow((detector.name, name, *("" if v is None else v for v in values)))
+    return out.getvalue()
+
+
+def latex(comparison: Comparison) -> str:
+    """Return one table for each split, ready for `\\input`."""
+    return "\n".join(_latex_table(comparison, split) for split in comparison.splits)
+
+
+def _rows(comparison: Comparison) -> Iterator[list[object]]:
+    advice = comparison.recommendation
+    for detector in comparison.detectors:
+        cost = detector.cost
+        for split, result in detector.splits.items():
+            for kept, levels in (("with", result.levels), ("without", result.without_background)):
+                for name, level in levels.items():
+                    rates = level.detection_rate_at_fpr
+                    calibration = level.calibration
+                    yield [
+                        *(detector.name, split, name, kept, level.positives, level.negatives),
+                        *_whole(level.roc_auc),
+                        _round(level.average_precision),
+                        *_whole(rates["0.01"]),
+                        _round(rates["0.001"].value),
+                        _round(rates["0.0001"].value),
+                        _round(level.supported_false_positive_rate),
+                        _round(level.accuracy),
+                        *(
+                            _round(value)
+                            for side in (level.malicious, level.benign)
+                            for value in (side.precision, side.recall, side.f1)
+                        ),
+                        _round(calibration.brier if calibration else None),
+                        _round(calibration.expected_error if calibration else None),
+                        *(cost.train_seconds, cost.units_per_second, cost.bytes, cost.peak_memory),
+                        detector.name == advice.detector and advice.verdict == "deploy",
+                    ]
+
+
+def _latex_table(comparison: Comparison, split: str) -> str:
+    caption = f"Split by {split}: {comparison.splits[split]}."
+    if comparison.emulated:
+        caption += " Emulated traffic."
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_escape(caption)} Malicious is positive; 95\,\% intervals over captures.}}",
+        r"\begin{tabular}{llrrrr}",
+        r"\hline",
+        r"detector & level & AUC & found at 1\,\% FPR & at 0.1\,\% & F1 \\",
+        r"\hline",
+    ]
+    for detector in comparison.detectors:
+        result = detector.splits.get(split)
+        for name, level in (result.levels if result else {}).items():
+            rates = level.detection_rate_at_fpr
+            cells = (
+                _escape(detector.name),
+                LEVELS[name],
+                _latex_figure(level.roc_auc),
+                _latex_figure(rates["0.01"]),
+                _latex_figure(Interval(value=rates["0.001"].value)),
+                _latex_figure(Interval(value=level.malicious.f1)),
+            )
+            lines.append(" & ".join(cells) + r" \\")
+    lines += [r"\hline", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _latex_figure(figure: Interval) -> str:
+    if figure.value is None:
+        return "--"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _escape(text: str) -> str:
+    return "".join(_ESCAPES.get(sign, sign) for sign in text)
+
+
+def _whole(figure: Interval) -> tuple[object, object, object]:
+    return _round(figure.value), _round(figure.low), _round(figure.high)
+
+
+def _round(value: float | None) -> object:
+    return "" if value is None else round(value, 5)

@@ -1,0 +1,295 @@
+"""The published header-word experiment on captures of a corpus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from veilwatch import __version__
+from veilwatch.corpus.cache import content_hashes
+from veilwatch.corpus.headers import load_headers
+from veilwatch.corpus.manifest import CaptureEntry, read_manifest
+from veilwatch.learning.detectors import DetectorSettings, TrainingSet
+from veilwatch.learning.detectors.header_words import FRAMEWORKS, HeaderWordsDetector
+from veilwatch.learning.detectors.nets.frameworks import require_frameworks
+from veilwatch.learning.detectors.words.settings import PUBLISHED as PUBLISHED_SETTING
+from veilwatch.learning.features import capture_features
+from veilwatch.learning.training.header_words.ablation import Trial, ablate
+from veilwatch.learning.training.header_words.document import (
+    PUBLISHED,
+    Ablation,
+    Figures,
+    Numbers,
+    Reproduction,
+    Run,
+    Setting,
+    figures,
+)
+from veilwatch.learning.training.header_words.shape import (
+    Draw,
+    Shape,
+    choose_shape,
+    draw,
+    merged,
+    shrink_to_fit,
+)
+from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.headers import HeaderTable
+
+THRESHOLD: Final = 0.5
+"""From which score on a capture is held to be malicious, as published: nothing is calibrated on so
+few captures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A setting of the method that is run.
+
+    Attributes
+    ----------
+    name, what
+        For people.
+    parameters
+        Of the detector.
+    shortcuts
+        Whether it sees fields that tell the place.
+    """
+
+    name: str
+    what: str
+    parameters: Mapping[str, Any]
+    shortcuts: bool
+
+
+SETTINGS: Final = (
+    Asked(
+        "published",
+        "every field's value is a word, the LSTM reads word by word",
+        PUBLISHED_SETTING,
+        True,
+    ),
+    Asked(
+        "improved, raw",
+        "every field's value is a word or unknown, the LSTM reads packet by packet",
+        {"values": "raw"},
+        True,
+    ),
+    Asked(
+        "improved",
+        "values in buckets, addresses and numbers left out, packet by packet",
+        {},
+        True,
+    ),
+    Asked(
+        "improved, no place",
+        "the same without ports, TTL, windows and lengths of bare packets",
+        {},
+        False,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReproduceOptions:
+    """What the user chooses.
+
+    Attributes
+    ----------
+    seed
+        Of the first run: draws captures and starts everything random.
+    repeats
+        Runs, each with the next seed.
+    scaled
+        Whether a corpus too small for the published numbers takes part in proportion.
+    merge
+        Families that stand under one name.
+    ablation_s
+        Seconds that the ablation may take; 0 for none.
+    threads
+        Of training; 0 takes every core.
+    """
+
+    seed: int = 7
+    repeats: int = 1
+    scaled: bool = False
+    merge: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ablation_s: float = 0.0
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Captures:
+    """Captures that hold an IP packet."""
+
+    entries: list[CaptureEntry]
+    tables: list[HeaderTable]
+
+
+def reproduce(
+    manifest: Path, options: ReproduceOptions, *, command: str = "", progress: Progress = SILENT
+) -> Reproduction:
+    """Run the published experiment, each setting on the same captures.
+
+    Raises
+    ------
+    CorpusError
+        If the manifest or a capture cannot be used.
+    TrainingError
+        If PyTorch, onnx or gensim is not installed, or the corpus has too few captures of a class.
+    """
+    require_frameworks(FRAMEWORKS)
+    captures = _read(manifest, progress)
+    families = merged(captures.entries, options.merge)
+    seeds = [options.seed + k for k in range(options.repeats)]
+    shape = choose_shape(captures.entries, families, scaled=options.scaled)
+    if options.scaled:
+        shape = shrink_to_fit(captures.entries, shape, seeds)
+    draws = [draw(captures.entries, shape, seed) for seed in seeds]
+    settings = [_setting(asked, captures, draws, seeds, options, progress) for asked in SETTINGS]
+    return Reproduction(
+        veilwatch=__version__,
+        command=command,
+        manifest=str(manifest),
+        emulated=any(_emulated(captures.entries[k]) for one in draws for k in one.train),
+        exact=shape.scale == 1,
+        scale=shape.scale,
+        merged={name: list(items) for name, items in options.merge.items()},
+        classes=_numbers(shape),
+        published=PUBLISHED,
+        settings=settings,
+        ablation=_ablation(captures, draws[0], options, progress) if options.ablation_s else [],
+    )
+
+
+def _read(manifest: Path, progress: Progress) -> _Captures:
+    entries = read_manifest(manifest)
+    tables = load_headers(entries, content_hashes(entries), progress=progress)
+    kept = [k for k, table in enumerate(tables) if len(table)]
+    if len(kept) < len(entries):
+        progress.note(f"{len(entries) - len(kept)} captures hold no IP packet and take no part")
+    return _Captures([entries[k] for k in kept], [tables[k] for k in kept])
+
+
+def _emulated(entry: CaptureEntry) -> bool:
+    return entry.extra.get("emulated", "").lower() in ("1", "true")
+
+
+def _numbers(shape: Shape) -> list[Numbers]:
+    return [
+        Numbers(
+            name=item.name, available=len(item.rows), train=item.train, validation=item.validate
+        )
+        for item in shape.classes
+    ]
+
+
+def _setting(
+    asked: Asked,
+    captures: _Captures,
+    draws: Sequence[Draw],
+    seeds: Sequence[int],
+    options: ReproduceOptions,
+    progress: Progress,
+) -> Setting:
+    runs = []
+    for number, (drawn, seed) in enumerate(zip(draws, seeds, strict=True), 1):
+        progress.start(f"{asked.name}: run {number} of {len(draws)}")
+        runs.append(_run(asked, captures, drawn, DetectorSettings(seed, options.threads), progress))
+    return Setting(
+        name=asked.name,
+        what=asked.what,
+        parameters=dict(asked.parameters),
+        shortcuts=asked.shortcuts,
+        runs=runs,
+        together=_together([run.figures for run in runs]),
+    )
+
+
+def _together(parts: Sequence[Figures]) -> Figures:
+    return figures(
+        sum(part.malicious_found for part in parts),
+        sum(part.malicious_missed for part in parts),
+        sum(part.benign_alerted for part in parts),
+        sum(part.benign_passed for part in parts),
+    )
+
+
+def _run(
+    asked: Asked,
+    captures: _Captures,
+    drawn: Draw,
+    settings: DetectorSettings,
+    progress: Progress,
+) -> Run:
+    """Train on one draw and judge its validation captures."""
+    began = time.monotonic()
+    detector = HeaderWordsDetector()
+    training = _training_set(captures, drawn.train, asked.shortcuts)
+    parameters = dict(asked.parameters)
+    detector.fit(
+        training,
+        DetectorSettings(settings.seed, settings.threads, parameters),
+        progress,
+    )
+    judged = _training_set(captures, drawn.validate, asked.shortcuts)
+    score = detector.predict_proba(judged.features)
+    alert = score >= THRESHOLD
+    names = [captures.entries[k].name for k in drawn.validate]
+    wrong = np.flatnonzero(alert != judged.malicious)
+    return Run(
+        seed=settings.seed,
+        figures=_figures(alert, judged.malicious),
+        errors={names[k]: round(float(score[k]), 4) for k in wrong},
+        known_words=detector.known_words(judged.features),
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _figures(alert: Any, malicious: Any) -> Figures:
+    return figures(
+        int((alert & malicious).sum()),
+        int((~alert & malicious).sum()),
+        int((alert & ~malicious).sum()),
+        int((~alert & ~malicious).sum()),
+    )
+
+
+def _training_set(captures: _Captures, rows: Sequence[int], shortcuts: bool) -> TrainingSet:
+    """Return captures as a detector learns from them, each worth the same as published."""
+    entries = [captures.entries[k] for k in rows]
+    features = capture_features(
+        [captures.tables[k] for k in rows], ("header_words",), shortcuts=shortcuts
+    )
+    _, group = np.unique([entry.group for entry in entries], return_inverse=True)
+    malicious = np.array([entry.label == "malicious" for entry in entries], bool)
+    capture = np.arange(len(rows), dtype=np.int64)
+    return TrainingSet(features, malicious, capture, group.astype(np.int64), np.ones(len(rows)))
+
+
+def _ablation(
+    captures: _Captures, drawn: Draw, options: ReproduceOptions, progress: Progress
+) -> list[Ablation]:
+    """Measure what fields are worth to the two settings that keep values as they are and bucket."""
+    until = time.monotonic() + options.ablation_s
+    settings = DetectorSettings(options.seed, options.threads)
+
+    def accuracy(asked: Asked) -> float:
+        found = _run(asked, captures, drawn, settings, SILENT).figures.accuracy.value
+        return 0.0 if found is None else found
+
+    trials = [
+        Trial(asked.name, asked.parameters, asked.shortcuts, drop)
+        for asked, drop in ((SETTINGS[2], True), (SETTINGS[1], False))
+    ]
+
+    def measure(trial: Trial, fields: Sequence[str]) -> float:
+        return accuracy(
+            Asked(trial.setting, "", {**trial.parameters, "fields": list(fields)}, trial.shortcuts)
+        )
+
+    return [ablate(trial, measure, until, progress) for trial in trials]

@@ -1,0 +1,1 @@
+"""The report on how well a model does."""

@@ -1,0 +1,1 @@
+"""The report on a field test: what a sensor did within a period."""

@@ -1,0 +1,1 @@
+"""Bytes to flow tables: captures are read, decoded, metered, and their handshakes understood."""

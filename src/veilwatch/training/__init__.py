@@ -1,7 +1,0 @@
-"""From a labelled corpus to a model, and a model held against a corpus."""
-
-from veilwatch.training.apply import evaluate_model
-from veilwatch.training.crossvalidate import cross_validate
-from veilwatch.training.train import TrainingOptions, train_model
-
-__all__ = ["TrainingOptions", "cross_validate", "evaluate_model", "train_model"]
