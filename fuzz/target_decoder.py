@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import tests.traffic.decode.reference
 from tests.traffic.decode.frames import Frame, as_block, assert_as_reference
 
-import veilwatch.traffic.decode.reference
 from fuzz.coverage import guide_by
 from fuzz.seeds import FRAMES
 from veilwatch.traffic.decode import Decoder
 
-guide_by(veilwatch.traffic.decode.reference)
+guide_by(tests.traffic.decode.reference)
 LINKS = (1, 101, 113, 276, 0, 108, 9, 50, 51, 228, 229, 105)
 SEEDS = [bytes([0, 0]) + frame for frame in FRAMES]
 DECODER = Decoder()

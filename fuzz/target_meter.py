@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import tests.traffic.decode.reference
 from tests.traffic.decode.frames import Frame, as_block, reference_rows
 
-import veilwatch.traffic.decode.reference
 from fuzz.coverage import guide_by
 from fuzz.seeds import FRAMES
 from veilwatch.schema.packets import Status
 from veilwatch.traffic.decode import Decoder
 from veilwatch.traffic.flow import FlowMeter, MeterConfig, measure_table
 
-guide_by(veilwatch.traffic.decode.reference)
+guide_by(tests.traffic.decode.reference)
 STEPS_NS = (0, 1000, 10**6, 2 * 10**7, 10**9, 6 * 10**9, 31 * 10**9, 121 * 10**9)
 SEEDS = [
     bytes([k, 3, len(frame) & 0xFF, len(frame) >> 8]) + frame for k, frame in enumerate(FRAMES)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import tests.traffic.capture.reference
 from tests.traffic.capture.build import read_bytes
+from tests.traffic.capture.reference import read_reference
 
-import veilwatch.traffic.capture.reference
 from fuzz.coverage import guide_by
 from fuzz.seeds import CAPTURES
-from veilwatch.traffic.capture.reference import read_reference
 
-guide_by(veilwatch.traffic.capture.reference)
+guide_by(tests.traffic.capture.reference)
 SEEDS = CAPTURES
 MAGICS = (
     *(b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"),

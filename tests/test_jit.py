@@ -4,61 +4,101 @@ from __future__ import annotations
 
 import ast
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from veilwatch import jit
 
+TABLE = "traffic/flow/a.py"
+KERNEL = "traffic/hashing.py"
 
-def test_the_hash_covers_every_file_of_the_rooms(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("flow/a.py", "traffic/capture/live/ring.py", "cli/verb.py", *jit.SOURCE_FILES):
-        path = tmp_path / name
+
+def _write(root: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("before")
+        path.write_text(text)
+    jit.source_hash.cache_clear()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An installation of other sources."""
+    jit.source_hash.cache_clear()
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    yield tmp_path
+    jit.source_hash.cache_clear()
+
+
+def test_tables_are_kept_by_the_code_that_shapes_them(elsewhere: Path) -> None:
+    _write(elsewhere, {TABLE: "a = 1", "schema/flows.py": "b = 1", "cli/verb.py": "c = 1"})
     seen = {jit.source_hash()}
-    for name in ("flow/a.py", "traffic/capture/live/ring.py", *jit.SOURCE_FILES):
-        (tmp_path / name).write_text("after")
+    for name in (TABLE, "schema/flows.py"):
+        _write(elsewhere, {name: "a = 2"})
         seen.add(jit.source_hash())
-    assert len(seen) == 3 + len(jit.SOURCE_FILES)
-    (tmp_path / "cli/verb.py").write_text("after")
+    assert len(seen) == 3
+    _write(
+        elsewhere,
+        {
+            "cli/verb.py": "c = 2",
+            **{name: "d = 1" for name in jit.OUTSIDE_TABLES if name.endswith(".py")},
+        },
+    )
     assert jit.source_hash() in seen
 
 
-def test_another_installation_of_the_same_sources_compiles_for_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in jit.SOURCE_FILES:
-        (tmp_path / name).write_text("from veilwatch.jit import kernel")
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+def test_other_words_make_no_other_tables(elsewhere: Path) -> None:
+    _write(elsewhere, {TABLE: 'def f():\n    """One."""\n    return 1\n'})
+    before = jit.source_hash()
+    _write(elsewhere, {TABLE: '"""A module."""\ndef f():\n    """Two."""\n    return 1  # why\n'})
+    assert jit.source_hash() == before
+    _write(elsewhere, {TABLE: "def f():\n    return 2\n"})
+    assert jit.source_hash() != before
+
+
+def test_nothing_that_shapes_a_table_comes_from_outside() -> None:
+    root = Path(jit.__file__).parent
+    outside = {root / name for name in jit.OUTSIDE_TABLES}
+    assert all(path.exists() for path in outside)
+    taken = [
+        f"{path.relative_to(root)} takes {module}"
+        for path in jit.table_sources()
+        if path.name != "__init__.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        for module in _imported(node)
+        if module.startswith("veilwatch.")
+        and outside.intersection(
+            (
+                (file := root.joinpath(*module.split(".")[1:])).with_suffix(".py"),
+                file,
+                *file.parents,
+            )
+        )
+    ]
+    assert not taken
+
+
+def test_another_installation_of_the_same_sources_compiles_for_itself(elsewhere: Path) -> None:
+    _write(elsewhere, {KERNEL: "from veilwatch.jit import kernel"})
     before = jit.installation_hash()
     assert jit.installation_hash() == before
-    os.utime(tmp_path / "traffic/hashing.py", ns=(1, 1))
+    os.utime(elsewhere / KERNEL, ns=(1, 1))
     assert jit.installation_hash() != before
 
 
-def test_what_compiles_nothing_leaves_the_compiled_kernels_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_compiles_nothing_leaves_the_compiled_kernels_alone(elsewhere: Path) -> None:
     kernel = "from veilwatch.jit import kernel\n"
-    for name, text in (
-        ("traffic/flow/kernel.py", kernel),
-        ("traffic/capture/rotate.py", "# files"),
-        ("schema/flows.py", "# dtypes"),
-        *((name, kernel) for name in jit.SOURCE_FILES),
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    _write(
+        elsewhere,
+        {KERNEL: kernel, "traffic/capture/rotate.py": "# files", "schema/flows.py": "# dtypes"},
+    )
     before = jit.kernel_hash()
-    (tmp_path / "traffic/capture/rotate.py").write_text("# other words")
+    _write(elsewhere, {"traffic/capture/rotate.py": "# other words"})
     assert jit.kernel_hash() == before
-    for name in ("traffic/flow/kernel.py", "schema/flows.py", *jit.SOURCE_FILES):
-        (tmp_path / name).write_text(kernel + "# after")
+    for name in (KERNEL, "schema/flows.py"):
+        _write(elsewhere, {name: kernel + "# after"})
         assert jit.kernel_hash() != before
         before = jit.kernel_hash()
 
@@ -74,7 +114,7 @@ def test_kernels_take_nothing_from_files_outside_their_hash() -> None:
     }
     outside = []
     for path in jit.kernel_sources():
-        if root / jit.DTYPE_ROOM in path.parents or not _has_kernels(path):
+        if root / jit.TYPES in path.parents or not _has_kernels(path):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             for module in _imported(node) - python_only:

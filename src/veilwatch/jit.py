@@ -8,10 +8,12 @@ it, nor to a folder above it (`veilwatch.private`).
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -22,15 +24,13 @@ from numba.core.registry import cpu_target
 from veilwatch.imports import hidden
 from veilwatch.private import why_not_private
 
-SOURCE_ROOMS = ("schema", "capture", "decode", "flow", "handshake", "subscriber", "pipeline")
-SOURCE_FILES = ("traffic/hashing.py", "traffic/packet_time.py")
-"""Packages and files whose sources take part in the hash of what is read from a capture: every
-kernel, every dtype and all that shapes a flow table lives in one."""
+PACKAGES: Final = ("schema", "traffic")
+"""Packages whose sources make flow tables, and hold every kernel and every dtype."""
 
-DTYPE_ROOM = "schema"
+TYPES: Final = "schema"
 """The package whose dtypes and constants are compiled into kernels."""
 
-CONSTANT_FILES = (
+CONSTANT_FILES: Final = (
     "traffic/capture/fault.py",
     "traffic/capture/live/options.py",
     "traffic/decode/counters.py",
@@ -38,13 +38,28 @@ CONSTANT_FILES = (
 )
 """Files without a kernel whose constants and types kernels compile in."""
 
+OUTSIDE_TABLES: Final = (
+    "traffic/capture/live",
+    "traffic/capture/rotate.py",
+    "traffic/capture/writer.py",
+    *(
+        f"traffic/pipeline/{name}.py"
+        for name in ("expression", "groupfiles", "grouping", "headers", "preload", "selection")
+    ),
+    *(f"traffic/pipeline/{name}.py" for name in ("split", "warm", "workers")),
+)
+"""Files and folders of these packages that no flow table of a capture file depends on."""
 
-def _sources() -> list[Path]:
+
+def _sources(root: Path) -> list[Path]:
+    return [path for name in PACKAGES for path in sorted((root / name).rglob("*.py"))]
+
+
+def table_sources() -> list[Path]:
+    """Return the files that shape the flow table of a capture file."""
     root = Path(__file__).parent
-    paths = [root / name for name in SOURCE_FILES]
-    for room in SOURCE_ROOMS:
-        paths += sorted((root / room).rglob("*.py"))
-    return paths
+    outside = {root / name for name in OUTSIDE_TABLES}
+    return [path for path in _sources(root) if not outside.intersection((path, *path.parents))]
 
 
 def kernel_sources() -> list[Path]:
@@ -54,32 +69,53 @@ def kernel_sources() -> list[Path]:
     other file.
     """
     root = Path(__file__).parent
-    schema, constants = root / DTYPE_ROOM, {root / name for name in CONSTANT_FILES}
+    types, constants = root / TYPES, {root / name for name in CONSTANT_FILES}
     return [
         path
-        for path in _sources()
-        if schema in path.parents
+        for path in _sources(root)
+        if types in path.parents
         or path in constants
         or b"from veilwatch.jit import" in path.read_bytes()
     ]
 
 
-def _hash_of(paths: list[Path]) -> str:
+def _hash_of(texts: Iterable[tuple[Path, bytes]]) -> str:
     digest = hashlib.sha256(platform.python_version().encode())
-    for path in paths:
+    for path, text in texts:
         digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+        digest.update(text)
     return digest.hexdigest()[:16]
 
 
+def _without_words(path: Path) -> bytes:
+    """Return a source as the interpreter sees it: no comments, no docstrings, no layout."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return ast.dump(tree).encode()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+@lru_cache(maxsize=1)
 def source_hash() -> str:
-    """Return a hash of every source that shapes a flow table, for what is kept of captures."""
-    return _hash_of(_sources())
+    """Return a hash of the code that shapes a flow table, for what is kept of captures.
+
+    Comments and docstrings do not count: other words do not make other tables.
+    """
+    return _hash_of((path, _without_words(path)) for path in table_sources())
 
 
 def kernel_hash() -> str:
     """Return a hash of the sources of the kernels alone, for the cache of compiled ones."""
-    return _hash_of(kernel_sources())
+    return _hash_of((path, path.read_bytes()) for path in kernel_sources())
 
 
 def installation_hash() -> str:

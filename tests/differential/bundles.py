@@ -27,8 +27,8 @@ def manifest(corpus: Path, folder: str) -> list[str]:
 def join(corpus: Path, names: Sequence[str], path: Path) -> Origins:
     """Write the records of captures, as our reader gives them, to a pcapng.
 
-    How files are read is compared elsewhere (`tests/traffic/capture/test_tshark.py`); here both sides
-    get the same records. One tshark for many small captures saves most of the time.
+    How files are read is compared elsewhere (`tests/traffic/capture/test_tshark.py`); here both
+    sides get the same records. One tshark for many small captures saves most of the time.
     """
     origins: Origins = []
     with PcapngWriter(path) as writer:

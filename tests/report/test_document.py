@@ -12,13 +12,14 @@ import polars as pl
 import pytest
 
 from tests.report import factory
-from veilwatch.report import svg, units
+from veilwatch.report import charts, svg, units
 from veilwatch.report.catalogue import catalogue
-from veilwatch.report.detection import build, plots
-from veilwatch.report.detection.bins import score_histogram, time_grid, timeline
+from veilwatch.report.charts import time_grid
+from veilwatch.report.detection import build
+from veilwatch.report.detection.bins import score_histogram, timeline
 from veilwatch.report.detection.document import ReportDocument
+from veilwatch.report.detection.page import render_html
 from veilwatch.report.detection.verdict import details
-from veilwatch.report.html import render_html
 from veilwatch.report.names import MAX_NAME, visible
 from veilwatch.schema.packets import Status
 from veilwatch.traffic.handshake.services import SERVICES
@@ -78,10 +79,10 @@ def test_times_below_an_axis_are_round_and_where_they_say(
 ) -> None:
     second = factory.SECOND
     start = (factory.START_NS // (step * second) + 7) * step * second
-    drawn = "".join(plots.time_axis(start, step * second, count, 60.0, 60.0 + width, 0.0))
+    drawn = "".join(charts.time_axis(start, step * second, count, 60.0, 60.0 + width, 0.0))
     names = re.findall(r">([\d: -]+)</text>", drawn)
     ticks = [float(x) for x in re.findall(r'<line x1="([\d.]+)"', drawn)]
-    assert 2 <= len(names) == len(ticks) <= plots.MOST_TICKS + 1
+    assert 2 <= len(names) == len(ticks) <= charts.MOST_TICKS + 1
     for x, name in zip(ticks, names, strict=True):
         at = start + (x - 60.0) / width * step * count * second
         exact = round(at / (step * second)) * step * second

@@ -15,8 +15,9 @@ import pytest
 from tests.report import factory
 from tests.report.test_document import document
 from veilwatch.report.catalogue import catalogue
+from veilwatch.report.detection.page import render_html
 from veilwatch.report.evaluation.page import render_evaluation
-from veilwatch.report.html import code, render_html, soft
+from veilwatch.report.html import code, soft
 
 MAX_PAGE = 2_500_000
 """Bytes of the largest page: it must open at once and pass through mail."""

@@ -20,9 +20,9 @@ from scripts.make_picture import MAX_HEIGHT, make_picture
 from tests.report import comparison_factory, factory, field_factory
 from tests.report.test_document import document
 from veilwatch.report.comparison.page import render_comparison
+from veilwatch.report.detection.page import render_html
 from veilwatch.report.evaluation.page import render_evaluation
 from veilwatch.report.field.page import render_field
-from veilwatch.report.html import render_html
 
 CHROMIUM = find_browser()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

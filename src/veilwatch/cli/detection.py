@@ -109,7 +109,7 @@ def run_detection(
         alerts_file=EVE,
     )
     # The page's templates load here, because nobody should wait for them before packets are read.
-    from veilwatch.report.html import render_html
+    from veilwatch.report.detection.page import render_html
 
     write_text(outputs["report"], render_html(document))
     write_text(

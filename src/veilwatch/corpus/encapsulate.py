@@ -34,7 +34,8 @@ from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.traffic.capture import Captures, PcapngWriter, as_names, open_captures
-from veilwatch.traffic.decode.reference import first_packet
+from veilwatch.traffic.decode import Decoder
+from veilwatch.traffic.decode.kernel import MAX_LINK_LENGTH
 
 IPNetwork = IPv4Network | IPv6Network
 
@@ -132,6 +133,15 @@ class _Dropped(Exception):
         self.reason = reason
 
 
+class _Frame(NamedTuple):
+    ts_ns: int
+    data: bytes  # as captured
+    length: int  # on the wire
+    ip_headers: int  # how many were found
+    start: int  # of the outermost one
+    status: int
+
+
 class _IPPacket(NamedTuple):
     source: IPAddress
     destination: IPAddress
@@ -139,21 +149,14 @@ class _IPPacket(NamedTuple):
     length: int  # on the wire
 
 
-def _network_start(frame: bytes, link: int) -> int:
-    """Return where the outermost IP header begins, behind any link type that can be read."""
-    status, start = first_packet(frame, link)
-    if status is Status.OK:
-        return start
-    raise _Dropped("cut" if status in _CUT else "not_ip")
-
-
 def _address(data: bytes) -> IPAddress:
     return IPv4Address(data) if len(data) == 4 else IPv6Address(data)
 
 
-def _ip_packet(frame: bytes, link: int, length: int) -> _IPPacket:
-    start = _network_start(frame, link)
-    data, available = frame[start:], length - start
+def _ip_packet(frame: _Frame) -> _IPPacket:
+    if not frame.ip_headers or frame.start == MAX_LINK_LENGTH:
+        raise _Dropped("cut" if frame.status in _CUT else "not_ip")
+    data, available = frame.data[frame.start :], frame.length - frame.start
     if not data:
         raise _Dropped("cut")
     version = data[0] >> 4
@@ -229,17 +232,21 @@ class _Finder:
             raise _too_many()
 
 
-def _frames(block: RawBlock) -> list[tuple[int, bytes, int, int]]:
-    """Return time, bytes, length on the wire and link type of each record."""
-    records = block.records
+def _frames(block: RawBlock, decoder: Decoder) -> list[_Frame]:
+    """Return each record of a block, and where its outermost IP header lies."""
+    records, packets = block.records, decoder.decode(block).packets
     return [
-        (ts_ns, block.buffer[offset : offset + captured].tobytes(), max(length, captured), link)
-        for ts_ns, offset, captured, length, link in zip(
-            records["ts_ns"].tolist(),
-            records["offset"].tolist(),
-            records["captured"].tolist(),
-            records["length"].tolist(),
-            records["link"].tolist(),
+        _Frame(
+            ts_ns,
+            block.buffer[offset : offset + captured].tobytes(),
+            max(length, captured),
+            ip_headers,
+            start,
+            status,
+        )
+        for ts_ns, offset, captured, length, ip_headers, start, status in zip(
+            *(records[name].tolist() for name in ("ts_ns", "offset", "captured", "length")),
+            *(packets[name].tolist() for name in ("ip_headers", "link_length", "status")),
             strict=True,
         )
     ]
@@ -303,12 +310,12 @@ def _find_inside(inputs: Captures, progress: Progress) -> set[IPAddress]:
             where="-",
             hint="name the inside networks, or give a file",
         )
-    finder = _Finder()
+    finder, decoder = _Finder(), Decoder()
     with open_captures(inputs, progress=progress) as stream:
         for block in stream:
-            for _, frame, length, link in _frames(block):
+            for frame in _frames(block, decoder):
                 try:
-                    finder.see(_ip_packet(frame, link, length))
+                    finder.see(_ip_packet(frame))
                 except _Dropped:
                     continue
     return finder.found
@@ -330,8 +337,8 @@ def encapsulate(
     Parameters
     ----------
     inputs
-        Files, globs, folders or "-", as `veilwatch.traffic.capture.open_captures` takes them. Without
-        `options.inside` they are read twice.
+        Files, globs, folders or "-", as `veilwatch.traffic.capture.open_captures` takes them.
+        Without `options.inside` they are read twice.
     output
         The pcapng to write; its section comment says that the wrapping is synthetic.
     options
@@ -348,6 +355,7 @@ def encapsulate(
     """
     core = _Core(options, _find_inside(inputs, progress) if options.inside is None else set())
     summary = EncapsulateSummary(output, subscribers=core.sessions)
+    decoder = Decoder()
     names = ", ".join(Path(name).name for name in as_names(inputs))
     comment = f"{_NOTICE} {names[:_MAX_NAMES]}; the traffic inside is as captured"
     with (
@@ -355,10 +363,10 @@ def encapsulate(
         PcapngWriter(output, link=1, comment=comment, interface_name="n3") as writer,
     ):
         for block in stream:
-            for ts_ns, frame, length, link in _frames(block):
+            for frame in _frames(block, decoder):
                 summary.read += 1
                 try:
-                    packet = _ip_packet(frame, link, length)
+                    packet = _ip_packet(frame)
                     sender, receiver = core.session(packet.source), core.session(packet.destination)
                     subscriber = sender or receiver
                     if subscriber is None:
@@ -375,7 +383,7 @@ def encapsulate(
                     pdu_session=options.pdu_session,
                     length=packet.length,
                 )
-                writer.write(ts_ns, wrapped, len(wrapped) + packet.length - len(packet.data))
+                writer.write(frame.ts_ns, wrapped, len(wrapped) + packet.length - len(packet.data))
                 if sender is not None:
                     summary.uplink += 1
                 else:

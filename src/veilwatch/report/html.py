@@ -1,6 +1,6 @@
-"""The report as one HTML page that needs nothing but itself.
+"""Reports as one HTML page each that needs nothing but itself.
 
-The page holds no script at all, and its Content-Security-Policy allows one style sheet, by
+A page holds no script at all, and its Content-Security-Policy allows one style sheet, by
 hash, and nothing else: neither a name in the traffic nor a slip in a template can make a
 browser load or run anything.
 """
@@ -17,43 +17,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from veilwatch.report import units
-from veilwatch.report.catalogue import Text, catalogue
-from veilwatch.report.detection import plots
-from veilwatch.report.detection.document import ReportDocument
-from veilwatch.report.detection.verdict import details, doubts, verdict
-
-UNFOLDED: Final = 1
-"""Alerts whose reasons are open when the page opens, as an example of what a line holds."""
-
-LISTED: Final = 20
-"""Alerts that stand in the page; the others wait behind one line."""
-
-
-def render_html(document: ReportDocument, *, language: str = "en") -> str:
-    """Return the report page.
-
-    Parameters
-    ----------
-    document
-        What to say.
-    language
-        Text catalogue to say it in.
-    """
-    text = catalogue(language)
-    return page(
-        "report.html.j2",
-        text,
-        document=document,
-        verdict=verdict(document, text),
-        details=details(document, text),
-        doubts=doubts(document, text),
-        unfolded=UNFOLDED,
-        listed=LISTED,
-    )
+from veilwatch.report.catalogue import Text
 
 
 def page(template: str, text: Text, **values: Any) -> str:
-    """Render one template of this room with the style sheet, the words and the plots."""
+    """Render one template with the style sheet and the words."""
     style = (files("veilwatch.report") / "templates" / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
@@ -62,7 +30,6 @@ def page(template: str, text: Text, **values: Any) -> str:
         .render(
             text=text,
             units=units,
-            plots=plots,
             style=Markup(style),  # noqa: S704 - our own file
             policy=f"default-src 'none'; style-src 'sha256-{digest}'; "
             "base-uri 'none'; form-action 'none'",

@@ -214,9 +214,9 @@ class HeadBatch:
         Array of `HEAD_DTYPE`. For TCP the bytes are reassembled by sequence number and begin
         at the first TLS handshake record, or at the PROXY header before it. For UDP they are
         datagrams, at most `MAX_DATAGRAMS`, each behind its length in two bytes, big-endian: the
-        first of DNS, those of DTLS that are in clear, and of QUIC what `traffic/flow/datagrams.py` keeps of
-        them (Initial packets without what is coalesced with them). The last one is shorter than on
-        the wire where the head was full.
+        first of DNS, those of DTLS that are in clear, and of QUIC what `traffic/flow/datagrams.py`
+        keeps of them (Initial packets without what is coalesced with them). The last one is shorter
+        than on the wire where the head was full.
     """
 
     data: npt.NDArray[np.uint8]

@@ -118,6 +118,7 @@ PACKET_DTYPE: Final = np.dtype(
         ("fragment_offset", np.uint32),  # of a later fragment's data in its IP packet, bytes
         ("source", np.uint32),  # index into CaptureReport.files
         ("wire_length", np.uint32),  # whole frame on the wire
+        ("link_length", np.uint16),  # bytes in front of the outermost IP header, at most 65,535
         ("src_port", np.uint16),  # 0 where the protocol has none
         ("dst_port", np.uint16),
         ("tcp_flags", np.uint16),  # 8 flag bits, CWR highest; NS as bit 8
@@ -127,6 +128,7 @@ PACKET_DTYPE: Final = np.dtype(
         ("vlan", np.uint16),  # innermost 802.1Q identifier, 0 untagged
         ("interface", np.uint16),  # where it was captured: tells places apart, names none
         ("status", np.uint8),  # a Status
+        ("ip_headers", np.uint8),  # IP headers that were reached, 0 where there is no IP
         ("ip_version", np.uint8),
         ("protocol", np.uint8),  # IANA protocol number of the innermost packet
         ("ttl", np.uint8),

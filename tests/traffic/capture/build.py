@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import struct
 
+from tests.traffic.capture.reference import Reading, Record
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import BLOCK_RECORDS, RawBlock
 from veilwatch.traffic.capture import window as window_module
 from veilwatch.traffic.capture.fault import ODD_ORDER, WHAT_IS_ODD
 from veilwatch.traffic.capture.pcap import read_pcap
 from veilwatch.traffic.capture.pcapng import read_pcapng
-from veilwatch.traffic.capture.reference import Reading, Record
 from veilwatch.traffic.capture.source import PlainSource
 from veilwatch.traffic.capture.stream import CaptureStream
 from veilwatch.traffic.capture.window import Window

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.traffic.capture import build
-from veilwatch.traffic.capture.reference import read_reference
+from tests.traffic.capture.reference import read_reference
 
 ORDERS = st.sampled_from("<>")
 FRAMES = st.binary(max_size=40)

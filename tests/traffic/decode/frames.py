@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tests.traffic.decode.reference import Decoded
+from tests.traffic.decode.reference import decode as reference_decode
 from veilwatch.schema.packets import BLOCK_RECORDS, RECORD_DTYPE, RawBlock
 from veilwatch.traffic.decode import Decoder
 from veilwatch.traffic.decode.counters import INFORMATIVE
-from veilwatch.traffic.decode.reference import Decoded
-from veilwatch.traffic.decode.reference import decode as reference_decode
 
 ETHERNET = 1
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from tests.traffic.decode.reference import Decoded, mix
 from veilwatch.schema.headers import ABSENT, WIRE_FIELDS
 from veilwatch.schema.packets import Status
-from veilwatch.traffic.decode.reference import Decoded, mix
 
 EXTENSIONS = {0, 43, 44, 51, 60}
 MASK = (1 << 64) - 1

@@ -97,6 +97,6 @@ def test_every_link_type_has_a_frame_here_or_in_the_other_tests() -> None:
 
 
 def test_every_link_type_is_named_in_the_documentation() -> None:
-    page = Path(__file__, "../../../docs/packets.md").resolve().read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs" / "packets.md").read_text()
     named = {int(number) for number in re.findall(r"\b\d+\b", page.split("## Link types")[1])}
     assert named >= set(LINK_STEPS)

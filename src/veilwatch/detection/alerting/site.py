@@ -3,7 +3,8 @@
 A model's own thresholds come from the benign captures that it was trained on. What they let
 through on another network is another number. In a period that its people name as quiet, every
 flow and host is taken for benign, and the threshold is set where the wanted number of false
-alerts a day lies: the upper split-conformal quantile of `veilwatch.learning.evaluation.calibration`.
+alerts a day lies: the upper split-conformal quantile of
+`veilwatch.learning.evaluation.calibration`.
 
 What the period cannot vouch for is refused. Without an error in n units their rate lies below
 3 / n with 95 % confidence (rule of three); so a target of f false alerts a day takes 3 / f days.

@@ -63,9 +63,9 @@ class DueWindows:
 class WindowBuffer:
     """Keep flows as long as the windows of their hosts need them.
 
-    A host's windows begin with its first flow, as in `veilwatch.learning.features.windows`. What differs
-    from a capture that is there as a whole: a host that was silent for `KEPT_NS` begins anew, and a
-    destination is new that was not met within that time.
+    A host's windows begin with its first flow, as in `veilwatch.learning.features.windows`. What
+    differs from a capture that is there as a whole: a host that was silent for `KEPT_NS` begins
+    anew, and a destination is new that was not met within that time.
 
     Parameters
     ----------

@@ -1,9 +1,10 @@
 """What flows say of each host, over the last hour and in bounded memory.
 
-A host's score is the mean log-odds of its more suspicious flows (`learning/detectors/evidence.py`). Kept are
-the flows' log-odds, one row each, so that the hour slides by the flow and a flow's record replaces
-what was said of it while it was alive. Where there are more than fit, the weakest of the hosts that
-have most are kept as counts and sums only: with an upper share below one they had no say anyway.
+A host's score is the mean log-odds of its more suspicious flows (`learning/detectors/evidence.py`).
+Kept are the flows' log-odds, one row each, so that the hour slides by the flow and a flow's record
+replaces what was said of it while it was alive. Where there are more than fit, the weakest of the
+hosts that have most are kept as counts and sums only: with an upper share below one they had no say
+anyway.
 """
 
 from __future__ import annotations

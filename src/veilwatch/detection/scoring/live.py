@@ -84,8 +84,8 @@ class LiveScorer:
 
     The evidence of a host is that of `FlowScorer`, over flows that ended, or were reported, within
     the last hour of traffic. A flow that is alive speaks by its latest report, and by its record
-    once that has come. Memory has bounds (`veilwatch.detection.scoring.hosts`, `veilwatch.detection.scoring.buffer`)
-    and does not grow with the number of flows.
+    once that has come. Memory has bounds (`veilwatch.detection.scoring.hosts`,
+    `veilwatch.detection.scoring.buffer`) and does not grow with the number of flows.
 
     Parameters
     ----------

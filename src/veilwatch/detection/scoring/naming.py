@@ -33,8 +33,9 @@ class HostNamer:
     """Gather each host's most malicious flows table by table, and ask the trees about them.
 
     Of each table only flows at the detector's threshold that carry content are asked about
-    (`veilwatch.learning.detectors.content`), and of these the `EVIDENCE_FLOWS` strongest of each host; of
-    all tables together no more than `MAX_ASKED`. A host without such a flow is like no family.
+    (`veilwatch.learning.detectors.content`), and of these the `EVIDENCE_FLOWS` strongest of each
+    host; of all tables together no more than `MAX_ASKED`. A host without such a flow is like no
+    family.
 
     Parameters
     ----------

@@ -138,8 +138,8 @@ class Recommendation(_Part):
     Attributes
     ----------
     detector
-        The best by the rule of `veilwatch.learning.comparison.recommend`; where `blocked` says so it is
-        named and not recommended.
+        The best by the rule of `veilwatch.learning.comparison.recommend`; where `blocked` says so
+        it is named and not recommended.
     meets_bars
         Whether its figures reach the bars.
     blocked

@@ -53,8 +53,8 @@ class Job:
     shortcuts, keep_background
         As in training.
     trials
-        Manifest of changed captures to judge as well (`veilwatch.learning.comparison.robust`), empty for
-        none. Its folder is named after what it holds.
+        Manifest of changed captures to judge as well (`veilwatch.learning.comparison.robust`),
+        empty for none. Its folder is named after what it holds.
     """
 
     manifest: str
@@ -241,24 +241,19 @@ def _units_of_trials(manifest: str, detector: str, shortcuts: bool) -> Units:
 
 
 _LEARNS: Final = (
-    *(
-        "corpus",
-        "features",
-        "detectors",
-        "learning/evaluation/labelled.py",
-        "learning/evaluation/splits.py",
-    ),
+    *("corpus", "learning/features", "learning/detectors"),
+    *("learning/evaluation/labelled.py", "learning/evaluation/splits.py"),
     *("learning/training/units.py", "learning/training/weights.py"),
-    *(f"comparison/{name}.py" for name in ("copies", "jobs", "perturb", "plan", "robust")),
+    *(f"learning/comparison/{name}.py" for name in ("copies", "jobs", "perturb", "plan", "robust")),
 )
-"""Code that learns, that scores, and that chooses what is learned from: rooms and files. What only
+"""Code that learns, that scores, and that chooses what is learned from. What only
 reads the scores may change and leave them valid."""
 
 
 @lru_cache(maxsize=1)
 def _code_hash() -> str:
     """Return a hash over `_LEARNS`."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for place in _LEARNS:
         files = [root / place] if place.endswith(".py") else sorted((root / place).rglob("*.py"))

@@ -112,8 +112,8 @@ def measure_levels(
     -------
     dict
         The levels of `captures`, and before them `flow` and `flow_tls` where units are flows,
-        `host_window` where they are host windows; each as `veilwatch.learning.evaluation.metrics.measure`
-        gives it.
+        `host_window` where they are host windows; each as
+        `veilwatch.learning.evaluation.metrics.measure` gives it.
     """
     used = ~np.isnan(score)
     unit_limit = np.broadcast_to(unit_threshold, score.shape)
@@ -151,8 +151,8 @@ def mean_of_folds(folds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str,
     Returns
     -------
     dict
-        By level the figures of `veilwatch.learning.evaluation.metrics.measure` without `threshold`: rates
-        are means over the `folds` that hold both classes, counts are their sums, the curve is
+        By level the figures of `veilwatch.learning.evaluation.metrics.measure` without `threshold`:
+        rates are means over the `folds` that hold both classes, counts are their sums, the curve is
         the mean of what they find at each false-positive rate. Rates are None, and there is no
         curve, where no fold holds both.
     """

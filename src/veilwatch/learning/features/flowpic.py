@@ -9,7 +9,8 @@ detector draws.
 smallest, under a hundred at the MTU. Names and heartbeats of tens of bytes and segments of
 1,400 are both told apart; what is longer than `MAX_SIZE` came through segmentation offload and
 shares the last row. Row 0 holds packets without payload that open or end a connection, so
-that no length of a bare packet, which tells the operating system, is drawn (learning/features/sequence.py).
+that no length of a bare packet, which tells the operating system, is drawn
+(learning/features/sequence.py).
 
 **Columns** are ranges of time since the flow's first packet that widen by a factor of 1.6: the
 first ends at 1 ms, the last begins at 19 min and the active timeout of 30 min ends it. A handshake

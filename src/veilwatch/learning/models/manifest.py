@@ -33,7 +33,8 @@ class CorpusCard(_Part):
 
     `captures` holds the SHA-256 of each training capture, so that an evaluation can set aside
     what the model has seen. `flow_sketch` samples its flows, for captures that hold the same
-    traffic in other files (`veilwatch.learning.features.sketch`); models of older versions have none.
+    traffic in other files (`veilwatch.learning.features.sketch`); models of older versions have
+    none.
     """
 
     manifest_sha256: str

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from veilwatch.learning.comparison.document import Comparison, Interval, Level
 from veilwatch.report import svg, units
 from veilwatch.report.catalogue import Text
-from veilwatch.report.detection.plots import curve_class, rates_plot
+from veilwatch.report.charts import curve_class, rates_plot
 
 Curve = Sequence[tuple[float, float]]
 

@@ -10,30 +10,11 @@ import polars as pl
 
 from veilwatch.report.detection.document import ScoreHistogram, Timeline
 
-SECOND: Final = 10**9
-
-STEPS_NS: Final = (
-    *(n * 10**6 for n in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
-    *(n * SECOND for n in (1, 2, 5, 10, 15, 30)),
-    *(n * 60 * SECOND for n in (1, 2, 5, 10, 15, 30)),
-    *(n * 3600 * SECOND for n in (1, 2, 3, 6, 12, 24)),
-    *(n * 86400 * SECOND for n in (2, 7, 14, 28, 91, 182, 364)),
-)
-"""Steps of a time axis that people can name."""
-
 SCORE_LIMIT: Final = 1e-4
 """Scores below it and above 1 minus it share the outermost bins: no sample of a report's size
 tells them apart."""
 
 SCORE_BINS: Final = 56
-
-
-def time_grid(first_ns: int, last_ns: int, steps: int) -> tuple[int, int, int]:
-    """Return start, step (ns) and number of at most `steps` + 1 bins that hold the span."""
-    span = max(last_ns - first_ns, 1)
-    step = next((step for step in STEPS_NS if span / step <= steps), -(-span // steps))
-    start = first_ns // step * step
-    return start, step, int((last_ns - start) // step) + 1
 
 
 def timeline(flows: pl.DataFrame, grid: tuple[int, int, int]) -> Timeline:

@@ -13,9 +13,11 @@ from veilwatch import __version__
 from veilwatch.detection.alerting.attack import of_alert
 from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.learning.features.windows import HOST
+from veilwatch.report.charts import time_grid
 from veilwatch.report.detection import document as doc
-from veilwatch.report.detection.bins import score_histogram, time_grid, timeline
-from veilwatch.report.detection.model import evaluation_of, model_card
+from veilwatch.report.detection.bins import score_histogram, timeline
+from veilwatch.report.detection.model import model_card
+from veilwatch.report.evaluation.build import evaluation_of
 from veilwatch.report.names import MAX_SENTENCE, visible
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.captures import CaptureReport, FileReport

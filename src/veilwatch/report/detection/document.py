@@ -11,13 +11,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-
-class Part(BaseModel):
-    """A part of the document: no unknown field, nothing changed after making."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from veilwatch.report.evaluation.document import Evaluation
+from veilwatch.report.part import Part
 
 
 class FileRead(Part):
@@ -198,35 +193,6 @@ class ScoreHistogram(Part):
     high: float
     below: tuple[int, ...]  # flows without alert
     above: tuple[int, ...]  # alerted flows
-
-
-class Figures(Part):
-    """Figures of one level of an evaluation (flows, TLS flows or captures)."""
-
-    n_positive: int
-    n_negative: int
-    roc_auc: float | None = None
-    average_precision: float | None = None
-    detection_rate_at_fpr: dict[str, float | None] = {}
-    detection_rate: float | None = None
-    false_positive_rate: float | None = None
-    curve: tuple[tuple[float, float], ...] = ()  # (false-positive rate, detection rate)
-
-
-class FamilyFigures(Part):
-    """Detection of one family."""
-
-    name: str
-    n: int
-    detection_rate: float | None
-
-
-class Evaluation(Part):
-    """Figures on traffic that the model was not trained on."""
-
-    levels: dict[str, Figures]  # by name, see report.model.LEVELS
-    fold_levels: dict[str, Figures]  # the same as the mean over folds, empty without folds
-    families: tuple[FamilyFigures, ...]
 
 
 class ModelCard(Part):

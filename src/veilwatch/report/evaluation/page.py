@@ -8,7 +8,8 @@ from typing import Any
 
 from veilwatch import __version__
 from veilwatch.report.catalogue import catalogue
-from veilwatch.report.detection.model import evaluation_of
+from veilwatch.report.evaluation import plots
+from veilwatch.report.evaluation.build import evaluation_of
 from veilwatch.report.html import page
 from veilwatch.report.names import visible
 
@@ -45,6 +46,7 @@ def render_evaluation(
     return page(
         "evaluation.html.j2",
         catalogue(language),
+        curves=plots,
         evaluation=evaluation_of(evaluation),
         model=visible(model),
         emulated=emulated,

@@ -8,7 +8,7 @@ from typing import Final
 
 from veilwatch import __version__
 from veilwatch.errors import VeilwatchError
-from veilwatch.report.detection.bins import time_grid
+from veilwatch.report.charts import time_grid
 from veilwatch.report.field import counts as field_counts
 from veilwatch.report.field import document as doc
 from veilwatch.report.field import events as field_events

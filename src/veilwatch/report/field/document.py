@@ -1,8 +1,8 @@
 """A field test as one typed document: what a sensor did within a period. Renderers read it only.
 
-The rules are those of `veilwatch.report.detection.document`: names are made visible and bounded, markup in
-them is still there, words stay in the text catalogue. None stands for what nobody counted, 0 for
-what was counted and did not happen. Times are ns since the epoch, UTC.
+The rules are those of `veilwatch.report.detection.document`: names are made visible and bounded,
+markup in them is still there, words stay in the text catalogue. None stands for what nobody
+counted, 0 for what was counted and did not happen. Times are ns since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from veilwatch.report.detection.document import Part
+from veilwatch.report.part import Part
 
 FORMAT: Final = 1
 """Number of this form; it rises when a field changes its meaning or goes away."""

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from veilwatch.report import svg, units
 from veilwatch.report.catalogue import Text
-from veilwatch.report.detection.plots import bars, curve_class, time_axis
+from veilwatch.report.charts import bars, curve_class, time_axis
 from veilwatch.report.field import document as doc
 
 LEFT: Final = 84.0

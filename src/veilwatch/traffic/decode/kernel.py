@@ -59,6 +59,10 @@ MAX_TUNNEL_DEPTH: Final = 4
 mirrored GTP-U tunnel has two, GTP-U roaming inside GTP-U three; one more leaves room, and deeper
 nesting is an attack on the decoder."""
 
+MAX_LINK_LENGTH: Final = 65_535
+"""Most bytes in front of the outermost IP header that `link_length` can state. Real link headers
+have some hundred; only a forged radio or per-packet header comes near."""
+
 
 @kernel
 def decode_block(
@@ -105,6 +109,8 @@ def decode_block(
                 if ip_headers > MAX_TUNNEL_DEPTH:
                     step = TOO_DEEP
                     break
+                if ip_headers == 0:
+                    p["link_length"] = min(offset - i64(record["offset"]), MAX_LINK_LENGTH)
                 ip_headers += 1
             if step == ETHERNET:
                 if frames > MAX_TUNNEL_DEPTH:
@@ -166,6 +172,7 @@ def decode_block(
         if step == NOT_IP and ip_headers > 0:
             step = TUNNEL_PAYLOAD
         p["status"] = step
+        p["ip_headers"] = ip_headers
         counters[step] += 1
         if p["vlan"] != 0:
             counters[VLAN_TAGGED] += 1

@@ -68,8 +68,9 @@ class FlowReader:
     Parameters
     ----------
     inputs
-        Files, globs, folders or "-", one or several, as `veilwatch.traffic.capture.open_captures` takes
-        them; or a stream that is open already, a live capture, which is closed with the reader.
+        Files, globs, folders or "-", one or several, as `veilwatch.traffic.capture.open_captures`
+        takes them; or a stream that is open already, a live capture, which is closed with the
+        reader.
     config
         How flows are cut.
     gtp_ports

@@ -21,20 +21,9 @@ from typing import Final
 PACKAGES: Final = (
     *("rich", "encodings", "numba.core", "numba.np", "numba.cpython", "polars"),
     *("pydantic", "typer", "multiprocessing", "concurrent.futures", "pyarrow.parquet", "traceback"),
-    *(
-        "veilwatch.traffic.capture",
-        "veilwatch.traffic.decode",
-        "veilwatch.traffic.flow",
-        "veilwatch.traffic.handshake",
-    ),
-    *(
-        "veilwatch.traffic.pipeline",
-        "veilwatch.schema",
-        "veilwatch.sinks",
-        "veilwatch.traffic.subscriber",
-    ),
+    *("veilwatch.schema", "veilwatch.traffic", "veilwatch.export", "veilwatch.sinks"),
 )
-"""What is loaded whole: the rooms that work on an interface, and what they import late."""
+"""What is loaded whole: the packages that work on an interface, and what they import late."""
 
 LEFT_OUT: Final = (
     *("__main__", "_win32", "_windows", "windows", ".mbcs", ".oem", ".tests", ".testing"),
@@ -75,7 +64,7 @@ def unreadable_for(user: str | None) -> Path | None:
     if entry is None or entry.pw_uid in (0, os.geteuid()):
         return None
     groups = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
-    places = {Path(__file__).resolve().parents[1], *(Path(p).absolute() for p in sys.path if p)}
+    places = {Path(__file__).resolve().parents[2], *(Path(p).absolute() for p in sys.path if p)}
     for place in sorted(places):
         for folder in (*reversed(place.parents), place):
             try:

@@ -6,21 +6,21 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from veilwatch.schema.packets import Status
-from veilwatch.traffic.decode.lan import MAX_PREAMBLE
-from veilwatch.traffic.decode.records import MAX_ATTRIBUTES, MAX_ERF_EXTENSIONS
-from veilwatch.traffic.decode.reference_layer import (
+from tests.traffic.decode.reference_layer import (
     Layer,
     Refused,
     inner_version,
     looks_like_frame,
     packet_in_ppp,
 )
+from veilwatch.schema.packets import Status
+from veilwatch.traffic.decode.lan import MAX_PREAMBLE
+from veilwatch.traffic.decode.records import MAX_ATTRIBUTES, MAX_ERF_EXTENSIONS
 from veilwatch.traffic.decode.tzsp import MAX_TAGS
 from veilwatch.traffic.decode.wireless import MAX_PRESENT_WORDS
 
 if TYPE_CHECKING:
-    from veilwatch.traffic.decode.reference import PlainWalk
+    from tests.traffic.decode.reference import PlainWalk
 
 INET6_FAMILIES = {10, 23, 24, 26, 28, 30}
 CUT = Status.TRUNCATED_LINK

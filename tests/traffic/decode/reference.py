@@ -13,14 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
-from veilwatch.schema.packets import MAX_CAPTURED, NONE8, PACKET_DTYPE, Status
-from veilwatch.traffic.decode import reference_links as links
-from veilwatch.traffic.decode import reference_tunnels as tunnels
-from veilwatch.traffic.decode.gtp_u import MAX_GTP_EXTENSIONS
-from veilwatch.traffic.decode.kernel import MAX_TUNNEL_DEPTH
-from veilwatch.traffic.decode.link import MAX_VLAN_TAGS
-from veilwatch.traffic.decode.network import MAX_EXTENSION_HEADERS
-from veilwatch.traffic.decode.reference_layer import (
+from tests.traffic.decode import reference_links as links
+from tests.traffic.decode import reference_tunnels as tunnels
+from tests.traffic.decode.reference_layer import (
     VLAN_ETHERTYPES,
     Layer,
     Refused,
@@ -29,6 +24,11 @@ from veilwatch.traffic.decode.reference_layer import (
     packet_in_ppp,
     ppp,
 )
+from veilwatch.schema.packets import MAX_CAPTURED, NONE8, PACKET_DTYPE, Status
+from veilwatch.traffic.decode.gtp_u import MAX_GTP_EXTENSIONS
+from veilwatch.traffic.decode.kernel import MAX_LINK_LENGTH, MAX_TUNNEL_DEPTH
+from veilwatch.traffic.decode.link import MAX_VLAN_TAGS
+from veilwatch.traffic.decode.network import MAX_EXTENSION_HEADERS
 from veilwatch.traffic.decode.shim import MAX_LABELS
 
 TAGS = dict.fromkeys(VLAN_ETHERTYPES, 4)
@@ -284,6 +284,9 @@ class PlainWalk:
         self.ip_headers += 1
         if self.ip_headers > MAX_TUNNEL_DEPTH + 1:
             raise Refused(Status.TOO_DEEP)
+        if self.ip_headers == 1:
+            self.result.fields["link_length"] = min(packet.at, MAX_LINK_LENGTH)
+        self.result.fields["ip_headers"] = self.ip_headers
         if packet.data and packet.data[0] >> 4 != version:
             raise Refused(Status.BAD_NETWORK)
         if version == 4:
@@ -754,25 +757,3 @@ class PlainWalk:
             gtp_qfi=qfi,
         )
         self.leave_udp()
-
-
-class _FirstPacket(PlainWalk):
-    """A walk that goes no further than to the outermost IP header."""
-
-    def ip(self, packet: Layer, version: int) -> None:
-        self.result.fields["ip_version"] = version
-        self.result.fields["ip_offset"] = packet.at
-        raise Refused(Status.OK)
-
-
-def first_packet(data: bytes, link: int) -> tuple[Status, int]:
-    """Return where a frame's outermost IP packet begins; a status other than OK says why nowhere.
-
-    For tools that take the link layer off frame by frame; whole captures are decoded by kernels.
-    """
-    walk = _FirstPacket()
-    try:
-        walk.link(Layer(data, len(data), 0), link)
-    except Refused as refusal:
-        return refusal.status, walk.result.fields.get("ip_offset", 0)
-    return Status.NOT_IP, 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from veilwatch.schema.packets import Status
-from veilwatch.traffic.decode.reference_layer import (
+from tests.traffic.decode.reference_layer import (
     Layer,
     Refused,
     fits,
@@ -16,10 +15,11 @@ from veilwatch.traffic.decode.reference_layer import (
     packet_in_ppp,
     pseudowire,
 )
-from veilwatch.traffic.decode.reference_links import TZSP_FRAMES, swapped_wlan, tzsp_content
+from tests.traffic.decode.reference_links import TZSP_FRAMES, swapped_wlan, tzsp_content
+from veilwatch.schema.packets import Status
 
 if TYPE_CHECKING:
-    from veilwatch.traffic.decode.reference import PlainWalk
+    from tests.traffic.decode.reference import PlainWalk
 
 CUT = Status.TRUNCATED_TUNNEL
 
