@@ -1,9 +1,9 @@
 """Hold every module to a test file of its own, its twin; modules without one are listed.
 
-`src/veilwatch/traffic/capture/live/ring.py` is tested by `tests/traffic/capture/live/test_ring.py`, or
-by a file that takes folders into its name (`tests/traffic/capture/test_live_ring.py`). The list
-(`tests/without_twin.txt`) only gets shorter: who writes a twin, renames or deletes a module takes
-its line out, which `--prune` does.
+`src/veilwatch/store/query.py` is tested by `tests/store/test_query.py`; a file may take folders
+into its name (`tests/traffic/capture/test_live_ring.py` for `traffic/capture/live/ring.py`). The
+list (`tests/without_twin.txt`) only gets shorter: who writes a twin, renames or deletes a module
+takes its line out, which `--prune` does.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def twins(module: PurePosixPath) -> list[PurePosixPath]:
 
     Examples
     --------
-    >>> [str(path) for path in twins(PurePosixPath("store/sql/query.py"))]
-    ['tests/store/sql/test_query.py', 'tests/store/test_sql_query.py', 'tests/test_store_sql_query.py']
+    >>> [str(path) for path in twins(PurePosixPath("a/b/c.py"))]
+    ['tests/a/b/test_c.py', 'tests/a/test_b_c.py', 'tests/test_a_b_c.py']
     """
     parts = module.parts
     return [
@@ -57,10 +57,11 @@ def faults(root: Path) -> list[str]:
     named = listed(root)
     missing = sorted(alone.difference(named))
     stale = [name for name in named if name not in alone]
+    twice = sorted({name for name in named if named.count(name) > 1})
     return [
         *(f"{name}: write {twins(PurePosixPath(name))[0]}" for name in missing),
         *(f"{name}: has its twin or is gone; take it out of {LIST}" for name in stale),
-        *(f"{name}: stands twice in {LIST}" for name in sorted(set(named)) if named.count(name) > 1),
+        *(f"{name}: stands twice in {LIST}" for name in twice),
     ]
 
 

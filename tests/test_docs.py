@@ -105,7 +105,7 @@ def unknown_in(command: str) -> str:
         del words[0]
     program, arguments = Path(words[0]).name, words[1:]
     if program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
         return next((w for w in arguments if "=" not in w and w not in targets), "")
     if program.startswith("python"):
         script = next((w for w in arguments if w.endswith(".py")), None)

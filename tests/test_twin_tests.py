@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 import pytest
-
 from scripts import twin_tests
+
 from tests.conftest import ROOT
 
 

@@ -119,6 +119,7 @@ def test_demo_compares_detectors(
     assert (emulation / "results").is_dir() and not (emulation / "comparison").exists()
 
 
+@pytest.mark.slow
 def test_train_evaluate_detect_on_a_manifest(emulation: Path, tmp_path: Path) -> None:
     manifest = emulation / "lab" / "MANIFEST.csv"
     rows = list(csv.DictReader(manifest.open(newline="")))

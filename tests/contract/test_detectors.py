@@ -23,6 +23,7 @@ from veilwatch.schema.features import FeatureFrame
 
 pytestmark = pytest.mark.parametrize("name", DETECTORS)
 
+
 def fit(name: str, training: TrainingSet, seed: int = 3) -> Detector:
     detector = DETECTORS[name]()
     detector.fit(training, replace(QUICK_BY_DETECTOR[name], seed=seed))
@@ -89,8 +90,9 @@ def test_fitting_does_not_change_what_it_is_given(name: str, training: TrainingS
     np.testing.assert_array_equal(training.weight, weight)
 
 
-def test_weights_matter(name: str, training: TrainingSet, unseen: FeatureFrame) -> None:
+def test_weights_matter(name: str, training: TrainingSet) -> None:
     """A class that weighs a hundred times more draws all scores towards it."""
+    unseen = own_features(name, 200, seed=99)
     heavy = replace(training, weight=np.where(training.malicious, 100.0, 1.0))
     light = replace(training, weight=np.where(training.malicious, 0.01, 1.0))
     up, down = (log_odds(fit(name, item).predict_proba(unseen)) for item in (heavy, light))

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
+from tests.examples import examples
 from tests.sinks.events import HOSTILE, make, many
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
@@ -54,7 +55,7 @@ texts = st.text(st.characters(), max_size=20)
 
 
 @given(texts, st.floats(), st.integers(), st.lists(texts, max_size=3))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_events_come_back_from_bytes_unchanged(
     text: str, number: float, whole: int, several: list[str]
 ) -> None:

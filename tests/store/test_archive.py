@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.detection.alerting.samples import SECOND, START_NS
+from tests.examples import examples
 from veilwatch.errors import VeilwatchError
 from veilwatch.store import ArchiveLimits, FlowArchive
 
@@ -89,7 +90,7 @@ def test_age_and_size_remove_the_oldest(tmp_path: Path) -> None:
     assert small.files() == archive.files()[-len(small.files()) :]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 50)), max_size=25),
     st.integers(0, 4000),

@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
+from tests.examples import examples
 from veilwatch.detection.alerting.allow import parse_allow
 from veilwatch.detection.alerting.desk import Desk, Fate, Forgotten, Policy, Ruling
 from veilwatch.detection.alerting.person import Person
@@ -169,7 +170,7 @@ def test_a_damaged_state_is_refused_whole(state: dict[str, Any]) -> None:
     assert take(desk, make_alert(1, src_port=2)).fate is Fate.REPEAT and len(desk.book) == 1
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(0, 20_000)), max_size=50
@@ -224,7 +225,7 @@ def restarted(desk: Desk) -> Desk:
     return after
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.lists(
         st.tuples(
