@@ -64,7 +64,7 @@ coverage: setup ## The tests as `make test` runs them, and which lines of src th
 	@$(BIN)/coverage report --skip-covered --sort=cover | head -60
 
 differential: setup ## Every real capture beside tshark, TCP stream by stream as well
-	@VEILWATCH_DIFFERENTIAL=full $(BIN)/python -m pytest -n auto --maxprocesses 8 -rs tests/differential
+	@VEILWATCH_DIFFERENTIAL=full $(BIN)/python $(PYTEST) tests/differential
 
 lint: setup ## Style, types, and which room may import which
 	@$(BIN)/ruff check

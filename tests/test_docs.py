@@ -162,6 +162,18 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in local if not (page.parent / link).exists()] == []
 
 
+def test_every_slow_test_is_named_in_the_page_on_testing() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `(tests/\S+\.py)` \|", page, re.M))
+    slow = re.compile(r"^(@|pytestmark = |    ).*pytest\.mark\.slow", re.M)
+    found = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if slow.search(path.read_text(encoding="utf-8"))
+    }
+    assert named == found
+
+
 def test_every_package_has_its_place_in_the_architecture() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     source = ROOT / "src" / "veilwatch"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
@@ -486,10 +486,8 @@ STEPS = st.lists(
 )
 
 
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 def test_any_order_delivers_all_at_least_once_and_by_id_exactly_once(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]
 ) -> None:
