@@ -473,6 +473,9 @@ def test_ctrl_c_says_what_it_left(tmp_path: Path) -> None:
     with leaving(other):
         pass
     assert left() == "nothing was written"
+    with pytest.raises(VeilwatchError), leaving(other, kept="the cache stays"):
+        raise VeilwatchError("bad input")
+    assert left() == "nothing was written"
     with pytest.raises(KeyboardInterrupt), leaving(done):
         raise KeyboardInterrupt
     assert left() == "nothing was written"

@@ -91,7 +91,13 @@ def leaving(*outputs: Path, kept: str = "") -> Iterator[None]:
         return "; ".join([*words, kept] if kept else words or [NOTHING])
 
     _left.append(say)
-    yield
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise  # who ends the run asks for it
+    except BaseException:
+        _left.remove(say)
+        raise
     _left.remove(say)
 
 
