@@ -44,6 +44,11 @@ MAX_DATAGRAMS: Final = 24
 """Most datagrams of a QUIC or DTLS handshake kept per direction. Six full ones fill `HEAD_BYTES`,
 so this bounds small ones: a server's Initial packets without their padding, fragments of DTLS."""
 
+TLS_SERVICES: Final = frozenset({"tls", "dtls", "quic"})
+"""Values of `service` that begin with a handshake of TLS, whatever carries it."""
+
+ENCRYPTED_SERVICES: Final = TLS_SERVICES | {"ssh", "wireguard", "openvpn"}
+"""Values of `service` that encrypt from their first or second message on."""
 
 FILE_MESSAGES: Final = (
     *("open", "close", "read", "write", "change", "list", "other", "error", "encrypted"),
