@@ -115,6 +115,7 @@ def document(event: Event) -> dict[str, Any]:
             "family": alert.family[:MAX_NAME],
             "subscriber": alert.subscriber[:MAX_NAME],
             "emulated": alert.emulated,
+            "little_evidence": alert.thin,
             "reasons": [reason.text[:MAX_REASON] for reason in alert.reasons[:MAX_REASONS]],
             "teid": [t for t in (alert.tunnel.fwd_teid, alert.tunnel.bwd_teid) if t]
             if alert.tunnel
