@@ -1,8 +1,8 @@
 """Where a sink sends to: a URL, taken apart and checked.
 
 Credentials are kept out of everything that is shown: `Address.shown` and `repr` never hold them. A
-path at a web server is one of them: chats and tickets take whoever knows it. Its first segment is shown
-where that is a plain word.
+path at a web server is one of them: chats and tickets take whoever knows it. Its first segment is
+shown where that is a plain word.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MAX_WORD: Final = 12
 """Longest segment of a path that is shown, characters: `services` and `webhooks` are shorter."""
 
 _WORD: Final = re.compile(r"[A-Za-z][a-z-]*\d{0,2}", re.ASCII)
-"""A segment that looks like a word and not like a key: letters of one case but for the first, dashes
-between them, at most two digits at the end. What is drawn at random mixes them."""
+"""A segment that looks like a word and not like a key: lower-case letters but for the first, dashes
+between them, two digits at most at the end. What is drawn at random mixes them."""
 
 MARK: Final = "…"
 """Stands for the part of a path that is not shown."""
@@ -132,7 +132,7 @@ def shown_path(path: str) -> str:
     """Return the path of a URL without what may be a secret in it.
 
     The first segment is left where it is a word of at most `MAX_WORD` characters: `hooks`, `api-v2`
-    and `Services` are, `veilwatch-alerts` is too long, `k3v9`, `aBc` and `T024BE7LD` look like keys.
+    and `Services` are, `veilwatch-alerts` is too long, `k3v9`, `aBc`, `T024BE7LD` look like keys.
 
     Examples
     --------
