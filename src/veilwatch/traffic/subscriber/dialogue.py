@@ -43,7 +43,7 @@ class Dialogues:
     def ask(self, message: Message, src: int, dst: int, ts_ns: int) -> None:
         """Keep a request; a retransmission changes nothing.
 
-        What else waits goes by the time that is believed: one wrong stamp gives up no other request.
+        What else waits goes by the time that is believed: a wrong stamp gives up no other request.
         """
         now_ns = self._follow(ts_ns)
         key = _Key(message.protocol, src, dst, message.sequence)
