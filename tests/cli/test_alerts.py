@@ -135,6 +135,17 @@ def test_export_as_json_lines_and_csv(url: str) -> None:
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["host"] for row in rows] == ["10.0.0.1", "10.0.0.2"]
     assert rows[1]["reasons"] == "Talks every minute."
+    assert {row["thin"] for row in rows} == {"false"}
+
+
+def test_little_evidence_is_shown_and_exported(tmp_path: Path) -> None:
+    path = str(tmp_path / "thin.db")
+    event = make_event(0, thin=True)
+    with Store(path) as store:
+        store.record([event])
+    text = good("alerts", "export", "-o", "-", "--format", "csv", "--store", path)
+    assert [row["thin"] for row in csv.DictReader(io.StringIO(text))] == ["true"]
+    assert "little: no conversation" in good("alerts", "show", event.event_id, "--store", path)
 
 
 def test_an_export_that_fails_leaves_what_stood_there(url: str, tmp_path: Path) -> None:

@@ -104,6 +104,18 @@ def test_a_saved_detector_scores_the_same(
     np.testing.assert_array_equal(loaded.explain(unseen), fitted.explain(unseen))
 
 
+def test_a_loaded_detector_is_saved_as_the_same_bytes(
+    name: str, fitted: Detector, unseen: FeatureFrame, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    files = fitted.save(first)
+    assert DETECTORS[name].load(first, unseen.schema).save(second) == files
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes(), file
+
+
 def test_another_schema_is_refused_on_loading(
     name: str, fitted: Detector, unseen: FeatureFrame, tmp_path: Path
 ) -> None:

@@ -14,10 +14,13 @@ import polars as pl
 import pytest
 
 from tests.report import factory
+from tests.sinks.events import make
 from veilwatch.errors import OutputError
 from veilwatch.schema.scores import Reason
-from veilwatch.sinks import eve
+from veilwatch.sinks import elastic, esm_elastic, eve, stix
+from veilwatch.sinks.cef import cef
 from veilwatch.sinks.eve_types import Event, schema_text
+from veilwatch.sinks.wire import from_bytes, to_bytes, told
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,23 @@ def test_a_line_too_long_loses_its_weakest_reasons_and_says_so() -> None:
 
     short = eve.line(dataclasses.replace(alert, reasons=reasons[:1], capture=""), flow)
     assert "shortened" not in json.loads(short)["alert"]["metadata"]
+
+
+@pytest.mark.parametrize("thin", [True, False])
+def test_little_evidence_is_told_in_every_form(thin: bool) -> None:
+    event = make()
+    event = dataclasses.replace(event, alert=dataclasses.replace(event.alert, thin=thin))
+    metadata = json.loads(eve.event_text(event))["alert"]["metadata"]
+    assert metadata.get("little_evidence") == (["true"] if thin else None)
+    assert ("cs6=little cs6Label=evidence" in cef(event).decode()) is thin
+    assert ("cs6" in cef(event).decode()) is thin
+    assert elastic.document(event)["veilwatch"]["little_evidence"] is thin
+    assert ("little evidence" in esm_elastic.document(event)["pred_info"]) is thin
+    assert event.incident is not None
+    bundle = json.dumps(stix.bundle(event, event.incident))
+    assert ("little evidence" in bundle) is thin
+    assert json.loads(told(event))["alert"]["thin"] is thin
+    assert from_bytes(to_bytes(event)).alert.thin is thin
 
 
 def test_emulated_traffic_says_so_twice() -> None:

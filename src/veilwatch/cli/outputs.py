@@ -91,7 +91,13 @@ def leaving(*outputs: Path, kept: str = "") -> Iterator[None]:
         return "; ".join([*words, kept] if kept else words or [NOTHING])
 
     _left.append(say)
-    yield
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise  # whoever ends the run asks what it left
+    except BaseException:
+        _left.remove(say)  # an error says for itself what it means
+        raise
     _left.remove(say)
 
 

@@ -24,7 +24,7 @@ MAX_STATUS_BYTES: Final = 1 << 20
 
 GROWING: Final = {
     "ingest": (
-        *("packets", "decoded", "kernel_dropped", "interruptions"),
+        *("packets", "packets_from_files", "decoded", "kernel_dropped", "interruptions"),
         *("rows_early", "rows_ended", "dropped", "refused"),
     ),
     "judge": (

@@ -208,6 +208,7 @@ def _status(
     balance = reader.balance
     return {
         "packets": report.packets,
+        "packets_from_files": 0 if live else report.packets,
         "decoded": balance[Status.OK.name],
         "kernel_dropped": sum(one.dropped for one in live),
         "interruptions": sum(one.interruptions for one in live),

@@ -60,7 +60,7 @@ COUNTERS: Final = {
     "flows": ("judge", "flows_scored", "Flows scored at their end."),
     "bytes": ("judge", "flow_bytes", "IP bytes of flows that ended."),
     "flows_gtp": ("judge", "flows_in_gtp", "Flows in GTP-U tunnels."),
-    "flows_encrypted": ("judge", "flows_encrypted", "Flows with a TLS or QUIC handshake."),
+    "flows_encrypted": ("judge", "flows_encrypted", "Flows with a handshake of TLS, DTLS or QUIC."),
     "archive_lost": ("judge", "archive_flows_lost", "Flows for which the archive had no room."),
 }
 """By name in a child's status: kind of child, name of the metric, what it counts."""

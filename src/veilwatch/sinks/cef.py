@@ -59,6 +59,8 @@ def cef(event: Event) -> bytes:
         "cs4Label": "ATT&CK",
         "cs5": "possible" if event.again else "",
         "cs5Label": "resend",
+        "cs6": "little" if alert.thin else "",
+        "cs6Label": "evidence",
         "msg": "; ".join(reason.text for reason in alert.reasons)[:MAX_MESSAGE],
     }
     told = {name: value for name, value in fields.items() if value}

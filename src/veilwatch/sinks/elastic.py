@@ -11,6 +11,7 @@ from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
+from veilwatch.schema.flows import TLS_SERVICES
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (
@@ -114,6 +115,7 @@ def document(event: Event) -> dict[str, Any]:
             "family": alert.family[:MAX_NAME],
             "subscriber": alert.subscriber[:MAX_NAME],
             "emulated": alert.emulated,
+            "little_evidence": alert.thin,
             "reasons": [reason.text[:MAX_REASON] for reason in alert.reasons[:MAX_REASONS]],
             "teid": [t for t in (alert.tunnel.fwd_teid, alert.tunnel.bwd_teid) if t]
             if alert.tunnel
@@ -130,7 +132,7 @@ def _end(ip: str, port: int, size: Any, packets: Any) -> dict[str, Any]:
 
 
 def _tls(flow: Mapping[str, Any]) -> dict[str, Any] | None:
-    if flow.get("service") not in ("tls", "quic", "dtls"):
+    if flow.get("service") not in TLS_SERVICES:
         return None
     return {
         "client": {

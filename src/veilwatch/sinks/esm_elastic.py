@@ -95,6 +95,8 @@ def _prediction(event: Event) -> str:
     """What the model says, in words: the page shows one text."""
     alert = event.alert
     words = [f"score {alert.score:.4f} (threshold {alert.threshold:.4f})"]
+    if alert.thin:
+        words.append("little evidence")
     if alert.family:
         words.append(f"family {alert.family[:MAX_NAME]}")
     if alert.application:

@@ -276,6 +276,7 @@ def _metadata(alert: Alert, kind: str, techniques: list[str], form: _Form) -> di
         else [],
         "qfi": [str(tunnel.qfi)] if tunnel and tunnel.qfi is not None else [],
         "evidence": [f"{name} {count}" for name, count in sorted(alert.evidence.items())],
+        "little_evidence": ["true"] if alert.thin else [],
         "traffic": ["emulated"] if alert.emulated else [],
         "reasons": reasons,
         "shortened": (["reasons"] if len(reasons) < len(alert.reasons) else [])

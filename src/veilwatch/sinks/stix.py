@@ -218,6 +218,8 @@ def _description(event: Event, incident: Incident) -> str:
     ]
     if incident.emulated:
         words.append("The traffic was emulated: no malware was there.")
+    if event.alert.thin:
+        words.append("Behind the latest alert there is little evidence.")
     words += [reason.text[:MAX_REASON] for reason in event.alert.reasons[:3]]
     return "\n".join(words)
 

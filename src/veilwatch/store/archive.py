@@ -8,6 +8,7 @@ writing goes on as soon as there is room.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -28,7 +29,6 @@ from veilwatch.errors import OutputError, StoreError, VeilwatchError
 from veilwatch.export.encoder import Encoder
 from veilwatch.export.flow_writer import ENCODERS, FlowWriter
 from veilwatch.files import PendingFile, make_folder, output_error
-from veilwatch.schema.forms import known_frame
 
 SECOND: Final = 10**9
 HOUR_NS: Final = 3600 * SECOND
@@ -62,7 +62,7 @@ class ArchiveLimits:
     Attributes
     ----------
     days
-        Files whose hour is older are removed; None keeps them.
+        Files that were recorded before are removed; None keeps them.
     max_bytes
         Size of all files together; the oldest are removed. None for no limit.
     file_bytes
@@ -259,9 +259,9 @@ class FlowArchive:
         most, days = self._limits.max_bytes, self._limits.days
         for path in files:
             oldest = 0 if days is None else (now_ns - int(days * DAY_NS)) // HOUR_NS
-            too_old = days is not None and (_hour(path) or 0) < oldest
+            too_old = days is not None and _recorded_hour(path, now_ns) < oldest
             if not too_old and (most is None or total <= most):
-                return
+                continue
             total -= _size(path)
             path.unlink(missing_ok=True)
             self.counts.files_expired += 1
@@ -289,7 +289,7 @@ class _OpenFile:
         self._encoder: Encoder = ENCODERS[SUFFIX](self._file.stream)
 
     def write(self, frame: pl.DataFrame) -> None:
-        self._encoder.write(known_frame(frame))
+        self._encoder.write(frame)
         self.flows += frame.height
 
     def size(self) -> int:
@@ -369,9 +369,12 @@ def _forget_in(path: Path, person: Person, dry_run: bool) -> int:
         if count == file.metadata.num_rows:
             _remove(path)
             return count
+        before = path.stat()
         with FlowWriter(path) as writer:
             for frame in _parts(file, path):
                 writer.write(frame.filter(~theirs))
+        # What others have in it gets no older and no younger by that.
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     return count
 
 
@@ -422,6 +425,20 @@ def _hour(path: Path) -> int | None:
     except ValueError:
         return None
     return int(moment.replace(tzinfo=UTC).timestamp()) // 3600 if moment else None
+
+
+def _recorded_hour(path: Path, now_ns: int) -> int:
+    """Return the hour in which a file was recorded, this one where that cannot be told.
+
+    The name says it. In earlier releases it was that of the packets, which a capture of 2017 or a
+    wrong stamp put anywhere: the latest of name and last change counts that is not to come.
+    """
+    now = now_ns // HOUR_NS
+    try:
+        told = (_hour(path), path.stat().st_mtime_ns // HOUR_NS)
+    except FileNotFoundError:  # somebody tidied up
+        return now
+    return max((hour for hour in told if hour is not None and hour <= now), default=now)
 
 
 def _size(path: Path) -> int:

@@ -34,6 +34,7 @@ PLAIN: dict[str, Any] = {
         ({"service": "tls", "tls_alpn": ["imap"]}, ["T1573.002"]),
         ({"service": "http", "dst_port": 80}, ["T1071.001"]),
         ({"service": "http", "dst_port": 443}, ["T1071.001", "T1571"]),
+        ({"service": "dtls", "dst_port": 51_820}, ["T1573.002"]),
         ({"service": "ssh", "dst_port": 2222}, []),
         ({"fwd_payload_bytes": 1 << 20}, ["T1041"]),
         ({"fwd_payload_bytes": (1 << 20) - 1}, []),

@@ -143,6 +143,19 @@ def test_flows_of_the_last_hour_speak(model: Model, table: FlowTable) -> None:
     assert_same_hosts(said, batch(model, later))
 
 
+def test_a_flow_from_another_time_ends_nothing_of_others(model: Model, table: FlowTable) -> None:
+    scorer = LiveScorer(model)
+    scorer.add(FlowTable(table.frame[:390]))
+    stray = table.frame[390:391].with_columns(
+        pl.lit("10.9.9.9").alias("src_ip"),
+        pl.col("first_ns", "last_ns") + 74 * 365 * 86_400 * 10**9,
+    )
+    scorer.add(FlowTable(stray))
+    said = scorer.add(FlowTable(table.frame[390:])).hosts
+    wanted = batch(model, table).join(said, on=["host", "subscriber"], how="semi")
+    assert_same_hosts(said, wanted)
+
+
 def test_only_what_alerts_is_explained(model: Model, table: FlowTable) -> None:
     said = LiveScorer(model).add(table)
     alerted = set(said.flows.filter("alert")["flow_id"])

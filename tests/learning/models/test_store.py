@@ -69,6 +69,13 @@ def test_a_loaded_model_is_the_saved_one(model: Model, folder: Path) -> None:
     assert sorted(tree(folder)) == sorted([*loaded.manifest.files, "model.json"])
 
 
+def test_a_loaded_model_is_saved_as_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    again = save_model(tmp_path / "again", load_model(folder))
+    assert tree(again) == tree(folder)
+    assert save_model(folder, load_model(folder)) == folder
+    assert tree(folder) == tree(again)
+
+
 def test_an_older_model_is_replaced_and_nothing_is_left_behind(model: Model, folder: Path) -> None:
     (folder / "member-7").mkdir()
     (folder / "member-7" / "lightgbm.txt").write_text("from an older model with more members")

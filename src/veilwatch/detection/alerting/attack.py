@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from veilwatch.schema.alerts import Alert
+from veilwatch.schema.flows import TLS_SERVICES
 
 ASYMMETRIC_CHANNEL: Final = "T1573.002"
-"""Encrypted Channel: Asymmetric Cryptography. Shown by a TLS or QUIC handshake."""
+"""Encrypted Channel: Asymmetric Cryptography. Shown by a handshake of TLS, DTLS or QUIC."""
 
 WEB_PROTOCOL: Final = "T1071.001"
 """Application Layer Protocol: Web Protocols. Shown by HTTP in clear or by its ALPN names."""
@@ -31,7 +32,8 @@ REGISTERED_PORTS: Final = {
     "quic": frozenset({443, 853, 8443}),
     "http": frozenset({80, 591, 3128, 8000, 8008, 8080, 8888}),
 }
-"""Ports that the service is registered for or commonly offered at."""
+"""Ports that the service is registered for or commonly offered at. DTLS is not among them: calls in
+browsers, VPNs and games agree on a port of their own each time."""
 
 # STARTTLS and its like: TLS that begins inside another protocol keeps that protocol's port.
 UPGRADED_PORTS: Final = frozenset({21, 25, 110, 143, 389, 587, 1433, 3306, 3389, 5222, 5269, 5432})
@@ -75,7 +77,7 @@ def techniques(flow: Mapping[str, Any]) -> list[str]:
     found = []
     service, port = flow["service"], flow["dst_port"]
     offered = {*(flow["tls_alpn"] or ()), flow["tls_server_alpn"]}
-    if service in ("tls", "quic"):
+    if service in TLS_SERVICES:
         found.append(ASYMMETRIC_CHANNEL)
     if service == "http" or offered & HTTP_ALPN:
         found.append(WEB_PROTOCOL)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from veilwatch.detection.scoring.buffer import DueWindows, WindowBuffer
+from veilwatch.detection.scoring.buffer import GRACE_NS, DueWindows, WindowBuffer
 from veilwatch.detection.scoring.explain import reasons
 from veilwatch.detection.scoring.hosts import HORIZON_NS, HostEvidence, HostKey, HostSums
 from veilwatch.detection.scoring.owners import Claim, Owners
@@ -32,6 +32,7 @@ from veilwatch.learning.models import Model, ModelManifest, unit_of
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
 from veilwatch.schema.scores import UNKNOWN_FAMILY, Reason
+from veilwatch.traffic.packet_time import PacketClock
 
 EXPLAINED_LIVE: Final = 8
 """Most flows of one table that are explained, the best-scored of each alerted host first: an
@@ -114,6 +115,7 @@ class LiveScorer:
         self._owners = Owners()
         self._named = _Names()
         self._said = _WindowScores()
+        self._clock = PacketClock(GRACE_NS)
         self._now_ns = self._looked_ns = 0
         self.replaced_models = 0
 
@@ -169,7 +171,8 @@ class LiveScorer:
         early
             Whether the flows are still alive.
         now_ns
-            Time up to which traffic has been seen, ns since the epoch; 0 to take it from the flows.
+            Time up to which traffic has been seen, ns since the epoch; 0 to take it from the flows,
+            of which one with a wrong stamp does not move it.
         """
         model, frame = self._model, table.frame
         features = model.features(table)
@@ -181,7 +184,7 @@ class LiveScorer:
             early=pl.lit(early),
         )
         if not now_ns and len(table):
-            now_ns = int(frame["last_ns"].max())  # type: ignore[arg-type]
+            now_ns = self._clock.follow(frame["last_ns"].to_numpy())
         self._now_ns = now_ns or self._now_ns
         flows, claims = self._owners.settle(flows)
         for claim in claims:

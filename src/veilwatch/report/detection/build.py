@@ -21,6 +21,7 @@ from veilwatch.report.evaluation.build import evaluation_of
 from veilwatch.report.names import MAX_SENTENCE, visible
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.captures import CaptureReport, FileReport
+from veilwatch.schema.flows import ENCRYPTED_SERVICES
 from veilwatch.schema.packets import Status
 from veilwatch.schema.scores import ScoreFrame
 
@@ -36,9 +37,6 @@ SHOWN_COMMENTS: Final = 3
 
 TIME_STEPS: Final = 120
 CARD_STEPS: Final = 60
-
-ENCRYPTED_SERVICES: Final = frozenset({"tls", "quic", "ssh", "dtls", "ike", "wireguard", "openvpn"})
-"""Services that encrypt from their first or second message on."""
 
 _ALERT_COLUMNS: Final = (
     *("flow_id", "source", "service", "dst_port", "tls_alpn", "tls_server_alpn"),

@@ -88,6 +88,7 @@ def build_field(
     uptime = field_counts.uptime(kept, minutes, since_ns, until_ns)
     judged = field_events.judged(gathered, uptime.covered_s, uptime.period_s)
     delays = field_events.delays(gathered, kept)
+    loss = field_counts.loss(kept)
     return doc.FieldDocument(
         title=visible(title),
         made_at=made_at or datetime.now(UTC),
@@ -99,7 +100,7 @@ def build_field(
         emulated=gathered.emulated,
         counters=bool(kept),
         carried=field_counts.carried(kept),
-        loss=field_counts.loss(kept),
+        loss=loss,
         uptime=uptime,
         found=field_events.found(gathered, kept),
         judged=judged,
@@ -107,13 +108,14 @@ def build_field(
         load=field_counts.load(kept),
         drift=field_counts.drift(kept),
         scores=field_counts.scores(kept),
-        limits=tuple(_limits(gathered.emulated, kept, uptime, judged, delays)),
+        limits=tuple(_limits(gathered.emulated, kept, loss, uptime, judged, delays)),
     )
 
 
 def _limits(
     emulated: bool,
     counts: field_counts.Counts,
+    loss: doc.Loss,
     uptime: doc.Uptime,
     judged: doc.Judged,
     delays: doc.Delays,
@@ -138,7 +140,10 @@ def _limits(
             yield "chosen"
     if judged.days < MIN_DAYS:
         yield "short"
-    yield "mirror"
+    if loss.from_files:
+        yield "files"
+    if loss.mirrored or not loss.from_files:
+        yield "mirror"
     yield "distinct"
     if everything.alerts:
         yield "delay"

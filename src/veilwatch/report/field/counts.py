@@ -186,7 +186,7 @@ def top(counts: Counter[str], shown: int) -> tuple[tuple[doc.Count, ...], int]:
 
 
 def carried(counts: Counts) -> doc.Carried:
-    """Return what the mirror carried."""
+    """Return what was read."""
     services, more = top(counts.by_name("service/"), SHOWN_SERVICES)
     peak = counts.most("packets")
     return doc.Carried(
@@ -214,6 +214,7 @@ def carried(counts: Counts) -> doc.Carried:
 def loss(counts: Counts) -> doc.Loss:
     """Return what was lost, each stage with its balance."""
     dropped, packets = counts.total("kernel_dropped"), counts.total("packets")
+    from_files = min(counts.total("packets_from_files"), packets)
     refused, more = top(counts.by_name("refused/"), SHOWN_REFUSALS)
     parts = [("OK", counts.total("decoded")), *((c.name, c.count) for c in refused)]
     if more:  # names beyond the list still belong into the balance: a reason is never lost
@@ -221,9 +222,11 @@ def loss(counts: Counts) -> doc.Loss:
         parts.append(("other", sum(counts.by_name("refused/").values()) - shown))
     drop_rate = counts.rates("kernel_dropped")
     all_rate = counts.rates("kernel_dropped", "packets")
+    file_rate = counts.rates("packets_from_files")
     return doc.Loss(
         kernel_dropped=dropped,
-        mirrored=packets + dropped,
+        mirrored=packets - from_files + dropped,
+        from_files=from_files,
         packets=balance(packets, parts),
         records=balance(
             counts.total("rows_ended"),
@@ -237,10 +240,14 @@ def loss(counts: Counts) -> doc.Loss:
             if (count := counts.total(name))
         ),
         drop_share=tuple(
-            None if part is None or whole is None else part / whole if whole else 0.0
-            for part, whole in zip(drop_rate, all_rate, strict=True)
+            None if part is None or whole is None else _share(part, whole - (files or 0.0))
+            for part, whole, files in zip(drop_rate, all_rate, file_rate, strict=True)
         ),
     )
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
 
 
 def uptime(

@@ -99,15 +99,22 @@ class Sentences:
         )
 
     def _lost(self) -> str:
-        loss = self._document.loss
-        if not loss.mirrored:
-            return self._text("field.verdict.lost_unknown")
-        return self._text(
-            "field.verdict.lost" if loss.kernel_dropped else "field.verdict.lost_none",
-            lost=loss.kernel_dropped,
-            mirrored=loss.mirrored,
-            share=units.share(loss.kernel_dropped, loss.mirrored),
-        )
+        text, loss = self._text, self._document.loss
+        if not (loss.mirrored or loss.from_files):
+            return text("field.verdict.lost_unknown")
+        said = []
+        if loss.mirrored:
+            said.append(
+                text(
+                    "field.verdict.lost" if loss.kernel_dropped else "field.verdict.lost_none",
+                    lost=loss.kernel_dropped,
+                    mirrored=loss.mirrored,
+                    share=units.share(loss.kernel_dropped, loss.mirrored),
+                )
+            )
+        if loss.from_files:
+            said.append(text("field.verdict.from_files", count=loss.from_files))
+        return " ".join(said)
 
     def _false(self) -> list[str]:
         text, judged = self._text, self._document.judged
@@ -251,11 +258,11 @@ class Sentences:
                 lines.append(text("field.load.busiest", name=busiest.name, peak=peak))
         carried, loss = self._document.carried, self._document.loss
         if carried.peak_packets_per_s is not None:
-            lines.append(
-                text("field.load.packets", peak=units.number(carried.peak_packets_per_s))
-                + " "
-                + text("field.load.not_kept_up" if loss.kernel_dropped else "field.load.kept_up")
-            )
+            said = [text("field.load.packets", peak=units.number(carried.peak_packets_per_s))]
+            if loss.mirrored:  # files wait until they are read
+                kept_up = "not_kept_up" if loss.kernel_dropped else "kept_up"
+                said.append(text(f"field.load.{kept_up}"))
+            lines.append(" ".join(said))
         return lines + self._memory()
 
     def _memory(self) -> list[str]:

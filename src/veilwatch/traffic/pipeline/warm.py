@@ -24,6 +24,7 @@ from veilwatch.traffic.capture.live.privileges import drop_privileges
 from veilwatch.traffic.capture.live.ring import load_kernel
 from veilwatch.traffic.flow import EarlyPoints, FlowMeter
 from veilwatch.traffic.flow.meter import FIRST_CAPACITY, LOOK_NS
+from veilwatch.traffic.packet_time import PacketClock
 from veilwatch.traffic.pipeline.extract import FlowReader
 from veilwatch.traffic.pipeline.preload import load_modules, unreadable_for
 
@@ -78,6 +79,7 @@ def load_kernels() -> None:
             with FlowReader([path]) as reader:
                 reader.read_all()
     load_kernel()
+    PacketClock(0).follow(np.zeros(1, np.int64))
     meter = FlowMeter(early=EarlyPoints())
     # As many packets as make the table grow; all of them are of one flow.
     packets = np.zeros(FIRST_CAPACITY + 1, PACKET_DTYPE)

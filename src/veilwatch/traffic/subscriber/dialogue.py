@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+import numpy as np
+
+from veilwatch.traffic.packet_time import PacketClock
 from veilwatch.traffic.subscriber.messages import Message, Protocol
 
 MAX_PENDING: Final = 65_536
@@ -34,10 +37,15 @@ class Dialogues:
     def __init__(self, limit: int = MAX_PENDING) -> None:
         self._limit = limit
         self._waiting: OrderedDict[_Key, tuple[int, Message]] = OrderedDict()
+        self._clock = PacketClock(LIFETIME_NS)
         self.unanswered = 0
 
     def ask(self, message: Message, src: int, dst: int, ts_ns: int) -> None:
-        """Keep a request; a retransmission changes nothing."""
+        """Keep a request; a retransmission changes nothing.
+
+        What else waits goes by the time that is believed: a wrong stamp gives up no other request.
+        """
+        now_ns = self._follow(ts_ns)
         key = _Key(message.protocol, src, dst, message.sequence)
         known = self._waiting.get(key)
         if known is not None:
@@ -48,13 +56,14 @@ class Dialogues:
         self._waiting[key] = ts_ns, message
         while self._waiting:
             oldest, (since, _) = next(iter(self._waiting.items()))
-            if len(self._waiting) <= self._limit and ts_ns - since <= LIFETIME_NS:
+            if len(self._waiting) <= self._limit and now_ns - since <= LIFETIME_NS:
                 break
             del self._waiting[oldest]
             self.unanswered += 1
 
     def answer(self, message: Message, src: int, dst: int, ts_ns: int) -> Message | None:
         """Return the request that a response belongs to, once; None if there is none."""
+        self._follow(ts_ns)
         key = _Key(message.protocol, dst, src, message.sequence)
         since, request = self._waiting.get(key, (0, None))
         if request is None or request.kind != message.kind - 1:
@@ -64,3 +73,6 @@ class Dialogues:
             self.unanswered += 1
             return None
         return request
+
+    def _follow(self, ts_ns: int) -> int:
+        return self._clock.follow(np.array([ts_ns], np.int64))
