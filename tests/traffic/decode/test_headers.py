@@ -17,13 +17,13 @@ from scapy.packet import Packet, Raw
 
 from tests.traffic.decode.frames import Frame, as_block, blocks, reference_rows
 from tests.traffic.decode.header_oracle import fields_of
+from tests.traffic.decode.reference import decode
 from tests.traffic.decode.test_fuzz import seeds
 from tests.traffic.decode.test_property import frames
 from veilwatch.schema.headers import ABSENT, WIRE_FIELDS
 from veilwatch.schema.packets import BLOCK_RECORDS, RawBlock
 from veilwatch.traffic.decode import Decoder
 from veilwatch.traffic.decode.headers import header_rows
-from veilwatch.traffic.decode.reference import decode
 
 NAMES = [field.name for field in WIRE_FIELDS]
 
