@@ -1,4 +1,4 @@
-"""The room's door: control traffic in; sessions, bindings and flows with their subscriber out."""
+"""The way in: control traffic in; sessions, bindings and flows with their subscriber out."""
 
 from __future__ import annotations
 

@@ -226,12 +226,12 @@ class Loop:
         try:
             numbers = int(state["epoch"]), int(state["best_epoch"]), float(state["best_loss"])
             for key, values in state.items():
-                room, _, name = key.partition("/")
+                section, _, name = key.partition("/")
                 if name:
-                    parts[room][name] = values
+                    parts[section][name] = values
             own = _arrays(self._module.state_dict())
-            for room in ("module", "best"):
-                if {k: v.shape for k, v in parts[room].items()} != {
+            for section in ("module", "best"):
+                if {k: v.shape for k, v in parts[section].items()} != {
                     k: v.shape for k, v in own.items()
                 }:
                     return False
