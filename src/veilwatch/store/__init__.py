@@ -1,6 +1,6 @@
 """What a sensor keeps: events, incidents, verdicts and counters in a database, flows in files.
 
-See docs/architecture.md for what this room is for.
+See docs/architecture.md for what this package is for.
 """
 
 from veilwatch.store.archive import ArchiveLimits, FlowArchive, ForgottenFlows, forget_flows

@@ -14,7 +14,7 @@ import pytest
 from tests.learning.features.factory import random_flows
 from tests.learning.training.factory import make_model
 from veilwatch.detection.scoring import FlowScorer, naming, windows
-from veilwatch.learning.detectors.evidence import heard_together
+from veilwatch.learning.detectors.evidence import fused_scores
 from veilwatch.learning.features.windows import HOST
 from veilwatch.learning.models import Model
 from veilwatch.schema.features import FeatureFrame
@@ -98,7 +98,7 @@ def test_too_many_windows_leave_the_hosts_with_fewest_flows_to_their_flows(
     assert judged["flows"].min() >= left["flows"].max()
     # Windows that nobody looked at speak neither for nor against.
     neutral = np.full(left.height, 0.5)
-    wanted = heard_together([left["flow_score"].to_numpy().astype(np.float64), neutral])
+    wanted = fused_scores([left["flow_score"].to_numpy().astype(np.float64), neutral])
     np.testing.assert_allclose(left["score"].to_numpy(), wanted, rtol=1e-5)
     same = judged.join(whole.hosts, on=["host", "subscriber"], suffix="_whole")
     assert same.height == judged.height and same["score"].equals(

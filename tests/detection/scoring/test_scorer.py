@@ -11,7 +11,7 @@ import pytest
 from tests.learning.features.factory import random_flows
 from tests.learning.training.factory import make_model
 from veilwatch.detection.scoring import FlowScorer, scorer
-from veilwatch.learning.detectors.evidence import group_scores, heard_together
+from veilwatch.learning.detectors.evidence import fused_scores, group_scores
 from veilwatch.learning.models import Model
 from veilwatch.schema.flows import FLOW_COLUMNS, FlowTable
 from veilwatch.schema.scores import ScoreFrame
@@ -112,7 +112,7 @@ def test_hosts(model: Model, table: FlowTable) -> None:
         ]  # fmt: skip
         assert row["flow_score"] == pytest.approx(said[0][0], rel=1e-6)
         assert row["window_score"] == pytest.approx(said[1][0], rel=1e-6)
-        wanted = heard_together(said)[0]
+        wanted = fused_scores(said)[0]
         assert row["score"] == pytest.approx(wanted, rel=1e-6)
         assert row["alert"] == (wanted >= model.manifest.windows.group)
     assert seen == set(table.frame.select("src_ip", "subscriber").iter_rows())

@@ -17,7 +17,7 @@ from veilwatch.detection.scoring.owners import Claim, Owners
 from veilwatch.detection.scoring.windows import ScoredWindows, host_reasons
 from veilwatch.errors import ModelError
 from veilwatch.learning.detectors.content import carries_content
-from veilwatch.learning.detectors.evidence import group_scores, heard_together, log_odds
+from veilwatch.learning.detectors.evidence import fused_scores, group_scores, log_odds
 from veilwatch.learning.detectors.family import (
     EVIDENCE_FLOWS,
     FEATURE_SETS,
@@ -269,7 +269,7 @@ class LiveScorer:
         if model.manifest.windows:
             card = model.manifest.windows.thresholds
             by_windows = self._said.of_hosts(known, card.upper_share, self._now_ns)
-        score = heard_together([sums.score, by_windows]) if len(known) else sums.score
+        score = fused_scores([sums.score, by_windows]) if len(known) else sums.score
         alert = score >= model.host_threshold
         families, certainty = self._named.name(model, known, alert)
         return _host_frame(known, sums, score, by_windows, alert, families, certainty, model)

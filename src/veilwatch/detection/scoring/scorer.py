@@ -17,7 +17,7 @@ from veilwatch.detection.scoring.windows import (
     score_windows,
 )
 from veilwatch.errors import ModelError
-from veilwatch.learning.detectors.evidence import group_scores, heard_together
+from veilwatch.learning.detectors.evidence import fused_scores, group_scores
 from veilwatch.learning.evaluation.posterior import Platt
 from veilwatch.learning.features.windows import HOST, READ_COLUMNS
 from veilwatch.learning.models import Model
@@ -194,7 +194,7 @@ def _hosts(
         by_windows = windows.of_hosts(hosts)
         # A witness that was not asked says neither: left out, it would let flows alone pass a
         # threshold that is meant for both.
-        score = heard_together([by_flows, np.where(np.isnan(by_windows), 0.5, by_windows)])
+        score = fused_scores([by_flows, np.where(np.isnan(by_windows), 0.5, by_windows)])
     alert = pl.Series(score >= model.host_threshold, dtype=pl.Boolean)
     families, certainty = [""] * hosts.height, np.zeros(hosts.height)
     if namer:

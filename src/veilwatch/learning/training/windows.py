@@ -1,4 +1,4 @@
-"""Host windows learned beside a detector of flows: a second witness for hosts and captures."""
+"""Host windows learned beside a detector of flows: a second model for hosts and captures."""
 
 from __future__ import annotations
 

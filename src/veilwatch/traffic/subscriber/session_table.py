@@ -127,7 +127,7 @@ class Record:
         return ""
 
 
-class Store:
+class SessionTable:
     """All sessions, with what finds them.
 
     Parameters

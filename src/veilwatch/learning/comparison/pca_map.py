@@ -20,7 +20,7 @@ NAMED: Final = 7
 """Families with a colour of their own; the rest share one."""
 
 
-def landscape(corpus: Corpus, *, seed: int) -> list[Point]:
+def pca_map(corpus: Corpus, *, seed: int) -> list[Point]:
     """Return flows of all captures, each capture with equal weight, by their two main directions.
 
     Features are brought to ranks first, so that no long tail decides; what does not apply lies

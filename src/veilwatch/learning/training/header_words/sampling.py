@@ -52,7 +52,7 @@ class Class:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class SamplingPlan:
     """How many captures of which class take part.
 
     Attributes
@@ -101,9 +101,9 @@ def merged(
     return dict(out)
 
 
-def choose_shape(
+def choose_plan(
     entries: Sequence[CaptureEntry], families: Mapping[str, Sequence[int]], *, scaled: bool
-) -> Shape:
+) -> SamplingPlan:
     """Return the published numbers for the five largest families and the benign captures.
 
     The largest family takes the place of the largest published one, and so on.
@@ -149,10 +149,10 @@ def choose_shape(
             hint="add captures, merge families with --merge, or shrink all numbers with --scaled",
         )
     scale = min([1.0, *(len(rows) / need for _, rows, need in short)])
-    return _shape(wanted, scale)
+    return _plan(wanted, scale)
 
 
-def _shape(wanted: Sequence[tuple[str, Sequence[int], int, int]], scale: float) -> Shape:
+def _plan(wanted: Sequence[tuple[str, Sequence[int], int, int]], scale: float) -> SamplingPlan:
     classes = tuple(
         Class(
             name,
@@ -162,10 +162,10 @@ def _shape(wanted: Sequence[tuple[str, Sequence[int], int, int]], scale: float) 
         )
         for name, rows, train, validate in wanted
     )
-    return Shape(classes, scale)
+    return SamplingPlan(classes, scale)
 
 
-def draw(entries: Sequence[CaptureEntry], shape: Shape, seed: int) -> Draw:
+def draw(entries: Sequence[CaptureEntry], plan: SamplingPlan, seed: int) -> Draw:
     """Draw the captures of one run: no group stands on both sides, of benign ones neither.
 
     Raises
@@ -177,7 +177,7 @@ def draw(entries: Sequence[CaptureEntry], shape: Shape, seed: int) -> Draw:
     side: dict[str, bool] = {}  # whether a group validates
     train: list[int] = []
     validate: list[int] = []
-    for item in shape.classes:
+    for item in plan.classes:
         members: dict[str, list[int]] = defaultdict(list)
         for row in rng.permutation(item.rows).tolist():
             members[entries[row].group].append(row)
@@ -216,8 +216,10 @@ def _assign(members: Mapping[str, Sequence[int]], item: Class, side: dict[str, b
             held, free = held + len(rows), free - len(rows)
 
 
-def shrink_to_fit(entries: Sequence[CaptureEntry], shape: Shape, seeds: Sequence[int]) -> Shape:
-    """Return the largest share of a shape of which every seed can draw.
+def shrink_to_fit(
+    entries: Sequence[CaptureEntry], plan: SamplingPlan, seeds: Sequence[int]
+) -> SamplingPlan:
+    """Return the largest share of a plan of which every seed can draw.
 
     Raises
     ------
@@ -227,12 +229,12 @@ def shrink_to_fit(entries: Sequence[CaptureEntry], shape: Shape, seeds: Sequence
     wanted = [
         (item.name, item.rows, *numbers)
         for item, numbers in zip(
-            shape.classes, [*((train, UNSEEN) for train in FAMILIES), BENIGN], strict=True
+            plan.classes, [*((train, UNSEEN) for train in FAMILIES), BENIGN], strict=True
         )
     ]
-    scale = shape.scale
+    scale = plan.scale
     while True:
-        tried = _shape(wanted, scale)
+        tried = _plan(wanted, scale)
         try:
             for seed in seeds:
                 draw(entries, tried, seed)

@@ -23,14 +23,14 @@ PSH: Final = 8
 BACKWARD: Final = 16
 """Bit beside them of packets from the responder: a packet without payload has no sign."""
 
-TOLD: Final = 64
+NETWORK_PACKETS: Final = 64
 """Packets of a flow that networks see: nine of ten flows of real captures have fewer than ten,
 and what a beacon or a transfer is shows well before the end of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """Packets of flows in their order. All arrays have the shape (flows, `TOLD`).
+    """Packets of flows in their order. All arrays have the shape (flows, `NETWORK_PACKETS`).
 
     Attributes
     ----------
@@ -70,14 +70,14 @@ def all_packets(frame: pl.DataFrame) -> Packets:
     )
 
 
-def telling_packets(frame: pl.DataFrame) -> Packets:
+def informative_packets(frame: pl.DataFrame) -> Packets:
     """Return those of each flow's first packets that have payload, or open or end a connection."""
     seen = all_packets(frame)
-    telling = seen.present & ((seen.payload > 0) | (seen.flags & (FIN | SYN | RST) != 0))
+    informative = seen.present & ((seen.payload > 0) | (seen.flags & (FIN | SYN | RST) != 0))
     # A stable sort by "tells nothing" moves the others to the front in their order.
-    order = np.argsort(~telling, axis=1, kind="stable")
+    order = np.argsort(~informative, axis=1, kind="stable")
     return Packets(
-        present=np.take_along_axis(telling, order, axis=1),
+        present=np.take_along_axis(informative, order, axis=1),
         forward=np.take_along_axis(seen.forward, order, axis=1),
         payload=np.take_along_axis(seen.payload, order, axis=1),
         length=np.take_along_axis(seen.length, order, axis=1),
@@ -87,6 +87,6 @@ def telling_packets(frame: pl.DataFrame) -> Packets:
 
 
 def _column(frame: pl.DataFrame, name: str) -> npt.NDArray[np.int64]:
-    """Return a column of arrays with `TOLD` entries each: cut, or filled up with zeros."""
-    values = frame[name].to_numpy()[:, :TOLD].astype(np.int64)
-    return np.pad(values, ((0, 0), (0, TOLD - values.shape[1])))
+    """Return a column of arrays, cut or filled up with zeros to `NETWORK_PACKETS` entries."""
+    values = frame[name].to_numpy()[:, :NETWORK_PACKETS].astype(np.int64)
+    return np.pad(values, ((0, 0), (0, NETWORK_PACKETS - values.shape[1])))
