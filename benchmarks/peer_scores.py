@@ -30,7 +30,7 @@ from peers import CONFIG, measure_programs
 from veilwatch.learning.detectors import DetectorSettings, TrainingSet
 from veilwatch.learning.detectors.lightgbm import LightGBMDetector
 from veilwatch.learning.features import compute_features, feature_schema
-from veilwatch.learning.models.store import mean_score
+from veilwatch.learning.models.model import mean_score
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, FeatureSpec
 from veilwatch.traffic.pipeline import FlowReader, warm
 from veilwatch.traffic.pipeline.extract import CHUNK_FLOWS

@@ -11,7 +11,7 @@ from veilwatch.detection.alerting.site import apply_site
 from veilwatch.detection.scoring.live import check_unit
 from veilwatch.errors import ModelError
 from veilwatch.learning.models import Model, ModelManifest, check_model, load_model
-from veilwatch.learning.models.store import MANIFEST
+from veilwatch.learning.models.persistence import MANIFEST
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
 

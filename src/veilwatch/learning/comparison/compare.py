@@ -47,7 +47,7 @@ from veilwatch.learning.comparison.robust import (
 from veilwatch.learning.comparison.workers import run_jobs
 from veilwatch.learning.detectors import DETECTORS
 from veilwatch.learning.evaluation.labelled import require_both_classes
-from veilwatch.learning.models.store import WINDOW_DETECTOR
+from veilwatch.learning.models.model import WINDOW_DETECTOR
 from veilwatch.learning.training.units import known_detector, read_units
 from veilwatch.learning.training.windows import takes_windows
 from veilwatch.progress import SILENT, Progress

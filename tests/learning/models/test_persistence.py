@@ -17,8 +17,7 @@ from tests.learning.features.factory import random_flows
 from tests.learning.training.factory import make_model
 from veilwatch.errors import ModelError, OutputError, VeilwatchError
 from veilwatch.learning.features import FEATURE_SETS
-from veilwatch.learning.models import Model, load_model, save_model
-from veilwatch.learning.models import store as store_room
+from veilwatch.learning.models import Model, load_model, persistence, save_model
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +204,7 @@ def test_a_manifest_cut_anywhere(folder: Path) -> None:
 
 
 def test_a_manifest_that_is_too_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_room, "MAX_MANIFEST_BYTES", 100)
+    monkeypatch.setattr(persistence, "MAX_MANIFEST_BYTES", 100)
     assert_refused(folder, "too large")
 
 
@@ -256,7 +255,7 @@ def test_members_cannot_lie_outside(name: str, folder: Path) -> None:
 def test_files_cannot_lie_outside(name: str, folder: Path) -> None:
     outside = folder.parent / "outside"
     outside.write_text("x")
-    edit(folder, lambda d: d["files"].update({name: store_room._sha256(outside)}))
+    edit(folder, lambda d: d["files"].update({name: persistence._sha256(outside)}))
     assert_refused(folder, "is missing, or was changed after training")
 
 
@@ -308,7 +307,7 @@ def test_an_unreadable_file_is_one_line(folder: Path, monkeypatch: pytest.Monkey
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(store_room, "_sha256", refuse)
+    monkeypatch.setattr(persistence, "_sha256", refuse)
     assert_refused(folder, "Permission denied")
 
 
@@ -318,5 +317,5 @@ def test_a_member_that_grew_on_other_features(folder: Path) -> None:
     text = file.read_text().replace("fwd_packets", "fwd_parcels")
     assert text != file.read_text()
     file.write_text(text)
-    edit(folder, lambda d: d["files"].update({"member-0/lightgbm.txt": store_room._sha256(file)}))
+    edit(folder, lambda d: d["files"].update({"member-0/lightgbm.txt": persistence._sha256(file)}))
     assert_refused(folder, "other features")
