@@ -143,17 +143,22 @@ def test_flows_of_the_last_hour_speak(model: Model, table: FlowTable) -> None:
     assert_same_hosts(said, batch(model, later))
 
 
-def test_a_flow_from_another_time_ends_nothing_of_others(model: Model, table: FlowTable) -> None:
+@pytest.mark.parametrize("place", [0, 5, 10])
+def test_a_flow_from_another_time_ends_nothing_of_others(
+    model: Model, table: FlowTable, place: int
+) -> None:
     scorer = LiveScorer(model)
-    scorer.add(FlowTable(table.frame[:390]))
-    stray = table.frame[390:391].with_columns(
-        pl.lit("10.9.9.9").alias("src_ip"),
-        pl.col("first_ns", "last_ns") + 74 * 365 * 86_400 * 10**9,
+    scorer.add(FlowTable(table.frame[:389]))
+    years = 74 * 365 * 86_400 * 10**9
+    stray = table.frame[389:390].with_columns(
+        pl.lit("10.9.9.9").alias("src_ip"), pl.col("first_ns", "last_ns") + years
     )
-    scorer.add(FlowTable(stray))
-    said = scorer.add(FlowTable(table.frame[390:])).hosts
-    wanted = batch(model, table).join(said, on=["host", "subscriber"], how="semi")
-    assert_same_hosts(said, wanted)
+    rest = table.frame[390:]
+    said = scorer.add(FlowTable(pl.concat([rest[:place], stray, rest[place:]]))).hosts
+    others = FlowTable(pl.concat([table.frame[:389], rest]))
+    hosts = rest.select(host="src_ip", subscriber="subscriber").unique()
+    wanted = batch(model, others).join(hosts, on=["host", "subscriber"], how="semi")
+    assert_same_hosts(said.filter(pl.col("host") != "10.9.9.9"), wanted)
 
 
 def test_only_what_alerts_is_explained(model: Model, table: FlowTable) -> None:
