@@ -14,24 +14,24 @@ import pytest
 
 from tests.report import field_factory
 from tests.report.factory import flow_frame
-from veilwatch.detection.alerting.desk import Fate
+from veilwatch.detection.alerting.gate import Disposition
 from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.report.field import build as field_build
 from veilwatch.report.field import counts as field_counts
 from veilwatch.schema.packets import Status
-from veilwatch.sensor import deliver, ingest, judge, scorebook, supervise, tally, watch
-from veilwatch.sensor.bookkeeping import Bookkeeper
-from veilwatch.sensor.tally import FlowTally
+from veilwatch.sensor import deliver, flow_counts, ingest, judge, score_history, supervise, watch
+from veilwatch.sensor.counter_recorder import CounterRecorder
+from veilwatch.sensor.flow_counts import FlowCounts
 from veilwatch.store import Store
 
 ENTRIES: dict[str, Any] = {
     "dropped": dict.fromkeys(("early", "ended", "archive"), 1),
     "refused": {status.name: 1 for status in Status if status is not Status.OK},
-    "fate": {fate.value: 1 for fate in Fate},
+    "fate": {one.value: 1 for one in Disposition},
     "alerts": {"flow": 1, "host": 1},
     "service": {"tls": 1},
     "faults": {"store": 1, "events_lost": 1},
-    "score": [1] * tally.BINS,
+    "score": [1] * flow_counts.BINS,
     "sinks": [{"name": "a", "pending": 1}],
 }
 """Tables within a status, with the entries that their enumerations have."""
@@ -56,7 +56,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     scorer = inspect.getattr_static(LiveScorer, "counters").fget
     kinds = {
         "ingest-0": said_by(ingest._status),
-        "judge": said_by(judge.Bench.status) | said_by(scorer) | FlowTally().status().keys(),
+        "judge": said_by(judge.Bench.status) | said_by(scorer) | FlowCounts().status().keys(),
         "deliver": said_by(deliver._Status.now),
     }
     sums = {"flows", "bytes", "flows_gtp", "flows_encrypted", "bytes_encrypted", "flows_attributed"}
@@ -73,7 +73,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     path = folder / "status.json"
     path.write_text(json.dumps({"up_s": 1.0, "children": children}))
     with Store(str(folder / "store.db")) as store:
-        Bookkeeper(store, path, "ward", "run").tick(final=True)
+        CounterRecorder(store, path, "ward", "run").tick(final=True)
         return {name for _, _, name, _ in store.counters()}
 
 
@@ -81,7 +81,7 @@ def tallied() -> dict[str, Any]:
     flows = flow_frame(3, src_ip=["a", "b", "b"]).with_columns(
         subscriber=pl.Series(["", "s", "s"]), score=pl.Series([0.1, 0.5, 0.9])
     )
-    found = FlowTally()
+    found = FlowCounts()
     found.add(flows)
     return found.status()
 
@@ -128,8 +128,8 @@ def test_hosts_and_subscribers_are_those_of_the_last_whole_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [6000.0]
-    monkeypatch.setattr(tally.time, "time", lambda: now[0])
-    found = FlowTally()
+    monkeypatch.setattr(flow_counts.time, "time", lambda: now[0])
+    found = FlowCounts()
 
     def add(*hosts: tuple[str, str]) -> None:
         columns = {"src_ip": [host for host, _ in hosts]}
@@ -155,7 +155,7 @@ def test_hosts_and_subscribers_are_those_of_the_last_whole_minute(
     add(("10.0.0.9", "z"))
     now[0] += 600
     assert seen() == (0, 0)  # that was long ago
-    monkeypatch.setattr(tally, "MAX_SEEN", 2)
+    monkeypatch.setattr(flow_counts, "MAX_SEEN", 2)
     add(*((f"10.0.1.{k}", str(k)) for k in range(9)))
     now[0] += 60
     assert seen() == (2, 2)
@@ -166,7 +166,7 @@ def test_drift_waits_for_enough_flows(monkeypatch: pytest.MonkeyPatch) -> None:
         def load_state(self, name: str) -> None: ...
         def save_state(self, states: Any) -> None: ...
 
-    book = scorebook.ScoreBook(Nothing(), "ward")  # type: ignore[arg-type]
+    book = score_history.ScoreHistory(Nothing(), "ward")  # type: ignore[arg-type]
     hosts = pl.DataFrame(
         schema={
             "host": pl.String,
@@ -179,7 +179,7 @@ def test_drift_waits_for_enough_flows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def add(score: float, flows: int, hour: int) -> float | None:
         frame = pl.DataFrame({"score": [score] * flows, "last_ns": [hour] * flows})
-        book.add(frame, hosts, hour * scorebook.HOUR_NS + 1)
+        book.add(frame, hosts, hour * score_history.HOUR_NS + 1)
         return book.drift
 
     assert add(0.1, 1000, 5) is None  # nothing before it

@@ -18,7 +18,7 @@ from veilwatch.errors import CaptureError
 from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.sensor.folder import SETTLE_S, FolderStream, shown_name
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
-from veilwatch.sensor.memory import Level, Memory
+from veilwatch.sensor.memory_monitor import Level, MemoryMonitor
 from veilwatch.sensor.supervise import Heart, check_threads
 from veilwatch.traffic.capture.live import Group, LiveCapture, LiveSettings, open_taps
 from veilwatch.traffic.capture.live.interface import is_up
@@ -74,7 +74,7 @@ class FolderSource:
     """A folder into which captures are written; see `veilwatch.sensor.folder.FolderStream`."""
 
     folder: Path
-    memory: Path
+    read_log: Path
     settle_s: float = SETTLE_S
     quiet_s: float = math.inf
 
@@ -98,7 +98,7 @@ class IngestJob:
     max_waiting
         Rows that may wait for the scorer.
     spare_memory_mb
-        See `veilwatch.sensor.memory.Memory`.
+        See `veilwatch.sensor.memory_monitor.MemoryMonitor`.
     """
 
     source: InterfaceSource | FolderSource
@@ -121,7 +121,7 @@ def first_flow_id(number: int, now_s: float) -> int:
 def ingest(heart: Heart, job: IngestJob) -> None:
     """Read until told to end, then end the live flows and send what waits; a `Target`."""
     outbox = Outbox(job.max_waiting)
-    memory = Memory(job.spare_memory_mb)
+    monitor = MemoryMonitor(job.spare_memory_mb)
     sender = Sender(outbox, job.socket, secrets.randbits(63) + 1)
     stream = _open(job, heart)
     heart.on_stop(stream.stop)
@@ -147,7 +147,7 @@ def ingest(heart: Heart, job: IngestJob) -> None:
             heart.beat(status)
             check_threads({"sender": sender.is_alive})
             kind = Kind.EARLY if live.early else Kind.ENDED
-            if live.early and memory.level() is Level.SHORT:
+            if live.early and monitor.level() is Level.SHORT:
                 outbox.dropped["early"] += len(live.table)
             else:
                 outbox.offer(kind, live.table, live.now_ns)
@@ -166,7 +166,7 @@ def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
         load_kernels()
         return FolderStream(
             source.folder,
-            source.memory,
+            source.read_log,
             settle_s=source.settle_s,
             quiet_s=source.quiet_s,
             progress=progress,

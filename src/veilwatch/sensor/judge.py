@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from veilwatch.detection.alerting.desk import Desk, Ruling
+from veilwatch.detection.alerting.gate import AlertGate, Decision
 from veilwatch.detection.alerting.live import LiveAlerts
 from veilwatch.detection.scoring.live import LiveScorer, LiveScores
 from veilwatch.errors import VeilwatchError
@@ -26,17 +26,17 @@ from veilwatch.schema.events import Event, Incident
 from veilwatch.sensor import settings
 from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.config import SensorConfig
+from veilwatch.sensor.flow_counts import FlowCounts
 from veilwatch.sensor.link import Inbox
 from veilwatch.sensor.load import load_config
-from veilwatch.sensor.memory import Level, Memory
-from veilwatch.sensor.places import DESK, Places
-from veilwatch.sensor.scorebook import ScoreBook
+from veilwatch.sensor.memory_monitor import Level, MemoryMonitor
+from veilwatch.sensor.score_history import ScoreHistory
 from veilwatch.sensor.serve import Scored, serve
 from veilwatch.sensor.sitemodel import EMULATED, load_site_model
 from veilwatch.sensor.state import hold_place
+from veilwatch.sensor.state_paths import GATE_STATE, StatePaths
 from veilwatch.sensor.store_proxy import StoreProxy, UnexpectedStoreError
 from veilwatch.sensor.supervise import Heart, check_threads, described
-from veilwatch.sensor.tally import FlowTally
 from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import FlowArchive
@@ -110,7 +110,7 @@ def judge(heart: Heart, job: JudgeJob) -> None:
     heart.settled()
     with hidden("sklearn", "pandas"):
         from veilwatch.learning.detectors import lightgbm as _  # noqa: F401
-    places = Places(job.config)
+    paths = StatePaths(job.config)
 
     def waiting() -> bool:
         heart.beat()
@@ -119,8 +119,8 @@ def judge(heart: Heart, job: JudgeJob) -> None:
     with (
         hold_place(job.config.sensor.state, "judge", waiting),
         closing(StoreProxy(partial(settings.store, job.config))) as store,
-        Spool(places.spool) as spool,
-        Inbox(places.socket) as inbox,
+        Spool(paths.spool) as spool,
+        Inbox(paths.socket) as inbox,
     ):
         bench = Bench(heart, job, store, spool)
         try:
@@ -159,8 +159,8 @@ class Bench:
         self._model = load_site_model(self._config)
         self._note_model()
         self.scorer = LiveScorer(self._model)
-        inputs = Places(self._config).inputs
-        self._desk = Desk(
+        inputs = StatePaths(self._config).inputs
+        self._gate = AlertGate(
             self._config.sensor.name, settings.policy(self._config), interface=", ".join(inputs)
         )
         self._restore()
@@ -171,10 +171,10 @@ class Bench:
             if archive.enabled
             else None
         )
-        self._memory = Memory(self._config.sensor.spare_memory_mb)
+        self._memory = MemoryMonitor(self._config.sensor.spare_memory_mb)
         self._level = Level.WELL
-        self.tally = FlowTally()
-        self._book = ScoreBook(store, self._config.sensor.name)
+        self.tally = FlowCounts()
+        self._book = ScoreHistory(store, self._config.sensor.name)
         self._unspooled: deque[_Batch] = deque()
         self._unstored: deque[_Batch] = deque()
         self._store_from_s = 0.0
@@ -212,15 +212,15 @@ class Bench:
         incidents: list[Incident] = []
         for alert, flow in raised:
             self.tally.alerts[alert.kind] += 1
-            ruling = self._desk.take(
+            decision = self._gate.decide(
                 alert,
                 flow,
                 now_ns=self._clock.now_ns(),
                 made_ns=time.time_ns(),
                 interface=alert.capture,
             )
-            events += ruling.events
-            incidents += ruling.incidents
+            events += decision.events
+            incidents += decision.incidents
         self._deliver(events, incidents)
 
     def _deliver(self, events: list[Event], incidents: list[Incident]) -> None:
@@ -302,7 +302,9 @@ class Bench:
         # State that is ahead of what is stored would keep it from being told again after a crash.
         last = not self._unspooled and len(self._unstored) <= 1
         due = last and began_s - self._saved_s >= self._state_every_s
-        self._store.record(events, incidents, state={DESK: self._desk.state()} if due else None)
+        self._store.record(
+            events, incidents, state={GATE_STATE: self._gate.state()} if due else None
+        )
         if due:
             self._saved_s = time.monotonic()
             self._state_every_s = STATE_SHARE * (self._saved_s - began_s)
@@ -317,7 +319,7 @@ class Bench:
         self._look_at_memory()
         self._write()
         now_ns = self._clock.now_ns()
-        self._deliver(*_parts(self._desk.tick(now_ns=now_ns, made_ns=time.time_ns())))
+        self._deliver(*_parts(self._gate.tick(now_ns=now_ns, made_ns=time.time_ns())))
         if self._archive:
             self._archive.tick(now_ns)
         if self._has_heard and now_s - self._judged_s >= self._config.windows.every_s:
@@ -327,7 +329,7 @@ class Bench:
         if not self._backlog and now_s - self._saved_s >= SAVE_S:
             self._saved_s = now_s
             self._try_later(self._heed_people)
-            self._try_later(self._save_desk)
+            self._try_later(self._save_gate)
 
     @property
     def _backlog(self) -> int:
@@ -335,8 +337,8 @@ class Bench:
         batches = (*self._unspooled, *self._unstored)
         return sum(len(events) for events, _ in batches)
 
-    def _save_desk(self) -> None:
-        self._store.save_state({DESK: self._desk.state()})
+    def _save_gate(self) -> None:
+        self._store.save_state({GATE_STATE: self._gate.state()})
 
     def reload(self) -> Model:
         """Read configuration, model, thresholds of the site and policy anew (SIGHUP).
@@ -349,7 +351,7 @@ class Bench:
         config, later = self._reread()
         model = load_site_model(config)
         policy = settings.policy(config)
-        self._desk.replace_policy(policy)
+        self._gate.replace_policy(policy)
         self._config, self._model = config, model
         self._note_model()
         if later:
@@ -391,8 +393,10 @@ class Bench:
         archive = self._archive.counts if self._archive else None
         return {
             **self.tally.status(),
-            "fate": {fate.value: count for fate, count in self._desk.fates.items()},
-            "incidents": len(self._desk.book),
+            "fate": {
+                disposition.value: count for disposition, count in self._gate.dispositions.items()
+            },
+            "incidents": len(self._gate.book),
             "backlog": self._backlog,
             "faults": dict(self._faults),
             "archive_lost": archive.flows_lost if archive else 0,
@@ -416,30 +420,30 @@ class Bench:
     def close(self) -> None:
         """Tell what was held back, and save everything."""
         now_ns = self._clock.now_ns()
-        ruling = self._desk.tick(now_ns=now_ns, made_ns=time.time_ns(), final=True)
-        self._deliver(*_parts(ruling))
+        decision = self._gate.tick(now_ns=now_ns, made_ns=time.time_ns(), final=True)
+        self._deliver(*_parts(decision))
         self._store_from_s = 0.0
         self._write()
         if self._archive:
             self._archive.close()
         self._book.close()
-        self._try_later(self._save_desk)
+        self._try_later(self._save_gate)
         self._heart.say(self.status())
 
     def _restore(self) -> None:
-        state = self._store.load_state(DESK)
+        state = self._store.load_state(GATE_STATE)
         if isinstance(state, Mapping):
             try:
-                self._desk.restore(state)
+                self._gate.restore(state)
             except VeilwatchError as error:
                 self.note(f"open incidents were not taken over: {error}")
 
     def _heed_people(self) -> None:
         """Close what people have closed in the store."""
-        open_ids = [incident.incident_id for incident in self._desk.book.open_incidents()]
+        open_ids = [incident.incident_id for incident in self._gate.book.open_incidents()]
         for name, who in self._store.closed_by_people(open_ids).items():
             self._deliver(
-                *_parts(self._desk.close(name, f"closed by {who}", made_ns=time.time_ns()))
+                *_parts(self._gate.close(name, f"closed by {who}", made_ns=time.time_ns()))
             )
 
     def _try(self, action: Callable[[], object]) -> bool:
@@ -475,5 +479,5 @@ class Bench:
             self.note(said)
 
 
-def _parts(ruling: Ruling) -> tuple[list[Event], list[Incident]]:
-    return list(ruling.events), list(ruling.incidents)
+def _parts(decision: Decision) -> tuple[list[Event], list[Incident]]:
+    return list(decision.events), list(decision.incidents)

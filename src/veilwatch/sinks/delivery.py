@@ -10,8 +10,9 @@ from typing import Final, Protocol, runtime_checkable
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
+from veilwatch.sinks.backoff import backoff_s
 from veilwatch.sinks.base import Sink
-from veilwatch.sinks.spool import Spool, backoff_s
+from veilwatch.sinks.spool import Spool
 
 BATCH: Final = 200
 """Most events sent at once: some 2 MB, and few enough that a crash repeats little."""
@@ -111,7 +112,7 @@ class Delivery:
         receipt = self._sink.send(events)
         self._spool.settle(self.name, receipt, now)
         self._failures = self._failures + 1 if receipt.again and not receipt.delivered else 0
-        troubles = (*receipt.again, *receipt.refused)
+        failures = (*receipt.again, *receipt.refused)
         wait_s = 0.0 if len(events) == self._batch and not receipt.again else POLL_S
         if self._failures:
             wait_s = backoff_s(self._failures - 1, self._chance)
@@ -120,7 +121,7 @@ class Delivery:
             len(receipt.delivered),
             len(receipt.again),
             len(receipt.refused),
-            troubles[0].reason if troubles else "",
+            failures[0].reason if failures else "",
             max(wait_s, receipt.wait_s),
         )
 

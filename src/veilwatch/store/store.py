@@ -6,12 +6,12 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, and_, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from veilwatch.closing import Closeable
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import StoreError
 from veilwatch.schema.convert import (
@@ -52,7 +52,7 @@ class StoredIncident:
     closed_note: str = ""
 
 
-class Store:
+class Store(Closeable):
     """Events, incidents, verdicts, counters and the sensor's own state.
 
     Every call is one transaction: it is done whole or, where it raises, not at all. What is
@@ -76,23 +76,12 @@ class Store:
     Examples
     --------
     >>> with Store("veilwatch.db") as store:  # doctest: +SKIP
-    ...     store.record(ruling.events, ruling.incidents, state={"desk": desk.state()})
+    ...     store.record(decision.events, decision.incidents, state={"desk": gate.state()})
     """
 
     def __init__(self, url: str, *, create: bool = True, patience_s: float = PATIENCE_S) -> None:
         self._database = Database(url, create=create, patience_s=patience_s)
         self.name = self._database.name
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the store."""

@@ -40,7 +40,7 @@ def score_tenths(score: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
     return np.bincount(place, minlength=BINS)
 
 
-class FlowTally:
+class FlowCounts:
     """Counters that only grow.
 
     Attributes

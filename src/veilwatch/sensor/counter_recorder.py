@@ -46,12 +46,12 @@ NAMES: Final = {
 """Counters that are stored under another name."""
 
 BY_MINUTE: Final = ("hosts_seen", "subscribers_seen", "delay_max_s")
-"""What the scoring process says of the last minute as a whole (`FlowTally`)."""
+"""What the scoring process says of the last minute as a whole (`FlowCounts`)."""
 
 GAUGES: Final = ("live_flows", "hosts", "waiting_rows", "score_psi", "pending_events")
 
 
-class Bookkeeper:
+class CounterRecorder:
     """Store what a minute added.
 
     Parameters
