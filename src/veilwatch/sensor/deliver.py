@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema import counters as known
 from veilwatch.sensor import settings
 from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.config import SensorConfig
@@ -167,17 +168,17 @@ class _Status:
             return self._said
         now_ns = time.time_ns()
         self._said = {
-            "pending_events": sum(count.pending for count in counts),
-            "store_faults": self._store.faults + self._faults,
+            known.PENDING_EVENTS.name: sum(count.pending for count in counts),
+            known.STORE_FAULTS.name: self._store.faults + self._faults,
             "notes": self._notes.all(),
             "sinks": [
                 {
                     "name": shorten(name, MAX_REASON),
-                    "pending": count.pending,
-                    "delivered": count.delivered,
-                    "set_aside": count.set_aside,
-                    "dropped": count.dropped,
-                    "lag_s": _lag_s(count.oldest_ns, now_ns),
+                    known.SINK_PENDING.name: count.pending,
+                    known.SINK_DELIVERED.name: count.delivered,
+                    known.SINK_SET_ASIDE.name: count.set_aside,
+                    known.SINK_DROPPED.name: count.dropped,
+                    known.SINK_LAG.name: _lag_s(count.oldest_ns, now_ns),
                     "trouble": self._failures.get(name, ""),
                 }
                 for name, count in zip(self._names, counts, strict=True)

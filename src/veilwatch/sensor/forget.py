@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from veilwatch.detection.alerting import gate
-from veilwatch.detection.alerting.gate import AlertGate, Policy
+from veilwatch.detection.alerting.gate import GATE_STATE, AlertGate, Policy
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.load import masked
 from veilwatch.sensor.state import check_folder, hold_still
-from veilwatch.sensor.state_paths import GATE_STATE, StatePaths
+from veilwatch.sensor.state_paths import StatePaths
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import Store, forget_flows
 from veilwatch.store.database import damaged_copies, parse_url

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.errors import CaptureError
+from veilwatch.schema import counters as known
 from veilwatch.schema.packets import RawBlock, Status
 from veilwatch.sensor.folder import SETTLE_S, FolderStream, shown_name
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
@@ -206,25 +207,25 @@ def _status(
     report = reader.captures
     live = [file.live for file in report.files if file.live]
     balance = reader.balance
-    return {
-        "packets": report.packets,
-        "decoded": balance[Status.OK.name],
-        "kernel_dropped": sum(one.dropped for one in live),
-        "interruptions": sum(one.interruptions for one in live),
-        "live_flows": reader.meter.live,
-        "rows_early": rows[Kind.EARLY],
-        "rows_ended": rows[Kind.ENDED],
-        "waiting_rows": outbox.rows,
-        "sent_rows": sender.sent_rows,
-        "connections": sender.connections,
-        "dropped": dict(outbox.dropped),
-        "refused": {
+    counted = {
+        known.PACKETS: report.packets,
+        known.DECODED: balance[Status.OK.name],
+        known.KERNEL_DROPPED: sum(one.dropped for one in live),
+        known.INTERRUPTIONS: sum(one.interruptions for one in live),
+        known.LIVE_FLOWS: reader.meter.live,
+        known.ROWS_EARLY: rows[Kind.EARLY],
+        known.ROWS_ENDED: rows[Kind.ENDED],
+        known.WAITING_ROWS: outbox.rows,
+        known.SENT_ROWS: sender.sent_rows,
+        known.CONNECTIONS: sender.connections,
+        known.DROPPED: dict(outbox.dropped),
+        known.REFUSED: {
             status.name: balance[status.name]
             for status in Status
             if status is not Status.OK and balance[status.name]
         },
-        **reader.metering,
     }
+    return known.to_status(counted) | reader.metering
 
 
 class _Beating:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from veilwatch.sensor.config import SensorConfig
-
-GATE_STATE: Final = "desk"
-"""Name of the alert gate's state in the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,11 +20,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from veilwatch.errors import VeilwatchError
+from veilwatch.errors import VeilwatchError, described
 from veilwatch.sensor.heartbeat import join_status, split_status
 from veilwatch.traffic.capture.live.privileges import end_with_parent
 
@@ -50,9 +48,6 @@ BUSY_BEAT_S: Final = 1.0
 
 BUSY_S: Final = 120.0
 """How long a child may be busy with one thing (`Heart.busy`) until it is taken to hang."""
-
-MAX_FAULT: Final = 300
-"""Characters kept of what an exception says."""
 
 MAX_EVENTS: Final = 1000
 """Events remembered."""
@@ -261,16 +256,6 @@ def check_threads(alive: Mapping[str, bool]) -> None:
         raise VeilwatchError(
             f"a thread has ended: {', '.join(dead)}", hint="the process is started again"
         )
-
-
-def described(error: BaseException | None) -> str:
-    """Return in one line what an exception is, what it says and where it was raised."""
-    if error is None:
-        return "no exception"
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    places = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
-    said = " ".join(str(error).split())[:MAX_FAULT]
-    return f"{type(error).__name__}: {said} ({places})"
 
 
 class _Kept:

@@ -21,10 +21,10 @@ from veilwatch.sensor.ingest import FolderSource, IngestJob, InterfaceSource
 from veilwatch.sensor.judge import LOSES as JUDGE_LOSES
 from veilwatch.sensor.judge import JudgeJob, judge
 from veilwatch.sensor.logs import open_log
-from veilwatch.sensor.metrics import StatusServer
 from veilwatch.sensor.notify import Notifier
 from veilwatch.sensor.state import private_folder
 from veilwatch.sensor.state_paths import StatePaths
+from veilwatch.sensor.status_server import StatusServer
 from veilwatch.sensor.supervise import Child, Event, Supervisor, What
 from veilwatch.traffic.capture.live import Group
 from veilwatch.traffic.subscriber import KeyRing

@@ -171,8 +171,8 @@ def _note(answer: Answer, part: Sequence[EncodedEvent], log: DeliveryLog) -> Non
             log.refused(name, f"{_type(error)}: {_cause(error)}")
         else:
             log.again(name, f"{status} {_type(error)}")
-    for item in log.unresolved(part):
-        log.again(item.event.event_id, "the answer does not tell of it", unsure=True)
+    for left in log.unresolved(part):
+        log.again(left.event.event_id, "the answer does not tell of it", unsure=True)
 
 
 def _items(answer: Answer, name: str) -> list[dict[str, Any]]:

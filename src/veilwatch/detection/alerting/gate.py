@@ -1,4 +1,4 @@
-"""The gate: every alert of a sensor passes it, and what comes out is stored and delivered.
+"""The alert gate: every alert of a sensor passes it, and what comes out is stored and delivered.
 
 In this order: allow-list, maintenance windows, repeats of what was reported, rate limits. Whatever
 is held back is counted under its disposition; all but what is allowed or falls into a maintenance
@@ -34,6 +34,9 @@ from veilwatch.detection.alerting.suppress import (
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, Incident
+
+GATE_STATE: Final = "desk"
+"""Name of the state in the store: that of the first releases, as names on disk do not change."""
 
 STATE_FORMAT: Final = 2
 """Version of what `AlertGate.state` returns."""

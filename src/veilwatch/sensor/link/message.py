@@ -70,10 +70,10 @@ def encode(parcel: Parcel, run: int, number: int) -> bytes:
 
 def decode_header(head: bytes | bytearray) -> Header | None:
     """Return what a header says, None where it is none or names a table beyond `MAX_MESSAGE`."""
-    magic, kind, archive, *numbers, length = HEADER.unpack(head)
+    magic, kind, archive, run, number, now_ns, made_ns, rows, length = HEADER.unpack(head)
     if magic != _MAGIC or length > MAX_MESSAGE or kind not in tuple(Kind):
         return None
-    return Header(Kind(kind), bool(archive), *numbers, length)
+    return Header(Kind(kind), bool(archive), run, number, now_ns, made_ns, rows, length)
 
 
 def decode_table(body: bytearray, rows: int) -> FlowTable | None:
