@@ -117,7 +117,7 @@ def kept(config: Path) -> dict[str, Any]:
             "events": list(store.events()),
             "incidents": store.incidents(),
             "counters": store.counters(),
-            "spooled": [from_bytes(body) for (body,) in spool._db.execute(BODIES)],
+            "spooled": [from_bytes(body) for (body,) in spool._file._db.execute(BODIES)],
             "flows": sorted(
                 row
                 for path in sorted((state / "flows").glob("flows-*.parquet"))

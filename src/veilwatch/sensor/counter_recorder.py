@@ -29,7 +29,7 @@ from veilwatch.schema.counters import (
 )
 from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.store import Store
-from veilwatch.store.store import MINUTE_NS
+from veilwatch.store.counts import MINUTE_NS
 
 MAX_STATUS_BYTES: Final = 1 << 20
 """Longest status that is read: a child says at most some 4 kB."""

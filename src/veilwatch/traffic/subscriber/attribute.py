@@ -14,7 +14,7 @@ import polars as pl
 from veilwatch.traffic.subscriber.learn import Learned, Learner, TunnelledFlow
 from veilwatch.traffic.subscriber.messages import ACCESS, CORE, MAPPED, End, Rank
 from veilwatch.traffic.subscriber.pseudonym import KeyRing
-from veilwatch.traffic.subscriber.store import Record, Span, Store
+from veilwatch.traffic.subscriber.session_store import Record, SessionStore, Span
 
 MAX_UNATTRIBUTED: Final = 4096
 """Pairs of tunnel end points whose flows without subscriber are counted one by one."""
@@ -119,7 +119,7 @@ class Attributor:
         Flows in tunnels without subscriber by their pair of end points.
     """
 
-    def __init__(self, store: Store, learner: Learner, keys: KeyRing) -> None:
+    def __init__(self, store: SessionStore, learner: Learner, keys: KeyRing) -> None:
         self._store = store
         self._learner = learner
         self._keys = keys
