@@ -78,14 +78,14 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
         threads = []
         for name, sink in zip(names, sinks, strict=True):
 
-            def told(progress: Progress, name: str = name) -> None:
+            def report(progress: Progress, name: str = name) -> None:
                 if progress.reason.startswith("unexpected "):
                     notes.add(f"{name}: {progress.reason}")
                 failures[name] = shorten(progress.reason, MAX_REASON)
 
             delivery = Delivery(name, sink, spool)
             thread = threading.Thread(
-                target=delivery.run, args=(stop, told), name=f"sink {name}", daemon=True
+                target=delivery.run, args=(stop, report), name=f"sink {name}", daemon=True
             )
             thread.start()
             threads.append(thread)

@@ -53,7 +53,7 @@ MAX_EVENTS: Final = 1000
 """Events remembered."""
 
 
-class What(StrEnum):
+class ChildEventKind(StrEnum):
     """What happened to a child."""
 
     STARTED = "started"
@@ -64,7 +64,7 @@ class What(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ChildEvent:
     """Something that happened to a child.
 
     Attributes
@@ -89,7 +89,7 @@ class Event:
 
     at_s: float
     child: str
-    what: What
+    what: ChildEventKind
     pid: int
     exit_code: int | None = None
     up_s: float = 0.0
@@ -329,7 +329,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, children: Sequence[Child], tell: Callable[[Event], None] = lambda event: None
+        self, children: Sequence[Child], tell: Callable[[ChildEvent], None] = lambda event: None
     ) -> None:
         if len({child.name for child in children}) != len(children):
             raise ValueError("children need different names")
@@ -339,7 +339,7 @@ class Supervisor:
         self._wake, self._waker = socket.socketpair()
         for end in (self._wake, self._waker):
             end.setblocking(False)
-        self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self.events: deque[ChildEvent] = deque(maxlen=MAX_EVENTS)
 
     @property
     def stopping(self) -> bool:
@@ -412,7 +412,7 @@ class Supervisor:
         for kept in reversed(self._kept):
             if kept.process is None and kept.again_s is not None and now >= kept.again_s:
                 kept.start()
-                self._note(kept, What.STARTED)
+                self._note(kept, ChildEventKind.STARTED)
 
     def _wait(self, timeout_s: float) -> None:
         running = [kept for kept in self._kept if kept.process is not None]
@@ -432,23 +432,23 @@ class Supervisor:
             kept.listen()
             if not kept.process.is_alive():
                 done = kept.process.exitcode == 0 and not kept.child.endless
-                self._gone(kept, What.ENDED if done else What.DIED)
+                self._gone(kept, ChildEventKind.ENDED if done else ChildEventKind.DIED)
             elif kept.is_hung(now):
                 kept.process.kill()
                 kept.process.join()
-                self._gone(kept, What.HUNG)
+                self._gone(kept, ChildEventKind.HUNG)
 
-    def _gone(self, kept: _Kept, what: What) -> None:
+    def _gone(self, kept: _Kept, what: ChildEventKind) -> None:
         """Note that a child is gone, and when it is to be started again."""
         assert kept.process is not None and kept.pipe is not None
         kept.process.join()
         kept.listen()  # what it said last
         up_s = time.monotonic() - kept.began_s
-        self._note(kept, what, up_s, "" if what is What.ENDED else kept.lost())
+        self._note(kept, what, up_s, "" if what is ChildEventKind.ENDED else kept.lost())
         kept.pipe.close()
         kept.process.close()
         kept.process = None
-        if what is What.ENDED or self._stopping:
+        if what is ChildEventKind.ENDED or self._stopping:
             kept.again_s = None
             return
         if up_s >= SETTLED_S:
@@ -456,10 +456,10 @@ class Supervisor:
         kept.again_s = time.monotonic() + kept.backoff_s
         kept.backoff_s = min(2 * kept.backoff_s, LONGEST_BACKOFF_S)
 
-    def _note(self, kept: _Kept, what: What, up_s: float = 0.0, lost: str = "") -> None:
+    def _note(self, kept: _Kept, what: ChildEventKind, up_s: float = 0.0, lost: str = "") -> None:
         process = kept.process
         assert process is not None
-        event = Event(
+        event = ChildEvent(
             at_s=time.time(),
             child=kept.child.name,
             what=what,
@@ -493,11 +493,11 @@ class Supervisor:
             if kept.process.is_alive():
                 kept.process.kill()
                 kept.process.join()
-                self._gone(kept, What.LATE)
+                self._gone(kept, ChildEventKind.LATE)
             else:
                 # One that was still starting knows no better than to die of the signal.
                 told = kept.process.exitcode in (0, -signal.SIGTERM)
-                self._gone(kept, What.ENDED if told else What.DIED)
+                self._gone(kept, ChildEventKind.ENDED if told else ChildEventKind.DIED)
             # Those that end later are told what this one said last.
             look()
         self._wake.close()

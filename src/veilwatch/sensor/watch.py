@@ -25,7 +25,7 @@ from veilwatch.sensor.notify import Notifier
 from veilwatch.sensor.state import private_folder
 from veilwatch.sensor.state_paths import StatePaths
 from veilwatch.sensor.status_server import StatusServer
-from veilwatch.sensor.supervise import Child, Event, Supervisor, What
+from veilwatch.sensor.supervise import Child, ChildEvent, ChildEventKind, Supervisor
 from veilwatch.traffic.capture.live import Group
 from veilwatch.traffic.subscriber import KeyRing
 
@@ -159,7 +159,7 @@ class Sensor:
             "children": children,
         }
 
-    def _told(self) -> dict[str, Any]:
+    def _latest(self) -> dict[str, Any]:
         """Return the status as it was last looked at; for other threads.
 
         Only the thread of the supervisor looks at processes: they may be gone while one looks.
@@ -228,8 +228,8 @@ class Sensor:
             ),
         ]
 
-    def _tell(self, event: Event) -> None:
-        bad = event.what in (What.DIED, What.HUNG, What.LATE)
+    def _tell(self, event: ChildEvent) -> None:
+        bad = event.what in (ChildEventKind.DIED, ChildEventKind.HUNG, ChildEventKind.LATE)
         write = self._log.error if bad else self._log.info
         facts: dict[str, Any] = {"process": event.child, "pid": event.pid}
         if event.exit_code is not None:
@@ -272,7 +272,7 @@ class Sensor:
     def _served(self) -> StatusServer:
         config = self._config
         token = settings.metrics_token(config)
-        return StatusServer(config.metrics.listen, self._told, token=token)
+        return StatusServer(config.metrics.listen, self._latest, token=token)
 
     def _check_clock(self) -> None:
         offset_s = time.time() - time.monotonic()

@@ -125,7 +125,7 @@ class Delivery:
             max(wait_s, receipt.wait_s),
         )
 
-    def run(self, stop: Stop, told: Callable[[Progress], None] | None = None) -> None:
+    def run(self, stop: Stop, report: Callable[[Progress], None] | None = None) -> None:
         """Send until told to stop; a spool that cannot be used is tried again.
 
         So is a round that failed in a way that nobody foresaw: what was taken is still in the spool
@@ -135,7 +135,7 @@ class Delivery:
         ----------
         stop
             Ends the loop, at the latest when the batch that is being sent has its answer.
-        told
+        report
             Called with what each round did that had something to do.
         """
         spool_failures = 0
@@ -153,8 +153,8 @@ class Delivery:
                 progress = Progress(
                     reason=f"unexpected {type(error).__name__}: {error}", wait_s=wait_s
                 )
-            if told is not None and (progress.taken or progress.reason):
-                told(progress)
+            if report is not None and (progress.taken or progress.reason):
+                report(progress)
             if progress.wait_s:
                 stop.wait(progress.wait_s)
 
