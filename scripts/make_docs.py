@@ -18,6 +18,7 @@ from polars.datatypes import DataTypeClass
 from veilwatch.learning.features import DEFAULT_SETS, FEATURE_SETS
 from veilwatch.learning.features.base import FeatureSet
 from veilwatch.schema.alerts import Alert, Tunnel
+from veilwatch.schema.counters import FAULTS, CounterSpec, Kind, Process, counted_by
 from veilwatch.schema.events import Event, EventKind
 from veilwatch.schema.features import FeatureSpec
 from veilwatch.schema.flows import (
@@ -256,6 +257,46 @@ def esm_page() -> str:
     )
 
 
+def counters_page() -> str:
+    """Return docs/counters.md: every counter of a sensor."""
+    lines = [
+        "# Counters of a sensor",
+        "",
+        NOTICE,
+        "",
+        "What the processes of a sensor count. The state folder has it in `status.json`. A metric",
+        "is what Prometheus reads ([operations](operations.md#9-prometheus)); what the store has",
+        "by minute goes into the [field report](field-report.md). A *counter* grows from 0 with each",
+        "start of its process, a *gauge* is the value at the time it is read, and what is of a",
+        "*minute* is of the last whole one. `{…}` stands for the entries of a table;",
+        f"`{FAULTS.prefix}store` is stored as `{FAULTS.entry('store')}`.",
+    ]
+    for process, title in _PROCESSES.items():
+        lines += ["", f"## {title}", "", "| status | is | unit | metric | in the store |"]
+        lines += ["|---|---|---|---|---|"]
+        lines += [_counter_row(spec) for spec in counted_by(process)]
+    return "\n".join(lines) + "\n"
+
+
+_PROCESSES: Final = {
+    Process.INGEST: "Capturing (`ingest`, one for each interface or worker)",
+    Process.JUDGE: "Scoring (`judge`)",
+    Process.DELIVER: "Delivering (`deliver`)",
+    Process.SINK: "Each sink",
+    Process.EACH: "Each process",
+    Process.PARENT: "The sensor as a whole",
+}
+
+
+def _counter_row(spec: CounterSpec) -> str:
+    entries = f"/{{{spec.label}}}" if spec.label else ""
+    total = "_total" if spec.kind is Kind.COUNTER else ""
+    metric = f"`veilwatch_{spec.metric}{total}`" if spec.metric else ""
+    stored = f"`{spec.key}{entries}`" if spec.key else ""
+    what = f"{spec.kind}: {spec.help}"
+    return f"| `{spec.name}{entries}` | {what} | {spec.unit} | {metric} | {stored} |"
+
+
 def _filled(name: str, parts: Mapping[str, Sequence[str]]) -> str:
     """Return a page with what stands between its marks written anew."""
     text = (DOCS / name).read_text(encoding="utf-8")
@@ -333,6 +374,7 @@ def _example() -> Event:
 
 
 PAGES: Final = {
+    "counters.md": counters_page,
     "features.md": features_page,
     "flows.md": flows_page,
     "sensor-config.md": sensor_config_page,

@@ -6,8 +6,15 @@ line prints it and exits with code 2; nothing else in the project prints an erro
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+from typing import Final
+
 EXIT_BAD_INPUT = 2
 """Exit code of every error in this family."""
+
+MAX_FAULT: Final = 300
+"""Characters kept of what an exception says."""
 
 
 class VeilwatchError(Exception):
@@ -70,3 +77,17 @@ class StoreDamagedError(StoreError):
 
 class StoreFullError(StoreError):
     """A store whose disk is full: nothing of what was asked for was written."""
+
+
+class UnexpectedStoreError(StoreError):
+    """The store failed in a way that nobody foresaw: what was asked is not done."""
+
+
+def described(error: BaseException | None) -> str:
+    """Return in one line what an exception is, what it says and where it was raised."""
+    if error is None:
+        return "no exception"
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+    said = " ".join(str(error).split())[:MAX_FAULT]
+    return f"{type(error).__name__}: {said} ({places})"

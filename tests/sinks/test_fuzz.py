@@ -87,6 +87,6 @@ def test_any_answer_leaves_every_event_accounted(
         open_sink("secbuzzer+http://127.0.0.1:9") as sink,
     ):
         receipt = sink.send(events)
-    troubles = [trouble.event_id for trouble in (*receipt.again, *receipt.refused)]
-    assert sorted([*receipt.delivered, *troubles]) == sorted(e.event_id for e in events)
+    failures = [failure.event_id for failure in (*receipt.again, *receipt.refused)]
+    assert sorted([*receipt.delivered, *failures]) == sorted(e.event_id for e in events)
     assert all("\n" not in t.reason for t in (*receipt.again, *receipt.refused))

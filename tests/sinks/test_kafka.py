@@ -42,7 +42,7 @@ def test_too_large_an_event_is_refused_and_the_rest_arrives(
     monkeypatch.setattr(kafka, "told", swollen)
     with open_sink(f"kafka://{cluster}/large") as sink:
         receipt = sink.send(events)
-    assert [trouble.event_id for trouble in receipt.refused] == [events[1].event_id]
+    assert [failure.event_id for failure in receipt.refused] == [events[1].event_id]
     assert "MSG_SIZE_TOO_LARGE" in receipt.refused[0].reason
     assert len(receipt.delivered) == 3
 

@@ -66,11 +66,11 @@ def status(file: SpoolFile, quiet: Quiet = False) -> None:
                 f"{age:,.0f} s" if counts.oldest_ns else "–",
                 *(f"{count:,}" for count in (counts.set_aside, counts.delivered, counts.dropped)),
             )
-            reasons += [(name, trouble) for trouble in spool.set_aside(name, 10)]
+            reasons += [(name, failure) for failure in spool.set_aside(name, 10)]
     console.print(f"{events:,} events, {size / 1e6:,.1f} MB")
     console.print(table)
-    for name, trouble in reasons:
-        console.print(Text(f"{name}: {trouble.event_id}: {trouble.reason}"), soft_wrap=True)
+    for name, failure in reasons:
+        console.print(Text(f"{name}: {failure.event_id}: {failure.reason}"), soft_wrap=True)
 
 
 @app.command()

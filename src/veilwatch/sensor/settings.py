@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from veilwatch.detection.alerting.allow import AllowList, parse_allow
-from veilwatch.detection.alerting.desk import Policy
+from veilwatch.detection.alerting.gate import Policy
 from veilwatch.detection.alerting.site import SiteThresholds, parse_site
 from veilwatch.detection.alerting.suppress import Limits, MaintenanceWindow
 from veilwatch.errors import VeilwatchError

@@ -24,7 +24,7 @@ from veilwatch.files import replacing
 from veilwatch.schema.events import Event, Incident
 from veilwatch.schema.scores import UNKNOWN_FAMILY
 from veilwatch.sinks.address import Address
-from veilwatch.sinks.base import Letter, Sink, Tally
+from veilwatch.sinks.base import DeliveryLog, EncodedEvent, Sink
 from veilwatch.sinks.eve import MAX_NAME, MAX_REASON, SIGNATURES, timestamp
 
 KEEP_DAYS: Final = 90
@@ -60,20 +60,20 @@ class StixFile(Sink):
         """Return the bundle, nothing where the event belongs to no incident."""
         return b"" if event.incident is None else compact_json(bundle(event, event.incident))
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Write a file for each."""
         self.folder.mkdir(exist_ok=True)  # one folder: a path that is wrong higher up shows
-        for letter in letters:
-            event = letter.event
-            if letter.body:
+        for item in encoded:
+            event = item.event
+            if item.body:
                 name = re.sub(r"[^0-9A-Za-z]", "", event.event_id)[:64]
                 try:
                     with replacing(self.folder / f"incident-{name}.json") as stream:
-                        stream.write(letter.body)
+                        stream.write(item.body)
                 except OutputError as error:
-                    tally.again(event.event_id, str(error))
+                    log.again(event.event_id, str(error))
                     return
-            tally.delivered(event.event_id)
+            log.delivered(event.event_id)
         self._delete_old()
 
     def _delete_old(self) -> None:

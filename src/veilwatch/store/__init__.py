@@ -7,7 +7,8 @@ from veilwatch.store.archive import ArchiveLimits, FlowArchive, ForgottenFlows, 
 from veilwatch.store.database import set_aside
 from veilwatch.store.query import EventFilter, StoredEvent
 from veilwatch.store.retention import Retention, RetentionReport
-from veilwatch.store.store import Store, StoredIncident
+from veilwatch.store.rows import StoredIncident
+from veilwatch.store.store import Store
 
 __all__ = [
     "ArchiveLimits",

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from veilwatch.closing import Closeable
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, StoreError, VeilwatchError
 from veilwatch.export.encoder import Encoder
@@ -105,7 +105,7 @@ class ArchiveCounts:
     last_fault: str = ""
 
 
-class FlowArchive:
+class FlowArchive(Closeable):
     """Write flow tables to files by hour, and remove the oldest.
 
     Parameters
@@ -149,17 +149,6 @@ class FlowArchive:
         self.counts = ArchiveCounts()
         for path in _left_over(folder):
             path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def write(self, frame: pl.DataFrame, now_ns: int) -> None:
         """Append flows; never raises for want of space.

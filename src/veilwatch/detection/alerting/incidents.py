@@ -89,7 +89,7 @@ class Change:
     strongest, flow
         Its strongest alert, and the row of that alert's flow.
     announced
-        Least severity number of it that `IncidentBook.announce` was told of, 4 none.
+        Least severity number of it that `IncidentBook.announce` was called with, 4 none.
     reason
         Of a closing: "quiet", "evicted", "continued as" another, or who closed it; else ''.
     """
@@ -159,7 +159,7 @@ class IncidentBook:
     Alerts belong together if they are of one subscriber, or of one address where the subscriber
     is unknown, with no quiet time between them. An incident of an address becomes that of a
     subscriber when an alert of that subscriber comes from the same address and the same tunnel or
-    flow (`adopt`), and what still comes without subscriber is told by its tunnel whose it is
+    flow (`adopt`), and what still comes without subscriber is known by its tunnel
     (`owned`): two subscribers that share an address share no tunnel. When `max_open` are open and
     another begins, the one of the lowest severity that has had no evidence for longest is closed.
 
@@ -208,7 +208,7 @@ class IncidentBook:
         *,
         evidence: str = "",
         evidence_before: str = "",
-        told: bool = True,
+        reported: bool = True,
         listed: bool = True,
         now_ns: int = 0,
     ) -> list[Change]:
@@ -225,7 +225,7 @@ class IncidentBook:
             again; if it has grown more severe, the incident rises.
         evidence_before
             Id that the same evidence has while its subscriber is not known, '' none.
-        told
+        reported
             Whether the event goes out, so that the timeline may point at it.
         listed
             Whether the timeline gets a step; a repeat is only counted.
@@ -270,7 +270,7 @@ class IncidentBook:
             entry.strongest, entry.flow = alert, plain_row(flow)
         if listed:
             text = step_text(alert)[:MAX_STEP_TEXT]
-            entry.add(Step(at_ns, text, alert.score, event_id if told else ""))
+            entry.add(Step(at_ns, text, alert.score, event_id if reported else ""))
         self._tie(entry, _ties(alert))
         self._file(entry, min(entry.severity, alert.severity))
         changes.append(self._change(kind, entry))
@@ -333,12 +333,12 @@ class IncidentBook:
         return True, [self._close(old, f"{CONTINUED} as {mine.incident_id[:12]}")]
 
     def is_announced(self, alert: Alert) -> bool:
-        """Tell whether anything was told of the incident that an alert belongs to."""
+        """Tell whether anything was reported of the incident that an alert belongs to."""
         entry = self._find(_key(alert))
         return entry is not None and entry.announced != NOT_ANNOUNCED
 
     def announce(self, alert: Alert) -> None:
-        """Note that people were told of the alert's incident at the severity that it has."""
+        """Note that the alert's incident was reported at the severity that it has."""
         if entry := self._find(_key(alert)):
             entry.announced = entry.severity
 
@@ -360,7 +360,7 @@ class IncidentBook:
         return [self._close(entry, reason) for entry in found]
 
     def forget_person(self, person: Person) -> tuple[str, ...]:
-        """Forget a person's open incidents, untold; return their ids.
+        """Forget a person's open incidents, without a report; return their ids.
 
         Ids of evidence stay: they are hashes, and of whom is not known.
         """
@@ -537,7 +537,7 @@ def step_text(alert: Alert) -> str:
 def _ties(alert: Alert) -> tuple[str, ...]:
     """Return what tells that alerts of one address are of one subscriber: its tunnel, its flow.
 
-    A tunnel is told by its F-TEIDs, each the end point that packets go to and the TEID that they
+    A tunnel is known by its F-TEIDs, each the end point that packets go to and the TEID that they
     carry (3GPP TS 29.281 cl. 5.1); of a handover one of the two stays.
     """
     ties = []

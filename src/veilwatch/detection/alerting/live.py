@@ -100,7 +100,7 @@ class LiveAlerts:
             ransomware=ransomware,
             earlier=earlier,
         )
-        # An early report and its record may stand in one table; either tells the flow.
+        # An early report and its record may stand in one table; either shows the flow.
         wanted = pl.Series([alert.flow_id for alert in alerts], dtype=pl.Int64).unique()
         rows = {
             row["flow_id"]: row

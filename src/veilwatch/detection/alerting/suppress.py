@@ -1,4 +1,4 @@
-"""What of the alerts is told at once, and what is counted and told in one line later.
+"""Which alerts are reported at once, and which are counted and reported in one line later.
 
 Nothing here forgets: of every alert handed in, either it is let through or it is in a count that
 comes out. Time is handed in, that of the sensor and not of packets, as it is people who are spared:
@@ -24,8 +24,8 @@ SECOND: Final = 10**9
 MINUTES_A_DAY: Final = 1440
 
 MAX_KEYS: Final = 65_536
-"""Services of hosts that are remembered as told, about 300 bytes each: beyond it the one told
-longest ago is forgotten, and the worst is an alert told twice."""
+"""Services of hosts that are remembered as reported, about 300 bytes each: beyond it the one that
+was reported longest ago is forgotten, and the worst is an alert reported twice."""
 
 MAX_HOSTS: Final = 16_384
 """Hosts with a token bucket of their own. Beyond it the one that has been quiet longest starts
@@ -33,7 +33,7 @@ anew; the bucket of all hosts together still bounds what goes out."""
 
 MAX_SUMMARIES: Final = 32
 """Hosts that get a summary of their own in one period; the others share one, or a scan of a
-whole network would be told in thousands of summaries."""
+whole network would be reported in thousands of summaries."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Key = tuple[str, str, str, str, int, int]
@@ -55,7 +55,7 @@ def service_key(alert: Alert) -> Key:
 class Deduplicator:
     """Let the first alert of a service through, and hold back its repeats for a while.
 
-    A repeat that is more severe than what was told passes.
+    A repeat that is more severe than what was reported passes.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Deduplicator:
     def __init__(self, window_ns: int, *, max_keys: int = MAX_KEYS) -> None:
         self._window_ns = window_ns
         self._max_keys = max_keys
-        self._told: OrderedDict[Key, tuple[int, int]] = OrderedDict()
+        self._reported: OrderedDict[Key, tuple[int, int]] = OrderedDict()
         self.held = 0
 
     def admit(self, alert: Alert, now_ns: int) -> bool:
@@ -81,56 +81,66 @@ class Deduplicator:
         if not self._window_ns:
             return True
         key = service_key(alert)
-        told = self._told.get(key)
-        if told and abs(now_ns - told[0]) < self._window_ns and alert.severity >= told[1]:
+        reported = self._reported.get(key)
+        if (
+            reported
+            and abs(now_ns - reported[0]) < self._window_ns
+            and alert.severity >= reported[1]
+        ):
             self.held += 1
             return False
-        self._told[key] = (now_ns, alert.severity)
-        self._told.move_to_end(key)
+        self._reported[key] = (now_ns, alert.severity)
+        self._reported.move_to_end(key)
         self._forget_old(now_ns)
         return True
 
     def _forget_old(self, now_ns: int) -> None:
         """Forget what no longer holds anything back: the state stays as small as the news."""
-        while self._told:
-            told_ns, _ = next(iter(self._told.values()))
-            if len(self._told) <= self._max_keys and abs(now_ns - told_ns) < self._window_ns:
+        while self._reported:
+            reported_ns, _ = next(iter(self._reported.values()))
+            if (
+                len(self._reported) <= self._max_keys
+                and abs(now_ns - reported_ns) < self._window_ns
+            ):
                 return
-            self._told.popitem(last=False)
+            self._reported.popitem(last=False)
 
     def adopt(self, host: str, subscriber: str) -> None:
-        """Count what was told of a host without subscriber to its subscriber."""
-        theirs = [key for key in self._told if key[1] == host and not key[2]]
+        """Count what was reported of a host without subscriber to its subscriber."""
+        theirs = [key for key in self._reported if key[1] == host and not key[2]]
         for key in theirs:
-            told = self._told.pop(key)
-            self._told.setdefault((key[0], host, subscriber, *key[3:]), told)
+            reported = self._reported.pop(key)
+            self._reported.setdefault((key[0], host, subscriber, *key[3:]), reported)
 
     def forget(self, alert: Alert) -> None:
-        """Take back that the alert was told, because it was held back after all."""
-        self._told.pop(service_key(alert), None)
+        """Take back that the alert was reported, because it was held back after all."""
+        self._reported.pop(service_key(alert), None)
 
     def forget_person(self, person: Person) -> int:
-        """Forget that services of a person were told; return how many."""
-        theirs = [key for key in self._told if person.has(key[1], key[2])]
+        """Forget that services of a person were reported; return how many."""
+        theirs = [key for key in self._reported if person.has(key[1], key[2])]
         for key in theirs:
-            del self._told[key]
+            del self._reported[key]
         return len(theirs)
 
     def state(self) -> list[list[Any]]:
         """Return what is remembered, as plain values."""
-        return [[*key, *told] for key, told in self._told.items()]
+        return [[*key, *reported] for key, reported in self._reported.items()]
 
     def restore(self, state: Sequence[Sequence[Any]]) -> None:
         """Remember what `state` returned."""
-        for kind, host, subscriber, dst_ip, dst_port, protocol, told_ns, severity in state:
-            self._told[kind, host, subscriber, dst_ip, dst_port, protocol] = (told_ns, severity)
-        while len(self._told) > self._max_keys:
-            self._told.popitem(last=False)
+        for kind, host, subscriber, dst_ip, dst_port, protocol, reported_ns, severity in state:
+            self._reported[kind, host, subscriber, dst_ip, dst_port, protocol] = (
+                reported_ns,
+                severity,
+            )
+        while len(self._reported) > self._max_keys:
+            self._reported.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceWindow:
-    """A time in which alerts of some hosts are counted and not told.
+    """A time in which alerts of some hosts are counted and not reported.
 
     Attributes
     ----------
@@ -281,7 +291,7 @@ class Limits:
     per_hour, burst
         Of all together.
     summary_s
-        How long alerts are held back before a summary tells of them.
+        How long alerts are held back before a summary reports them.
     """
 
     host_per_hour: float = 12.0
@@ -294,8 +304,8 @@ class Limits:
 class RateLimiter:
     """Token buckets of each host and of all together; what finds no token is summed up.
 
-    Alerts of hosts of which nothing has been told yet have as many tokens again, of their own: a
-    few hosts that alert by mistake all the time must not keep a new infection silent.
+    Alerts of hosts of which nothing has been reported yet have as many tokens again, of their own:
+    a few hosts that alert by mistake all the time must not keep a new infection silent.
 
     Parameters
     ----------
@@ -324,7 +334,7 @@ class RateLimiter:
         Parameters
         ----------
         new
-            Whether nothing was told of its host's incident yet.
+            Whether nothing was reported of its host's incident yet.
         """
         name = alert.subscriber or alert.host
         bucket = self._hosts.get(name)

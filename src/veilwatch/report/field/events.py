@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from veilwatch.detection.alerting.gate import Disposition
 from veilwatch.report.field import document as doc
-from veilwatch.report.field.counts import FATES, Counts, balance, top
+from veilwatch.report.field.counts import Counts, balance, top
 from veilwatch.report.field.figures import (
     MIN_DAYS,
     MIN_TENTHS,
@@ -19,6 +20,7 @@ from veilwatch.report.field.figures import (
     wilson,
 )
 from veilwatch.report.names import visible
+from veilwatch.schema import counters as known
 from veilwatch.schema.events import Event, EventKind, Incident
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 
@@ -205,8 +207,8 @@ def found(gathered: Gathered, counts: Counts) -> doc.Found:
         medium=medium,
         low=low,
         policy=balance(
-            counts.total("alerts/flow") + counts.total("alerts/host"),
-            [(fate, counts.total(f"fate/{fate}")) for fate in FATES],
+            sum(counts.total(known.ALERTS.entry(kind)) for kind in ("flow", "host")),
+            [(one.value, counts.total(known.DISPOSITIONS.entry(one))) for one in Disposition],
         ),
         summaries=kinds[EventKind.SUMMARY],
         tests=kinds[EventKind.TEST],
@@ -266,13 +268,13 @@ def _tally(gathered: Gathered, kinds: tuple[EventKind, ...]) -> doc.VerdictLine:
 
 def delays(gathered: Gathered, counts: Counts) -> doc.Delays:
     """Return detection delay by events and by counters."""
-    counted = counts.total("delay_count")
-    total_s = counts.amount("delay_sum_s")
+    counted = counts.total(known.DELAY_COUNT.key)
+    total_s = counts.amount(known.DELAY_SUM.key)
     return doc.Delays(
         events=(_delay("last", gathered.from_last), _delay("first", gathered.from_first)),
         counted=counted,
         counted_mean_s=total_s / counted if counted else None,
-        counted_max_s=counts.most("delay_max_s") if counted else None,
+        counted_max_s=counts.most(known.DELAY_MAX.key) if counted else None,
     )
 
 

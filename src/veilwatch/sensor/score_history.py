@@ -20,9 +20,9 @@ import polars as pl
 from veilwatch.detection.alerting.site import QuietPeriod, TopScores
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.counters import MIN_DRIFT_FLOWS
+from veilwatch.sensor.flow_counts import BINS, score_tenths
 from veilwatch.sensor.settings import SCORES, SCORES_DAYS
 from veilwatch.sensor.store_proxy import StoreProxy
-from veilwatch.sensor.tally import BINS, score_tenths
 from veilwatch.store import Store
 
 HOUR_NS: Final = 3600 * 10**9
@@ -57,7 +57,7 @@ class _Hour:
     changed: bool = False
 
 
-class ScoreBook:
+class ScoreHistory:
     """Keep the scores of the hours that traffic is in, and save them.
 
     A flow counts for the hour of its own last packet, a host for that of its latest evidence: a

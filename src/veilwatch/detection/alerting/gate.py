@@ -1,7 +1,7 @@
-"""The desk: every alert of a sensor passes it, and what comes out is stored and delivered.
+"""The alert gate: every alert of a sensor passes it, and what comes out is stored and delivered.
 
-In this order: allow-list, maintenance windows, repeats of what was told, rate limits. Whatever
-is held back is counted under its fate; all but what is allowed or falls into a maintenance
+In this order: allow-list, maintenance windows, repeats of what was reported, rate limits. Whatever
+is held back is counted under its disposition; all but what is allowed or falls into a maintenance
 window is added to the incident of its host.
 """
 
@@ -35,14 +35,17 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, Incident
 
+GATE_STATE: Final = "desk"
+"""Name of the state in the store: that of the first releases, as names on disk do not change."""
+
 STATE_FORMAT: Final = 2
-"""Version of what `Desk.state` returns."""
+"""Version of what `AlertGate.state` returns."""
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     """What became of an alert."""
 
-    TOLD = "told"
+    REPORTED = "told"
     REPEAT = "repeat"
     LIMITED = "limited"
     MAINTENANCE = "maintenance"
@@ -51,14 +54,14 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is told and how often.
+    """What is reported and how often.
 
     Attributes
     ----------
     allow
         What is known to be harmless.
     maintenance
-        When nothing is told.
+        When nothing is reported.
     limits
         Rate limits.
     dedup_s
@@ -75,7 +78,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class Decision:
     """What comes of an alert, or of time passing.
 
     Attributes
@@ -84,7 +87,7 @@ class Ruling:
         To be stored and delivered, in this order.
     incidents
         That changed, to be stored.
-    fate
+    disposition
         Of the alert, None where none was handed in.
     reason
         Why it was allowed or kept for maintenance.
@@ -92,20 +95,20 @@ class Ruling:
 
     events: tuple[Event, ...] = ()
     incidents: tuple[Incident, ...] = ()
-    fate: Fate | None = None
+    disposition: Disposition | None = None
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What a desk forgot of one person.
+    """What a gate forgot of one person.
 
     Attributes
     ----------
     incidents
         Ids of open incidents.
     repeats
-        Services of which was remembered that they were told.
+        Services of which was remembered that they were reported.
     limits
         Rate limits, and summaries of what they held back.
     """
@@ -115,28 +118,28 @@ class Forgotten:
     limits: int = 0
 
 
-class Desk:
-    """Take alerts, and say what is told.
+class AlertGate:
+    """Take alerts and decide which are reported.
 
     Parameters
     ----------
     sensor
         Name of the sensor.
     policy
-        What is told.
+        What is reported.
     interface
         Where the traffic is seen, for events that name no other place.
 
     Attributes
     ----------
-    fates
-        How many alerts had which fate since the start; they add up to the alerts handed in.
+    dispositions
+        How many alerts had which disposition since the start; they add up to the alerts handed in.
 
     Examples
     --------
-    >>> desk = Desk("ward-3", Policy())  # doctest: +SKIP
-    >>> ruling = desk.take(alert, row, now_ns=now_ns, made_ns=time.time_ns())  # doctest: +SKIP
-    >>> store.add_events(ruling.events)  # doctest: +SKIP
+    >>> gate = AlertGate("ward-3", Policy())  # doctest: +SKIP
+    >>> decision = gate.decide(alert, row, now_ns=now_ns, made_ns=time.time_ns())  # doctest: +SKIP
+    >>> store.add_events(decision.events)  # doctest: +SKIP
     """
 
     def __init__(self, sensor: str, policy: Policy, *, interface: str = "") -> None:
@@ -146,9 +149,9 @@ class Desk:
         self._repeats = Deduplicator(_ns(policy.dedup_s))
         self._limiter = RateLimiter(policy.limits)
         self.book = IncidentBook(sensor, quiet_ns=_ns(policy.quiet_close_s))
-        self.fates: Counter[Fate] = Counter()
+        self.dispositions: Counter[Disposition] = Counter()
 
-    def take(
+    def decide(
         self,
         alert: Alert,
         flow: Mapping[str, Any],
@@ -156,7 +159,7 @@ class Desk:
         now_ns: int,
         made_ns: int,
         interface: str = "",
-    ) -> Ruling:
+    ) -> Decision:
         """Rule on one alert.
 
         Parameters
@@ -169,7 +172,7 @@ class Desk:
         made_ns
             Wall clock now: for the event, and for the ends of allow-list entries.
         interface
-            Where the flow was seen, by default the desk's.
+            Where the flow was seen, by default the gate's.
         """
         unnamed = evidence_id(replace(alert, subscriber=""), self._sensor)
         alert = self.book.owned(alert)
@@ -177,13 +180,13 @@ class Desk:
         if adopted:
             self._repeats.adopt(alert.host, alert.subscriber)
             self._limiter.adopt(alert.host, alert.subscriber)
-        fate, reason = self._fate(alert, flow, now_ns, made_ns)
-        self.fates[fate] += 1
-        if fate in (Fate.ALLOWED, Fate.MAINTENANCE):
-            news = self._news(changes, made_ns, told=False)
-            return Ruling(tuple(news), _last_of_each(changes), fate, reason)
+        disposition, reason = self._disposition(alert, flow, now_ns, made_ns)
+        self.dispositions[disposition] += 1
+        if disposition in (Disposition.ALLOWED, Disposition.MAINTENANCE):
+            news = self._news(changes, made_ns, reported=False)
+            return Decision(tuple(news), _last_of_each(changes), disposition, reason)
         interface = interface or self._interface
-        told = fate is Fate.TOLD
+        reported = disposition is Disposition.REPORTED
         event_id = alert_id(alert, self._sensor)
         changes += self.book.add(
             alert,
@@ -191,12 +194,12 @@ class Desk:
             event_id,
             evidence=evidence_id(alert, self._sensor),
             evidence_before=unnamed,
-            told=told,
-            listed=fate is not Fate.REPEAT,
+            reported=reported,
+            listed=disposition is not Disposition.REPEAT,
             now_ns=now_ns,
         )
         events = []
-        if told:
+        if reported:
             event = alert_event(
                 alert,
                 flow,
@@ -206,36 +209,39 @@ class Desk:
                 incident=self.book.of(alert),
             )
             events.append(event)
-        events += self._news(changes, made_ns, told=told)
-        if told:
+        events += self._news(changes, made_ns, reported=reported)
+        if reported:
             self.book.announce(alert)
-        return Ruling(tuple(events), _last_of_each(changes), fate, reason)
+        return Decision(tuple(events), _last_of_each(changes), disposition, reason)
 
-    def tick(self, *, now_ns: int, made_ns: int, final: bool = False) -> Ruling:
-        """Let time pass: close quiet incidents and tell what was held back.
+    def tick(self, *, now_ns: int, made_ns: int, final: bool = False) -> Decision:
+        """Let time pass: close quiet incidents and report what was held back.
 
         Parameters
         ----------
         now_ns, made_ns
             As for `take`.
         final
-            Whether this is the last call before the end: everything held back is told.
+            Whether this is the last call before the end: everything held back is reported.
         """
         changes = self.book.tick(now_ns)
         held = self._limiter.due(now_ns, all_of_them=final)
         events = [self._summary(item, made_ns) for item in held]
-        events += self._news(changes, made_ns, told=False)
-        return Ruling(tuple(events), _last_of_each(changes))
+        events += self._news(changes, made_ns, reported=False)
+        return Decision(tuple(events), _last_of_each(changes))
 
-    def close(self, incident_id: str, reason: str, *, made_ns: int) -> Ruling:
+    def close(self, incident_id: str, reason: str, *, made_ns: int) -> Decision:
         """Close an incident because somebody asked for it."""
         changes = self.book.close(incident_id, reason)
-        return Ruling(
-            tuple(self._news(changes, made_ns, told=False)), _last_of_each(changes), None, reason
+        return Decision(
+            tuple(self._news(changes, made_ns, reported=False)),
+            _last_of_each(changes),
+            None,
+            reason,
         )
 
     def replace_policy(self, policy: Policy) -> None:
-        """Go on under another policy: what is open, held back or was told stays so."""
+        """Go on under another policy: what is open, held back or was reported stays so."""
         repeats, limits = self._repeats.state(), self._limiter.state()
         self._policy = policy
         self._repeats = Deduplicator(_ns(policy.dedup_s))
@@ -245,7 +251,7 @@ class Desk:
         self.book.set_quiet(_ns(policy.quiet_close_s))
 
     def forget_person(self, person: Person) -> Forgotten:
-        """Forget one person, untold; what is known of others stays as it is."""
+        """Forget one person, without a report; what is known of others stays as it is."""
         return Forgotten(
             incidents=self.book.forget_person(person),
             repeats=self._repeats.forget_person(person),
@@ -270,7 +276,7 @@ class Desk:
             If it is of another format or damaged; nothing is then taken over.
         """
         if state.get("format") != STATE_FORMAT:
-            raise VeilwatchError("the desk's state has another format", hint="start with none")
+            raise VeilwatchError("the gate's state has another format", hint="start with none")
         repeats = Deduplicator(_ns(self._policy.dedup_s))
         limiter = RateLimiter(self._policy.limits)
         try:
@@ -278,38 +284,38 @@ class Desk:
             limiter.restore(state["limits"])
             self.book.restore(state["book"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise VeilwatchError("the desk's state is damaged", hint="start with none") from error
+            raise VeilwatchError("the gate's state is damaged", hint="start with none") from error
         self._repeats, self._limiter = repeats, limiter
 
-    def _fate(
+    def _disposition(
         self, alert: Alert, flow: Mapping[str, Any], now_ns: int, made_ns: int
-    ) -> tuple[Fate, str]:
+    ) -> tuple[Disposition, str]:
         if entry := self._policy.allow.match(alert, flow, made_ns):
-            return Fate.ALLOWED, entry.reason
+            return Disposition.ALLOWED, entry.reason
         for window in self._policy.maintenance:
             # Maintenance makes the traffic of its time look odd, whenever that is read.
             if window.covers(alert, alert.last_ns):
-                return Fate.MAINTENANCE, window.reason
+                return Disposition.MAINTENANCE, window.reason
         if not self._repeats.admit(alert, now_ns):
-            return Fate.REPEAT, ""
+            return Disposition.REPEAT, ""
         new = not self.book.is_announced(alert)
         if not self._limiter.admit(alert, flow, now_ns, new=new):
-            # It was not told, so its repeat is news once there are tokens again.
+            # It was not reported, so its repeat is news once there are tokens again.
             self._repeats.forget(alert)
-            return Fate.LIMITED, ""
-        return Fate.TOLD, ""
+            return Disposition.LIMITED, ""
+        return Disposition.REPORTED, ""
 
-    def _news(self, changes: list[Change], made_ns: int, *, told: bool) -> list[Event]:
-        """Events of incidents: opened or risen with an alert that is told, closed if announced.
+    def _news(self, changes: list[Change], made_ns: int, *, reported: bool) -> list[Event]:
+        """Events of incidents: opened or risen with an alert that is reported, closed if announced.
 
-        An incident whose alerts were all held back is news with the first that is told.
+        An incident whose alerts were all held back is news with the first that is reported.
         """
         out = []
         for change in changes:
             if change.kind is ChangeKind.CLOSED:
                 wanted = change.announced != NOT_ANNOUNCED
             else:
-                wanted = told and change.incident.severity < change.announced
+                wanted = reported and change.incident.severity < change.announced
             if wanted:
                 out.append(
                     incident_event(

@@ -10,48 +10,38 @@ import json
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema.counters import (
+    CORES,
+    CPU,
+    RESIDENT,
+    RESTARTS,
+    SINK_PENDING,
+    UP,
+    Kind,
+    Process,
+    counted_by,
+    kind_of,
+)
 from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.store import Store
-from veilwatch.store.store import MINUTE_NS
+from veilwatch.store.counts import MINUTE_NS
 
 MAX_STATUS_BYTES: Final = 1 << 20
 """Longest status that is read: a child says at most some 4 kB."""
 
-GROWING: Final = {
-    "ingest": (
-        *("packets", "packets_from_files", "decoded", "kernel_dropped", "interruptions"),
-        *("rows_early", "rows_ended", "dropped", "refused"),
-    ),
-    "judge": (
-        *("flows", "bytes", "flows_gtp", "flows_encrypted", "bytes_encrypted"),
-        *("flows_attributed", "service", "alerts", "fate", "delay_sum_s", "delay_count"),
-        *("archive_lost", "archive_dropped", "faults"),
-    ),
-    "deliver": ("store_faults",),
-}
-"""What the processes of each kind count; of a table of counts every entry."""
+PARENTS_COUNT: Final = -1
+"""In the place of a process number: what the parent counts of a process across its starts."""
 
 MAX_MINUTES: Final = 240
 """Minutes that wait while the store is away, of some 10 kB each; the oldest are lost beyond it."""
 
-NAMES: Final = {
-    "archive_dropped": "archive_files_dropped",
-    "faults/store": "store_faults",
-}
-"""Counters that are stored under another name."""
 
-BY_MINUTE: Final = ("hosts_seen", "subscribers_seen", "delay_max_s")
-"""What the scoring process says of the last minute as a whole (`FlowTally`)."""
-
-GAUGES: Final = ("live_flows", "hosts", "waiting_rows", "score_psi", "pending_events")
-
-
-class Bookkeeper:
+class CounterRecorder:
     """Store what a minute added.
 
     Parameters
@@ -104,46 +94,40 @@ class Bookkeeper:
 
     def _add(self, document: Mapping[str, Any]) -> None:
         for child, said in document.get("children", {}).items():
-            kind = child.split("-")[0]
-            flat = _flat({name: said[name] for name in GROWING.get(kind, ()) if name in said})
-            if "cpu_s" in said:
-                flat[f"cpu_s/{child}"] = float(said["cpu_s"])
             # One that has ended said its last under the number it had.
             pid = self._pids[child] = int(said.get("pid") or self._pids.get(child, 0))
-            key = (child, pid)
-            before = self._seen.get(key, {})
-            for name, value in flat.items():
-                # A first look at a process that was started meanwhile: all of it is new.
-                if value > before.get(name, 0.0):
-                    self._sums[NAMES.get(name, name)] += value - before.get(name, 0.0)
-            if key not in self._seen:
-                self._seen = {
-                    place: seen
-                    for place, seen in self._seen.items()
-                    if place[0] != child or place[1] < 0
-                }
-            self._seen[key] = {**before, **flat}
-            for number, count in enumerate(said.get("score", ())):
-                self._grow(key, f"score/{number}", float(count))
-            for name in GAUGES:
-                if said.get(name) is not None:
-                    self._sums[f"gauge/{name}"] = float(said[name])
-            for name in BY_MINUTE:
-                if name in said:
-                    self._sums[name] = float(said[name])
+            kind = kind_of(child)
+            self._add_growing((child, pid), dict(_growing(child, said)))
+            for spec in counted_by(kind):
+                if (
+                    spec.stored
+                    and spec.kind is not Kind.COUNTER
+                    and said.get(spec.name) is not None
+                ):
+                    self._sums[spec.key] = float(said[spec.name])
             for number, sink in enumerate(said.get("sinks", ())):
-                self._sums[f"gauge/pending/{number}"] = float(sink.get("pending", 0))
-            if "rss" in said:
-                self._sums[f"gauge/rss/{child}"] = float(said["rss"])
-            self._grow(key, f"restarts/{child}", float(said.get("restarts", 0)), since_start=False)
-        self._sums["gauge/cores"] = float(os.cpu_count() or 1)
-        self._grow(("parent", 0), "up_s", float(document.get("up_s", 0.0)))
+                self._sums[SINK_PENDING.entry(number)] = float(sink.get(SINK_PENDING.name, 0))
+            if RESIDENT.name in said:
+                self._sums[RESIDENT.entry(child)] = float(said[RESIDENT.name])
+            # The parent counts restarts, across processes.
+            restarts = float(said.get(RESTARTS.name, 0))
+            self._grow((child, PARENTS_COUNT), RESTARTS.entry(child), restarts)
+        self._sums[CORES.key] = float(os.cpu_count() or 1)
+        self._grow((Process.PARENT, 0), UP.key, float(document.get(UP.name, 0.0)))
 
-    def _grow(
-        self, key: tuple[str, int], name: str, value: float, *, since_start: bool = True
-    ) -> None:
-        """Add what a count grew by; restarts are counted by the parent, across processes."""
-        place = key if since_start else (key[0], -1)
+    def _add_growing(self, place: tuple[str, int], counts: Mapping[str, float]) -> None:
+        """Add what a process counted; what one before it under its name counted is forgotten."""
+        if place not in self._seen:
+            self._seen = {
+                other: seen
+                for other, seen in self._seen.items()
+                if other[0] != place[0] or other[1] == PARENTS_COUNT
+            }
+        for name, value in counts.items():
+            self._grow(place, name, value)
+
+    def _grow(self, place: tuple[str, int], name: str, value: float) -> None:
+        """Add what a count grew by; of a process that is seen for the first time all of it."""
         seen = self._seen.setdefault(place, {})
         if value > seen.get(name, 0.0):
             self._sums[name] += value - seen.get(name, 0.0)
@@ -162,12 +146,17 @@ class Bookkeeper:
             self._unstored.popleft()
 
 
-def _flat(counts: Mapping[str, Any]) -> dict[str, float]:
-    """Return counts with those of inner tables under `table/entry`."""
-    out: dict[str, float] = {}
-    for name, value in counts.items():
+def _growing(child: str, said: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield what a process counts from 0 on, under its names in the store."""
+    for spec in counted_by(kind_of(child)):
+        value = said.get(spec.name)
+        if spec.kind is not Kind.COUNTER or not spec.stored or value is None:
+            continue
         if isinstance(value, Mapping):
-            out |= {f"{name}/{entry}": float(count) for entry, count in value.items()}
-        elif isinstance(value, int | float):
-            out[name] = float(value)
-    return out
+            yield from ((spec.entry(entry), float(count)) for entry, count in value.items())
+        elif isinstance(value, list):
+            yield from ((spec.entry(n), float(count)) for n, count in enumerate(value))
+        else:
+            yield spec.key, float(value)
+    if CPU.name in said:
+        yield CPU.entry(child), float(said[CPU.name])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from veilwatch.learning.evaluation.labelled import is_encrypted
+from veilwatch.schema import counters as known
 from veilwatch.schema.events import Event, EventKind
 
 MAX_SERVICES: Final = 40
@@ -40,20 +41,13 @@ def score_tenths(score: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
     return np.bincount(place, minlength=BINS)
 
 
-class FlowTally:
-    """Counters that only grow.
-
-    Attributes
-    ----------
-    alerts
-        Alerts by kind, before the policy.
-    """
+class FlowCounts:
+    """Count flows that ended, and how long alerts on them took."""
 
     def __init__(self) -> None:
         self._sums: Counter[str] = Counter()
         self._services: Counter[str] = Counter()
         self._scores = np.zeros(BINS, np.int64)
-        self.alerts: Counter[str] = Counter()
         self._delay_sum_s = 0.0
         self._delays = 0
         self._minute = 0
@@ -69,18 +63,19 @@ class FlowTally:
             return
         self._see(flows)
         size = pl.col("fwd_bytes") + pl.col("bwd_bytes")
-        sums = flows.select(
-            flows=pl.len(),
-            bytes=size.sum(),
-            flows_gtp=(pl.col("gtp_depth") > 0).sum(),
-            flows_encrypted=is_encrypted().sum(),
-            bytes_encrypted=size.filter(is_encrypted()).sum(),
-            flows_attributed=(pl.col("subscriber") != "").sum(),
-        ).row(0, named=True)
+        counted = {
+            known.FLOWS: pl.len(),
+            known.BYTES: size.sum(),
+            known.FLOWS_GTP: (pl.col("gtp_depth") > 0).sum(),
+            known.FLOWS_ENCRYPTED: is_encrypted().sum(),
+            known.BYTES_ENCRYPTED: size.filter(is_encrypted()).sum(),
+            known.FLOWS_ATTRIBUTED: (pl.col("subscriber") != "").sum(),
+        }
+        sums = flows.select(**known.to_status(counted)).row(0, named=True)
         self._sums.update({name: int(value or 0) for name, value in sums.items()})
         for service, count in flows["service"].value_counts().iter_rows():
-            known = service in self._services or len(self._services) < MAX_SERVICES
-            self._services[service or "unknown" if known else OTHER] += count
+            has_place = service in self._services or len(self._services) < MAX_SERVICES
+            self._services[service or "unknown" if has_place else OTHER] += count
         self._scores += score_tenths(flows["score"].to_numpy())
 
     def _see(self, flows: pl.DataFrame) -> None:
@@ -104,7 +99,7 @@ class FlowTally:
         self._hosts, self._subscribers, self._delay_max_s = set(), set(), 0.0
         self._minute = minute
 
-    def told(self, events: Iterable[Event]) -> None:
+    def reported(self, events: Iterable[Event]) -> None:
         """Count how long it took from the last packet of the evidence to an event.
 
         Not of captures of another time, nor of stamps that cannot be right: their packets' clock is
@@ -130,14 +125,14 @@ class FlowTally:
         `delay_max_s` is the longest delay of that one and of this.
         """
         self._turn()
-        return {
-            **self._sums,
-            "service": dict(self._services),
-            "score": self._scores.tolist(),
-            "alerts": dict(self.alerts),
-            "delay_sum_s": round(self._delay_sum_s, 3),
-            "delay_max_s": round(max(self._delay_max_s, self._last_delay_max_s), 3),
-            "hosts_seen": self._last_hosts,
-            "subscribers_seen": self._last_subscribers,
-            "delay_count": self._delays,
-        }
+        return dict(self._sums) | known.to_status(
+            {
+                known.SERVICE: dict(self._services),
+                known.SCORE: self._scores.tolist(),
+                known.DELAY_SUM: round(self._delay_sum_s, 3),
+                known.DELAY_COUNT: self._delays,
+                known.DELAY_MAX: round(max(self._delay_max_s, self._last_delay_max_s), 3),
+                known.HOSTS_SEEN: self._last_hosts,
+                known.SUBSCRIBERS_SEEN: self._last_subscribers,
+            }
+        )

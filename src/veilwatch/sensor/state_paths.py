@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from veilwatch.sensor.config import SensorConfig
 
-DESK: Final = "desk"
-"""Name of the desk's state in the store."""
-
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class StatePaths:
     """Paths within the state folder.
 
     Attributes
@@ -35,7 +31,7 @@ class Places:
         return self.config.sensor.state / "judge.socket"
 
     @property
-    def memory(self) -> Path:
+    def read_log(self) -> Path:
         """Which files of a folder were read."""
         return self.config.sensor.state / "read.jsonl"
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.sensor import metrics
+from veilwatch.sensor import status_server
 from veilwatch.sensor.config import CaptureSection, MetricsSection, ModelSection, SensorConfig
-from veilwatch.sensor.metrics import StatusServer
 from veilwatch.sensor.settings import metrics_token
+from veilwatch.sensor.status_server import StatusServer
 
 STATUS: dict[str, Any] = {
     "healthy": True,
@@ -136,7 +136,7 @@ def connected(server: StatusServer, peer: str) -> socket.socket:
 
 
 def test_who_sends_slowly_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "LONGEST_S", 2.0)
+    monkeypatch.setattr(status_server, "LONGEST_S", 2.0)
     server = StatusServer("127.0.0.1:0", lambda: STATUS)
     began = time.monotonic()
     slow = connected(server, "127.0.0.1")
@@ -157,7 +157,7 @@ def test_half_sent_requests_of_any_number_starve_nobody(
 ) -> None:
     """Forty and more that send half a request and wait: probes are answered all the same."""
     if not local:  # strangers are played by addresses of ours: only the last one is the machine's
-        monkeypatch.setattr(metrics, "_is_local", lambda peer: peer == "127.0.0.1")
+        monkeypatch.setattr(status_server, "_is_local", lambda peer: peer == "127.0.0.1")
     server = StatusServer("127.0.0.1:0", lambda: STATUS)
     crowd = []
     try:
@@ -167,7 +167,9 @@ def test_half_sent_requests_of_any_number_starve_nobody(
         began = time.monotonic()
         for _ in range(10):
             assert get(server, "/healthz")[0] == 200
-        assert time.monotonic() - began < metrics.TIMEOUT_S  # not by waiting for the crowd's end
+        assert (
+            time.monotonic() - began < status_server.TIMEOUT_S
+        )  # not by waiting for the crowd's end
     finally:
         for connection in crowd:
             connection.close()
@@ -175,7 +177,7 @@ def test_half_sent_requests_of_any_number_starve_nobody(
 
 
 def test_one_address_keeps_no_other_from_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_is_local", lambda peer: False)
+    monkeypatch.setattr(status_server, "_is_local", lambda peer: False)
     server = StatusServer("127.0.0.1:0", lambda: STATUS)
     crowd = []
     try:

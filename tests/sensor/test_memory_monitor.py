@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from veilwatch.sensor import memory
-from veilwatch.sensor.memory import Level, Memory, free_bytes
+from veilwatch.sensor import memory_monitor
+from veilwatch.sensor.memory_monitor import Level, MemoryMonitor, free_bytes
 
 MIB = 1 << 20
 
@@ -64,8 +64,8 @@ def test_what_cannot_be_read_does_not_count(machine: Machine) -> None:
 
 
 def test_levels_have_a_margin(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "LOOK_S", 0.0)
-    looked = Memory(200, proc=machine.proc, cgroup=machine.cgroup)
+    monkeypatch.setattr(memory_monitor, "LOOK_S", 0.0)
+    looked = MemoryMonitor(200, proc=machine.proc, cgroup=machine.cgroup)
     seen = []
     for free_mb in (300, 201, 199, 240, 99, 120, 126, 249, 251):
         machine.has(free_mb)
@@ -76,7 +76,7 @@ def test_levels_have_a_margin(machine: Machine, monkeypatch: pytest.MonkeyPatch)
 
 def test_zero_never_looks(machine: Machine) -> None:
     machine.has(0)
-    assert Memory(0, proc=machine.proc, cgroup=machine.cgroup).level() is Level.WELL
+    assert MemoryMonitor(0, proc=machine.proc, cgroup=machine.cgroup).level() is Level.WELL
 
 
 def test_this_machine_tells() -> None:

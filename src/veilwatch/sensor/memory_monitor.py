@@ -31,7 +31,7 @@ class Level(IntEnum):
     SHORT = 2  # less than half of it: no early reports either
 
 
-class Memory:
+class MemoryMonitor:
     """Look at the memory that is left from time to time.
 
     Parameters

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from veilwatch.errors import StoreError
-from veilwatch.sensor import bookkeeping
-from veilwatch.sensor.bookkeeping import Bookkeeper
+from veilwatch.sensor import counter_recorder
+from veilwatch.sensor.counter_recorder import CounterRecorder
 from veilwatch.store import Store
 
 MINUTE = 60 * 10**9
@@ -31,7 +31,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(bookkeeping, "time", found)
+    monkeypatch.setattr(counter_recorder, "time", found)
     return found
 
 
@@ -47,7 +47,7 @@ def document(pid: int | None, packets: int, *, restarts: int = 0, up_s: float = 
 def test_counts_of_processes_that_come_and_go(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "status.json"
     with Store(str(tmp_path / "store.db")) as store:
-        keeper = Bookkeeper(store, path, "ward", "run")
+        recorder = CounterRecorder(store, path, "ward", "run")
         for minute in (
             [document(1, 100, up_s=10), document(1, 250, up_s=30)],
             [document(1, 300, up_s=60), document(2, 40, restarts=1, up_s=80)],
@@ -55,10 +55,10 @@ def test_counts_of_processes_that_come_and_go(tmp_path: Path, clock: Clock) -> N
         ):
             for said in minute:
                 path.write_text(json.dumps(said))
-                keeper.tick()
+                recorder.tick()
                 clock.now_s += 20
             clock.now_s += 20
-        keeper.tick(final=True)
+        recorder.tick(final=True)
         found: dict[str, list[float]] = {}
         for _, sensor, name, value in store.counters():
             assert sensor == "ward"
@@ -76,13 +76,13 @@ def test_counts_of_processes_that_come_and_go(tmp_path: Path, clock: Clock) -> N
 def test_a_status_that_is_no_status(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "status.json"
     with Store(str(tmp_path / "store.db")) as store:
-        keeper = Bookkeeper(store, path, "ward", "run")
+        recorder = CounterRecorder(store, path, "ward", "run")
         for text in ("", "[]", "{", '{"children": {}}'):
             path.write_text(text)
-            keeper.tick()
+            recorder.tick()
             clock.now_s += 61
         path.unlink()
-        keeper.tick(final=True)
+        recorder.tick(final=True)
         assert {name for _, _, name, value in store.counters() if value} <= {"gauge/cores"}
 
 
@@ -91,7 +91,7 @@ def test_minutes_wait_for_a_store_that_is_away(
 ) -> None:
     path = tmp_path / "status.json"
     with Store(str(tmp_path / "store.db")) as store:
-        keeper = Bookkeeper(store, path, "ward", "run")
+        recorder = CounterRecorder(store, path, "ward", "run")
 
         def away(*_: object, **__: object) -> None:
             raise StoreError("away")
@@ -100,11 +100,11 @@ def test_minutes_wait_for_a_store_that_is_away(
             patch.setattr(store, "count", away)
             for packets in (100, 250, 300):
                 path.write_text(json.dumps(document(1, packets)))
-                keeper.tick()
+                recorder.tick()
                 clock.now_s += 60
         path.write_text(json.dumps(document(1, 390)))
-        keeper.tick()
-        keeper.tick(final=True)
+        recorder.tick()
+        recorder.tick(final=True)
         found = [value for _, _, name, value in store.counters(names=["packets"])]
     assert found == [100, 150, 50, 90]
 
@@ -112,12 +112,12 @@ def test_minutes_wait_for_a_store_that_is_away(
 def test_minutes_that_come_twice_add_up(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "status.json"
     with Store(str(tmp_path / "store.db")) as store:
-        keeper = Bookkeeper(store, path, "ward", "run")
+        recorder = CounterRecorder(store, path, "ward", "run")
         # Set forward by decades, and back by an hour and more.
         for packets, step in ((100, 60), (250, 2e9), (300, -2e9 - 3600), (390, 60), (400, 3540)):
             path.write_text(json.dumps(document(1, packets)))
-            keeper.tick()
+            recorder.tick()
             clock.now_s += step
-        keeper.tick(final=True)
+        recorder.tick(final=True)
         found = [value for _, _, name, value in store.counters(names=["packets"])]
     assert sum(found) == 400
