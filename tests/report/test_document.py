@@ -192,7 +192,7 @@ def test_limits_follow_the_run() -> None:
 
 def test_flows_without_subscribers_and_without_packets() -> None:
     scene = factory.scene(infected_hosts=1)
-    flows = scene.scores.flows.drop("subscriber")
+    flows = scene.scores.flows.with_columns(subscriber=pl.lit(""))
     alerts = [dataclasses.replace(alert, subscriber="") for alert in scene.alerts]
     result = document(scene, scores=dataclasses.replace(scene.scores, flows=flows), alerts=alerts)
     assert result.subscribers == () and result.hosts[0].flows == 60

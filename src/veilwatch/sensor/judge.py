@@ -18,11 +18,12 @@ from typing import Any, Final
 
 from veilwatch.detection.alerting.desk import Desk, Ruling
 from veilwatch.detection.alerting.live import LiveAlerts
-from veilwatch.detection.scoring.live import LiveScorer, LiveScores
+from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.errors import VeilwatchError
 from veilwatch.imports import hidden
 from veilwatch.learning.models import Model
 from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.scores import ScoreFrame
 from veilwatch.sensor import settings
 from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.config import SensorConfig
@@ -200,14 +201,9 @@ class Bench:
                     self._archive.counts.flows_lost += scored.scores.flows.height
         self._rule(scored.scores)
 
-    def _rule(self, scores: LiveScores) -> None:
+    def _rule(self, scores: ScoreFrame) -> None:
         """Rule on what one table, or one look at the windows, brought."""
-        raised = self._alerts.raise_alerts(
-            scores,
-            flow_threshold=self._model.manifest.thresholds.unit,
-            host_threshold=self._model.host_threshold,
-            ransomware=self._model.ransomware,
-        )
+        raised = self._alerts.raise_alerts(scores, ransomware=self._model.ransomware)
         events: list[Event] = []
         incidents: list[Incident] = []
         for alert, flow in raised:

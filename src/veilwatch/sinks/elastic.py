@@ -11,6 +11,7 @@ from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
+from veilwatch.schema.flow_facts import FlowFacts
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (
@@ -66,7 +67,6 @@ def document(event: Event) -> dict[str, Any]:
     alert, flow = event.alert, event.flow
     number, signature = SIGNATURES[event.kind.value, alert.emulated]
     techniques = attack.of_alert(alert, flow)
-    up, down = flow.get("fwd_bytes"), flow.get("bwd_bytes")
     return {
         "@timestamp": _iso(event_time_ns(event)),
         "ecs": {"version": ECS_VERSION},
@@ -94,8 +94,10 @@ def document(event: Event) -> dict[str, Any]:
             "ingress": {"interface": {"name": event.interface[:MAX_PLACE]}},
         },
         "host": {"ip": [alert.host]},
-        "source": _end(alert.src_ip, alert.src_port, up, flow.get("fwd_packets")),
-        "destination": _end(alert.dst_ip, alert.dst_port, down, flow.get("bwd_packets"))
+        "source": _end(alert.src_ip, alert.src_port)
+        | ({} if flow is None else {"bytes": flow.fwd_bytes, "packets": flow.fwd_packets}),
+        "destination": _end(alert.dst_ip, alert.dst_port)
+        | ({} if flow is None else {"bytes": flow.bwd_bytes, "packets": flow.bwd_packets})
         | ({"domain": alert.application[:MAX_NAME]} if alert.application else {}),
         "network": {
             "transport": protocol_name(alert.protocol).lower(),
@@ -124,20 +126,16 @@ def document(event: Event) -> dict[str, Any]:
     }
 
 
-def _end(ip: str, port: int, size: Any, packets: Any) -> dict[str, Any]:
-    end = {"ip": ip, "address": ip, "port": port, "bytes": size, "packets": packets}
-    return {name: value for name, value in end.items() if value is not None}
+def _end(ip: str, port: int) -> dict[str, str | int]:
+    return {"ip": ip, "address": ip, "port": port}
 
 
-def _tls(flow: Mapping[str, Any]) -> dict[str, Any] | None:
-    if flow.get("service") not in ("tls", "quic", "dtls"):
+def _tls(flow: FlowFacts | None) -> dict[str, dict[str, str]] | None:
+    if flow is None or flow.service not in ("tls", "quic", "dtls"):
         return None
     return {
-        "client": {
-            "server_name": flow.get("tls_sni", "")[:MAX_NAME],
-            "ja3": flow.get("ja3", ""),
-        },
-        "server": {"ja3s": flow.get("ja3s", "")},
+        "client": {"server_name": flow.tls_sni[:MAX_NAME], "ja3": flow.ja3},
+        "server": {"ja3s": flow.ja3s},
     }
 
 

@@ -34,6 +34,7 @@ from veilwatch.detection.alerting.suppress import (
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.flow_facts import FlowFacts
 
 STATE_FORMAT: Final = 2
 """Version of what `Desk.state` returns."""
@@ -151,7 +152,7 @@ class Desk:
     def take(
         self,
         alert: Alert,
-        flow: Mapping[str, Any],
+        flow: FlowFacts,
         *,
         now_ns: int,
         made_ns: int,
@@ -162,7 +163,7 @@ class Desk:
         Parameters
         ----------
         alert, flow
-            The alert, and the row of the flow table for `alert.flow_id`.
+            The alert, and the flow that it points at.
         now_ns
             The sensor's steady clock, ns since the epoch: repeats, limits and quiet times go by
             it. Not packet time, which one bad stamp may move by decades.
@@ -281,9 +282,7 @@ class Desk:
             raise VeilwatchError("the desk's state is damaged", hint="start with none") from error
         self._repeats, self._limiter = repeats, limiter
 
-    def _fate(
-        self, alert: Alert, flow: Mapping[str, Any], now_ns: int, made_ns: int
-    ) -> tuple[Fate, str]:
+    def _fate(self, alert: Alert, flow: FlowFacts, now_ns: int, made_ns: int) -> tuple[Fate, str]:
         if entry := self._policy.allow.match(alert, flow, made_ns):
             return Fate.ALLOWED, entry.reason
         for window in self._policy.maintenance:
