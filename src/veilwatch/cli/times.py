@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.report.names import visible
+from veilwatch.schema.text import visible
 
 SECOND_NS: Final = 10**9
 

@@ -1,4 +1,4 @@
-"""Text that every receiver can read: no half surrogates, no separators where lines matter."""
+"""Values that every receiver can read, and the one form of JSON in which they go out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
+
+from veilwatch.schema.text import encodable
 
 T = TypeVar("T")
 
@@ -26,7 +28,7 @@ def clean(value: T) -> T:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return _text(value)
+        return encodable(value)
     if isinstance(value, Mapping):
         return {_clean(key): _clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -34,21 +36,6 @@ def _clean(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _clean(getattr(value, f.name)) for f in fields(value)})
     return value
-
-
-def _text(text: str) -> str:
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
-def one_line(text: str) -> str:
-    """Return `text` with everything that some reader takes for an end of line as a space."""
-    return "".join(" " if not c.isprintable() else c for c in text)
 
 
 def compact_json(document: Any) -> bytes:

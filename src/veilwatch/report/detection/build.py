@@ -18,12 +18,12 @@ from veilwatch.report.detection import document as doc
 from veilwatch.report.detection.bins import score_histogram, timeline
 from veilwatch.report.detection.model import model_card
 from veilwatch.report.evaluation.build import evaluation_of
-from veilwatch.report.names import MAX_SENTENCE, visible
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.captures import CaptureReport, FileReport
 from veilwatch.schema.flow_facts import FlowFacts, flow_facts_by_id
 from veilwatch.schema.packets import Status
 from veilwatch.schema.scores import ScoreFrame
+from veilwatch.schema.text import MAX_SHOWN_SENTENCE, visible
 
 SHOWN_HOSTS: Final = 24
 SHOWN_ALERTS: Final = 100
@@ -103,7 +103,7 @@ def build_document(
         title=visible(title),
         made_at=made_at or datetime.now(UTC),
         version=__version__,
-        command=visible(command, MAX_SENTENCE),
+        command=visible(command, MAX_SHOWN_SENTENCE),
         emulated=emulated,
         origin=origin or doc.Origin(),
         reading=_reading(captures, balance),
@@ -182,8 +182,8 @@ def _file(report: FileReport) -> doc.FileRead:
         bytes=report.bytes,
         first_ns=report.first_ns,
         last_ns=report.last_ns,
-        fault=visible(report.fault, MAX_SENTENCE),
-        comments=tuple(visible(c, MAX_SENTENCE) for c in report.comments[:SHOWN_COMMENTS]),
+        fault=visible(report.fault, MAX_SHOWN_SENTENCE),
+        comments=tuple(visible(c, MAX_SHOWN_SENTENCE) for c in report.comments[:SHOWN_COMMENTS]),
     )
 
 
@@ -319,7 +319,7 @@ def _entry(alert: Alert, flow: FlowFacts) -> doc.AlertEntry:
         reasons=tuple(
             doc.Contribution(
                 feature=visible(reason.feature),
-                text=visible(reason.text, MAX_SENTENCE),
+                text=visible(reason.text, MAX_SHOWN_SENTENCE),
                 contribution=reason.contribution,
             )
             for reason in alert.reasons[:SHOWN_REASONS]

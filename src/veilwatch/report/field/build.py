@@ -13,9 +13,9 @@ from veilwatch.report.field import counts as field_counts
 from veilwatch.report.field import document as doc
 from veilwatch.report.field import events as field_events
 from veilwatch.report.field.figures import MIN_DAYS
-from veilwatch.report.names import MAX_SENTENCE, visible
 from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.text import MAX_SHOWN_SENTENCE, visible
 from veilwatch.schema.verdicts import Verdict
 
 MINUTE_NS: Final = 60 * 10**9
@@ -92,7 +92,7 @@ def build_field(
         title=visible(title),
         made_at=made_at or datetime.now(UTC),
         version=__version__,
-        command=visible(command, MAX_SENTENCE),
+        command=visible(command, MAX_SHOWN_SENTENCE),
         since_ns=since_ns,
         until_ns=until_ns,
         grid=grid,

@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 from veilwatch.report.field import document as doc
 from veilwatch.report.field.figures import memory_trend
-from veilwatch.report.names import visible
 from veilwatch.schema.counters import MIN_DRIFT_FLOWS, CountedMinute, CounterStep
+from veilwatch.schema.text import visible
 
 MINUTE_NS: Final = 60 * 10**9
 SECOND_NS: Final = 10**9

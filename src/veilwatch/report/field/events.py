@@ -18,8 +18,8 @@ from veilwatch.report.field.figures import (
     quantile,
     wilson,
 )
-from veilwatch.report.names import visible
 from veilwatch.schema.events import Event, EventKind, Incident
+from veilwatch.schema.text import visible
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 
 SECOND_NS: Final = 10**9
