@@ -12,9 +12,9 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from veilwatch.cli.times import SECOND_NS
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.text import MAX_SHOWN_SENTENCE, visible
+from veilwatch.schema.units import SECOND_NS
 from veilwatch.sensor.config import DEFAULT_STATE
 from veilwatch.store import Store
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from veilwatch.schema.text import encodable
 
 T = TypeVar("T")
+
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | JsonObject | None"
+"""What JSON has a form for."""
+
+JsonObject: TypeAlias = Mapping[str, Json]
+"""A document that leaves us: an object of JSON."""
 
 
 def clean(value: T) -> T:
@@ -38,7 +44,7 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def compact_json(document: Any) -> bytes:
+def compact_json(document: Json) -> bytes:
     """Return a document as one ASCII line of JSON.
 
     ASCII only: a name may hold U+2028 or U+0085, which some readers take for line ends.

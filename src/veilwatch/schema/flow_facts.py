@@ -122,7 +122,8 @@ def flow_facts(frame: pl.DataFrame) -> list[FlowFacts]:
 
 
 def _made(row: Iterable[Any]) -> FlowFacts:
-    return FlowFacts(*(tuple(value) if isinstance(value, list) else value for value in row))
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+    return FlowFacts(*values)
 
 
 def flow_facts_by_id(frame: pl.DataFrame, flow_ids: Collection[int]) -> dict[int, FlowFacts]:

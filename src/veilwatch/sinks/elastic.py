@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from veilwatch import __version__
 from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import VeilwatchError
+from veilwatch.export.clean import JsonObject
 from veilwatch.schema.events import Event
 from veilwatch.schema.flow_facts import FlowFacts
 from veilwatch.sinks.address import Address
@@ -62,7 +63,7 @@ class Elastic(BulkSink):
         return f"{self.index}-{timestamp(event_time_ns(event))[:7]}"
 
 
-def document(event: Event) -> dict[str, Any]:
+def document(event: Event) -> JsonObject:
     """Return an event with ECS fields; what ECS has no name for is under `veilwatch`."""
     alert, flow = event.alert, event.flow
     number, signature = SIGNATURES[event.kind.value, alert.emulated]

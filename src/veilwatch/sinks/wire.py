@@ -12,7 +12,7 @@ import math
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.export.clean import compact_json
+from veilwatch.export.clean import Json, compact_json
 from veilwatch.schema.convert import event_from_plain, event_to_plain
 from veilwatch.schema.events import Event
 
@@ -74,7 +74,7 @@ def public_json(event: Event) -> bytes:
     return compact_json(_bounded(to_document(event)))
 
 
-def _bounded(value: Any) -> Any:
+def _bounded(value: Json) -> Json:
     if isinstance(value, str):
         return value[:MAX_TEXT]
     if isinstance(value, float):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import polars as pl
 
@@ -24,6 +24,9 @@ HIGH_ODDS: Final = 20.0
 
 MEDIUM_ODDS: Final = 4.0
 """The same for medium; below it an alert is low."""
+
+_BY_SCORE: Final = ("score", "flow_id")
+_FALLING: Final = (True, False)
 
 _MARGIN: Final = 1e-9  # keeps the odds of a score or threshold of exactly 0 or 1 finite
 
@@ -98,13 +101,12 @@ def raise_alerts(
         If an alerted host has no flow in the same frame nor in `earlier`.
     """
     made = _Maker(scores, [report.name for report in captures.files], emulated)
-    order: dict[str, Any] = {"by": ["score", "flow_id"], "descending": [True, False]}
     ranked = scores.flows.select(*SCORED_COLUMNS, content=carries_content())
-    alerted = _foremost(ranked.filter("alert"), most).sort(**order)
+    alerted = _foremost(ranked.filter("alert"), most).sort(*_BY_SCORE, descending=_FALLING)
     every = scores.hosts.filter("alert")
     hosts = every.sort(["score", "host"], descending=[True, False]).head(most)
     wanted = hosts.select(src_ip="host", subscriber="subscriber")
-    pointed = ranked.join(wanted, on=HOST, how="semi").sort(**order)
+    pointed = ranked.join(wanted, on=HOST, how="semi").sort(*_BY_SCORE, descending=_FALLING)
     if earlier is not None:
         before = earlier.select(*SCORED_COLUMNS, content=carries_content())
         both = pl.concat([pointed, before.join(wanted, on=HOST, how="semi")])
