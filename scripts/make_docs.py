@@ -21,6 +21,7 @@ from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.counters import FAULTS, CounterSpec, Kind, Process, counted_by
 from veilwatch.schema.events import Event, EventKind
 from veilwatch.schema.features import FeatureSpec
+from veilwatch.schema.flow_facts import FlowFacts
 from veilwatch.schema.flows import (
     HANDSHAKE_COLUMNS,
     IDENTITY_COLUMNS,
@@ -266,9 +267,9 @@ def counters_page() -> str:
         "",
         "What the processes of a sensor count. The state folder has it in `status.json`. A metric",
         "is what Prometheus reads ([operations](operations.md#9-prometheus)); what the store has",
-        "by minute goes into the [field report](field-report.md). A *counter* grows from 0 with each",
-        "start of its process, a *gauge* is the value at the time it is read, and what is of a",
-        "*minute* is of the last whole one. `{…}` stands for the entries of a table;",
+        "by minute goes into the [field report](field-report.md). A *counter* grows from 0 with",
+        "each start of its process, a *gauge* is the value at the time it is read, and what is of",
+        "a *minute* is of the last whole one. `{…}` stands for the entries of a table;",
         f"`{FAULTS.prefix}store` is stored as `{FAULTS.entry('store')}`.",
     ]
     for process, title in _PROCESSES.items():
@@ -340,28 +341,22 @@ def _example() -> Event:
         ),
         tunnel=Tunnel("192.0.2.10", "192.0.2.100", 4097, 36_865, 9, 1),
     )
-    flow = {
-        **{column.name: None for column in IDENTITY_COLUMNS},
-        "service": "tls",
-        "dst_port": 8447,
-        "fwd_packets": 41,
-        "bwd_packets": 38,
-        "fwd_bytes": 9_204,
-        "bwd_bytes": 14_876,
-        "fwd_payload_bytes": 7_010,
-        "bwd_payload_bytes": 12_840,
-        "first_ns": alert.first_ns,
-        "tls_sni": "telemetry-sync.example",
-        "tls_version": 0x0303,
-        "tls_alpn": [],
-        "tls_server_alpn": "",
-        "ja3": "e7d705a3286e19ea42f587b344ee6865",
-        "ja3s": "",
-        "ja4": "t12d1909h1_d83cc789557e_7af1ed941c26",
-        "cert_subject": "",
-        "cert_issuer": "",
-        "quic_version": 0,
-    }
+    flow = FlowFacts(
+        alert.flow_id,
+        first_ns=alert.first_ns,
+        dst_port=alert.dst_port,
+        service=alert.service,
+        fwd_packets=41,
+        bwd_packets=38,
+        fwd_bytes=9_204,
+        bwd_bytes=14_876,
+        fwd_payload_bytes=7_010,
+        bwd_payload_bytes=12_840,
+        tls_sni=alert.application,
+        tls_version=0x0303,
+        ja3="e7d705a3286e19ea42f587b344ee6865",
+        ja4="t12d1909h1_d83cc789557e_7af1ed941c26",
+    )
     return Event(
         "5f1d7c0e9a3b4d6682c4f0a1b2c3d4e5",
         EventKind.FLOW,

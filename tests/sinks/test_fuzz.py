@@ -19,7 +19,7 @@ from veilwatch.sinks.base import SCHEMES, open_sink
 from veilwatch.sinks.cef import cef
 from veilwatch.sinks.http import Answer, Client
 from veilwatch.sinks.syslog import MAX_MESSAGE_BYTES
-from veilwatch.sinks.wire import told
+from veilwatch.sinks.wire import public_json
 
 schemes = st.sampled_from([*SCHEMES, "x", ""])
 words = st.text(st.characters(), max_size=30)
@@ -50,7 +50,7 @@ def test_any_name_fits_every_form(name: str) -> None:
     assert len(eve.event_text(event, limit=8_000)) < 8_000
     assert cef(event).decode().isprintable()
     assert len(cef(event)) <= MAX_MESSAGE_BYTES - 192
-    r.strict_json(told(event))
+    r.strict_json(public_json(event))
 
 
 anything = st.recursive(

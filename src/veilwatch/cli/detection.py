@@ -21,10 +21,10 @@ from veilwatch.learning.models import Model
 from veilwatch.progress import Progress
 from veilwatch.report.detection.build import build_document
 from veilwatch.report.detection.document import Origin, ReportDocument
-from veilwatch.report.names import visible
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.scores import ScoreFrame
+from veilwatch.schema.text import visible
 from veilwatch.sinks.eve import write_alerts
 from veilwatch.traffic.capture import Captures
 from veilwatch.traffic.flow import MeterConfig

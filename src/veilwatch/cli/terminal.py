@@ -18,8 +18,8 @@ from veilwatch.imports import hidden
 from veilwatch.jit import load_numba
 from veilwatch.progress import SILENT
 from veilwatch.progress import Progress as Listener
-from veilwatch.report.names import visible
 from veilwatch.schema.captures import CaptureReport
+from veilwatch.schema.text import visible
 from veilwatch.traffic.pipeline import warm
 
 Quiet = Annotated[

@@ -15,15 +15,14 @@ from typing import Final
 from markupsafe import Markup
 
 from veilwatch.report import svg, units
-
-SECOND: Final = 10**9
+from veilwatch.schema.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 STEPS_NS: Final = (
     *(n * 10**6 for n in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
-    *(n * SECOND for n in (1, 2, 5, 10, 15, 30)),
-    *(n * 60 * SECOND for n in (1, 2, 5, 10, 15, 30)),
-    *(n * 3600 * SECOND for n in (1, 2, 3, 6, 12, 24)),
-    *(n * 86400 * SECOND for n in (2, 7, 14, 28, 91, 182, 364)),
+    *(n * SECOND_NS for n in (1, 2, 5, 10, 15, 30)),
+    *(n * MINUTE_NS for n in (1, 2, 5, 10, 15, 30)),
+    *(n * HOUR_NS for n in (1, 2, 3, 6, 12, 24)),
+    *(n * DAY_NS for n in (2, 7, 14, 28, 91, 182, 364)),
 )
 """Steps of a time axis that people can name."""
 

@@ -25,6 +25,7 @@ from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport
 from veilwatch.schema.packets import RECORD_DTYPE, RawBlock
+from veilwatch.schema.text import file_name
 from veilwatch.sensor.read_log import ReadLog, Seen
 from veilwatch.traffic.capture import open_captures
 from veilwatch.traffic.capture.times import TimeWatch
@@ -65,20 +66,6 @@ class _Watched(NamedTuple):
     changed_ns: int  # its time of change
     since_s: float  # by our clock, when it last was another
     renamed: bool  # whether it came from a temporary name
-
-
-def shown_name(name: str) -> str:
-    r"""Return the name of a file for people and logs: what is no printable text is escaped.
-
-    Examples
-    --------
-    >>> print(shown_name("a\udcff\tb.pcap"))
-    a\xff\tb.pcap
-    """
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
 
 
 class FolderStream:
@@ -182,7 +169,7 @@ class FolderStream:
             return
         if self._read_log.has_grown(seen):
             self._progress.note(
-                f"{shown_name(seen.name)}: has grown since it was read and is read again: let it "
+                f"{file_name(seen.name)}: has grown since it was read and is read again: let it "
                 "be written under a temporary name"
             )
         self._read_log.begin(seen)
@@ -191,7 +178,7 @@ class FolderStream:
         except CaptureError as error:
             self._set_aside(seen.name, error.what)
         except Exception as error:  # a fault of ours: what comes after is not to wait for it
-            self._progress.note(f"{shown_name(seen.name)}: unexpected {type(error).__name__}")
+            self._progress.note(f"{file_name(seen.name)}: unexpected {type(error).__name__}")
             return  # once more, or set aside, with the next look
         self._read_log.add(seen)
 
@@ -210,7 +197,7 @@ class FolderStream:
                     told = True
                     self._read_log.interrupted(seen)
             report = stream.report.files[0]
-            report.name = str(self._folder / shown_name(seen.name))
+            report.name = str(self._folder / file_name(seen.name))
             self._keep(report)
             if report.fault:
                 self._set_aside(seen.name, report.fault)
@@ -270,7 +257,7 @@ class FolderStream:
         return [one.seen for one in sorted(whole, key=lambda one: (one.changed_ns, one.seen.name))]
 
     def _set_aside(self, name: str, fault: str) -> None:
-        name = shown_name(name)
+        name = file_name(name)
         self.aside[name] = fault
         self.aside.move_to_end(name)
         while len(self.aside) > MAX_ASIDE:

@@ -17,7 +17,8 @@ from typing import Any, Final
 from veilwatch.errors import CaptureError
 from veilwatch.schema import counters as known
 from veilwatch.schema.packets import RawBlock, Status
-from veilwatch.sensor.folder import SETTLE_S, FolderStream, shown_name
+from veilwatch.schema.text import file_name
+from veilwatch.sensor.folder import SETTLE_S, FolderStream
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
 from veilwatch.sensor.memory_monitor import Level, MemoryMonitor
 from veilwatch.sensor.supervise import Heart, check_threads
@@ -256,11 +257,11 @@ class _Notes:
 
     def start(self, task: str, total: float | None = None) -> None:
         """Say what begins."""
-        self._heart.say({"note": shown_name(task)})
+        self._heart.say({"note": file_name(task)})
 
     def advance(self, amount: float = 1.0) -> None:
         """Say nothing."""
 
     def note(self, message: str) -> None:
         """Say what happened."""
-        self._heart.say({"note": shown_name(message[:500])})
+        self._heart.say({"note": file_name(message[:500])})

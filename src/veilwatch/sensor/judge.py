@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.detection.alerting.pipeline import AlertPipeline
-from veilwatch.detection.scoring.live import LiveScorer, LiveScores
+from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.imports import hidden
 from veilwatch.learning.models import Model
 from veilwatch.schema import counters as known
+from veilwatch.schema.scores import ScoreFrame
 from veilwatch.sensor import settings
 from veilwatch.sensor.archiving import Archiving
 from veilwatch.sensor.clock import SteadyClock
@@ -161,14 +162,9 @@ class JudgeWork:
                 self._archiving.write(flows.drop("early"), now_ns)
         self._take(scored.scores)
 
-    def _take(self, scores: LiveScores) -> None:
+    def _take(self, scores: ScoreFrame) -> None:
         """Have the pipeline decide on what one table, or one look at the windows, brought."""
-        self._pipeline.take(
-            scores,
-            flow_threshold=self._model.manifest.thresholds.unit,
-            host_threshold=self._model.host_threshold,
-            ransomware=self._model.ransomware,
-        )
+        self._pipeline.take(scores, ransomware=self._model.ransomware)
 
     def idle(self) -> None:
         """Let time pass; called at least four times a second."""

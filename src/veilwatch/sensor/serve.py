@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from veilwatch.detection.scoring.live import LiveScorer, LiveScores
+from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.errors import VeilwatchError
 from veilwatch.learning.models import Model
 from veilwatch.schema import counters as known
+from veilwatch.schema.scores import ScoreFrame
 from veilwatch.sensor.clock import TrafficClock
 from veilwatch.sensor.link import Inbox, Kind, Parcel
 from veilwatch.sensor.supervise import Heart
@@ -32,7 +33,7 @@ class Scored:
         may have it.
     """
 
-    scores: LiveScores
+    scores: ScoreFrame
     parcel: Parcel
 
     @property

@@ -12,8 +12,9 @@ from typing import ClassVar, Final, NamedTuple
 
 from veilwatch.closing import Closeable
 from veilwatch.errors import VeilwatchError
-from veilwatch.export.clean import clean, one_line
+from veilwatch.export.clean import clean
 from veilwatch.schema.events import Event
+from veilwatch.schema.text import one_line
 from veilwatch.sinks.address import Address, nearest_scheme, parse, scheme_of
 
 CONNECT_TIMEOUT_S: Final = 5.0

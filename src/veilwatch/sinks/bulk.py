@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
-from veilwatch.export.clean import compact_json
+from veilwatch.export.clean import JsonObject, compact_json
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import BATCH_S, DeliveryLog, EncodedEvent, Sink
@@ -29,7 +29,7 @@ _CREATED: Final = frozenset({200, 201, 409})  # 409: a document with this id is 
 _POISON: Final = frozenset({400, 413})
 
 
-def action(index: str, event_id: str, document: Mapping[str, Any]) -> bytes:
+def action(index: str, event_id: str, document: JsonObject) -> bytes:
     """Return the two lines of a bulk that create a document."""
     head = compact_json({"create": {"_index": index, "_id": event_id}})
     return head + b"\n" + compact_json(document) + b"\n"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from veilwatch import __version__
 from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import VeilwatchError
+from veilwatch.export.clean import JsonObject
 from veilwatch.schema.events import Event
+from veilwatch.schema.flow_facts import FlowFacts
 from veilwatch.schema.flows import TLS_SERVICES
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.bulk import BulkSink, action
@@ -62,12 +64,11 @@ class Elastic(BulkSink):
         return f"{self.index}-{timestamp(event_time_ns(event))[:7]}"
 
 
-def document(event: Event) -> dict[str, Any]:
+def document(event: Event) -> JsonObject:
     """Return an event with ECS fields; what ECS has no name for is under `veilwatch`."""
     alert, flow = event.alert, event.flow
     number, signature = SIGNATURES[event.kind.value, alert.emulated]
     techniques = attack.of_alert(alert, flow)
-    up, down = flow.get("fwd_bytes"), flow.get("bwd_bytes")
     return {
         "@timestamp": _iso(event_time_ns(event)),
         "ecs": {"version": ECS_VERSION},
@@ -95,8 +96,10 @@ def document(event: Event) -> dict[str, Any]:
             "ingress": {"interface": {"name": event.interface[:MAX_PLACE]}},
         },
         "host": {"ip": [alert.host]},
-        "source": _end(alert.src_ip, alert.src_port, up, flow.get("fwd_packets")),
-        "destination": _end(alert.dst_ip, alert.dst_port, down, flow.get("bwd_packets"))
+        "source": _end(alert.src_ip, alert.src_port)
+        | ({} if flow is None else {"bytes": flow.fwd_bytes, "packets": flow.fwd_packets}),
+        "destination": _end(alert.dst_ip, alert.dst_port)
+        | ({} if flow is None else {"bytes": flow.bwd_bytes, "packets": flow.bwd_packets})
         | ({"domain": alert.application[:MAX_NAME]} if alert.application else {}),
         "network": {
             "transport": protocol_name(alert.protocol).lower(),
@@ -126,20 +129,16 @@ def document(event: Event) -> dict[str, Any]:
     }
 
 
-def _end(ip: str, port: int, size: Any, packets: Any) -> dict[str, Any]:
-    end = {"ip": ip, "address": ip, "port": port, "bytes": size, "packets": packets}
-    return {name: value for name, value in end.items() if value is not None}
+def _end(ip: str, port: int) -> dict[str, str | int]:
+    return {"ip": ip, "address": ip, "port": port}
 
 
-def _tls(flow: Mapping[str, Any]) -> dict[str, Any] | None:
-    if flow.get("service") not in TLS_SERVICES:
+def _tls(flow: FlowFacts | None) -> dict[str, dict[str, str]] | None:
+    if flow is None or flow.service not in TLS_SERVICES:
         return None
     return {
-        "client": {
-            "server_name": flow.get("tls_sni", "")[:MAX_NAME],
-            "ja3": flow.get("ja3", ""),
-        },
-        "server": {"ja3s": flow.get("ja3s", "")},
+        "client": {"server_name": flow.tls_sni[:MAX_NAME], "ja3": flow.ja3},
+        "server": {"ja3s": flow.ja3s},
     }
 
 

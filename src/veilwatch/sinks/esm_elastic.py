@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
+from veilwatch.export.clean import JsonObject
 from veilwatch.schema.events import Event
 from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (
@@ -51,7 +52,7 @@ def index_of(event: Event) -> str:
     return "eta-malware-" + timestamp(event_time_ns(event), TAIPEI)[:7]
 
 
-def document(event: Event) -> dict[str, Any]:
+def document(event: Event) -> JsonObject:
     """Return an event with the fields that ESM's pages read."""
     alert = event.alert
     time = _with_colon(timestamp(event_time_ns(event), TAIPEI))

@@ -10,7 +10,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import CREDENTIALS, Address
 from veilwatch.sinks.base import ANSWER_TIMEOUT_S, DeliveryLog, EncodedEvent, Sink
-from veilwatch.sinks.wire import told
+from veilwatch.sinks.wire import public_json
 
 FLUSH_S: Final = ANSWER_TIMEOUT_S + 2.0
 """How long a batch is waited for: the library itself gives up at `ANSWER_TIMEOUT_S`."""
@@ -57,7 +57,7 @@ class Kafka(Sink):
 
     def encode(self, event: Event) -> bytes:
         """Return everything that the event holds."""
-        return told(event)
+        return public_json(event)
 
     def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Hand all to the library and wait for what it reports of each."""

@@ -13,16 +13,17 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 from uuid import UUID, uuid5
 
 from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import OutputError, VeilwatchError
-from veilwatch.export.clean import compact_json
+from veilwatch.export.clean import Json, JsonObject, compact_json
 from veilwatch.files import replacing
 from veilwatch.schema.events import Event, Incident
 from veilwatch.schema.scores import UNKNOWN_FAMILY
+from veilwatch.schema.units import DAY_S
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import DeliveryLog, EncodedEvent, Sink
 from veilwatch.sinks.eve import MAX_NAME, MAX_REASON, SIGNATURES, timestamp
@@ -77,14 +78,14 @@ class StixFile(Sink):
         self._delete_old()
 
     def _delete_old(self) -> None:
-        oldest = time.time() - 86_400 * self._keep
+        oldest = time.time() - DAY_S * self._keep
         for path in self.folder.glob("incident-*.json"):
             with suppress(OSError):  # deleted by another, or next time
                 if path.stat().st_mtime < oldest:
                     path.unlink()
 
 
-def bundle(event: Event, incident: Incident) -> dict[str, Any]:
+def bundle(event: Event, incident: Incident) -> JsonObject:
     """Return the bundle of one state of an incident."""
     alert = event.alert
     created = _time(incident.opened_ns)
@@ -93,7 +94,7 @@ def bundle(event: Event, incident: Incident) -> dict[str, Any]:
     author = _object("identity", sensor, _time(0), _time(0), name=sensor, identity_class="system")
     by = {"created_by_ref": author["id"]}
 
-    def made(kind: str, key: str, **fields: Any) -> dict[str, Any]:
+    def made(kind: str, key: str, **fields: Json) -> JsonObject:
         return _object(kind, key, created, modified, **by, **fields)
 
     observables = _observables(event)
@@ -165,7 +166,7 @@ def bundle(event: Event, incident: Incident) -> dict[str, Any]:
     }
 
 
-def _object(kind: str, key: str, created: str, modified: str, **fields: Any) -> dict[str, Any]:
+def _object(kind: str, key: str, created: str, modified: str, **fields: Json) -> JsonObject:
     return {
         "type": kind,
         "spec_version": "2.1",
@@ -176,14 +177,14 @@ def _object(kind: str, key: str, created: str, modified: str, **fields: Any) -> 
     }
 
 
-def _observables(event: Event) -> list[dict[str, Any]]:
+def _observables(event: Event) -> list[JsonObject]:
     alert = event.alert
     source, target = _address(alert.src_ip), _address(alert.dst_ip)
     protocols = ["ipv6" if ":" in alert.src_ip else "ipv4"]
     protocols.append(protocol_name(alert.protocol).lower())
     if alert.service:
         protocols.append(alert.service[:MAX_NAME])
-    traffic: dict[str, Any] = {
+    traffic: JsonObject = {
         "start": _time(alert.first_ns),
         "end": _time(max(alert.last_ns, alert.first_ns)),
         "src_ref": source["id"],
@@ -199,11 +200,11 @@ def _observables(event: Event) -> list[dict[str, Any]]:
     return list({item["id"]: item for item in found}.values())
 
 
-def _address(text: str) -> dict[str, Any]:
+def _address(text: str) -> JsonObject:
     return _observable("ipv6-addr" if ":" in text else "ipv4-addr", value=text)
 
 
-def _observable(kind: str, **fields: Any) -> dict[str, Any]:
+def _observable(kind: str, **fields: Json) -> JsonObject:
     assert kind in _OBSERVABLES
     # RFC 8785 of the fields that make the id; ours are text, small numbers and lists of text.
     canonical = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.export.clean import one_line
 from veilwatch.schema.events import Event, EventKind
+from veilwatch.schema.text import one_line
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import (
     ANSWER_TIMEOUT_S,

@@ -13,7 +13,7 @@ from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address, secret_file
 from veilwatch.sinks.base import BATCH_S, DeliveryLog, EncodedEvent, Sink
 from veilwatch.sinks.http import PARAMETERS, Client
-from veilwatch.sinks.wire import told
+from veilwatch.sinks.wire import public_json
 
 _REFUSED: Final = frozenset({400, 413, 415, 422})
 _PORTS: Final = {"webhook+http": 80, "webhook+https": 443}
@@ -41,7 +41,7 @@ class Webhook(Sink):
 
     def encode(self, event: Event) -> bytes:
         """Return everything that the event holds."""
-        return told(event)
+        return public_json(event)
 
     def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Post one after another; a peer that is not well is left alone."""

@@ -8,7 +8,7 @@ import polars as pl
 
 from tests.detection.alerting.samples import START_NS
 from tests.report.factory import flow_frame
-from veilwatch.detection.scoring.live import LiveScores
+from veilwatch.schema.scores import ScoreFrame
 
 Host = tuple[str, str]
 
@@ -60,10 +60,12 @@ def scored_hosts(*rows: tuple[str, str, float]) -> pl.DataFrame:
 
 def live_scores(
     flows: pl.DataFrame | None = None, hosts: pl.DataFrame | None = None, **more: Any
-) -> LiveScores:
+) -> ScoreFrame:
     """Return what one table brought; without flows, what a look at the windows brought."""
-    return LiveScores(
-        pl.DataFrame() if flows is None else flows,
+    return ScoreFrame(
+        scored_flows().clear() if flows is None else flows,
         scored_hosts() if hosts is None else hosts,
+        flow_threshold=0.5,
+        host_threshold=0.5,
         **more,
     )

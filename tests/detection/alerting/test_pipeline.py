@@ -126,7 +126,7 @@ class Rig:
 
     def alert(self, *flows: tuple[int, str, float], hosts: Sequence[str] = ()) -> None:
         scores = live_scores(scored_flows(*flows), scored_hosts(*((h, "", 0.9) for h in hosts)))
-        self.pipeline.take(scores, flow_threshold=0.5, host_threshold=0.5)
+        self.pipeline.take(scores)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.seconds += seconds

@@ -126,7 +126,7 @@ def test_no_alert_is_lost_from_the_counts(alerts: list[tuple[int, int, int]]) ->
     passed, summed = 0, 0
     for host, severity, at_s in alerts:
         alert = make_alert(host=f"10.0.0.{host}", severity=severity)
-        passed += limiter.admit(alert, {}, at_s * SECOND)
+        passed += limiter.admit(alert, make_row(), at_s * SECOND)
         summed += sum(held.count for held in limiter.due(at_s * SECOND))
     saved = json.loads(json.dumps(limiter.state()))
     after = RateLimiter(Limits())
@@ -143,7 +143,7 @@ def test_a_summary_names_the_strongest_and_waits_its_time() -> None:
     assert limiter.due(60 * SECOND) == []
     (held,) = limiter.due(61 * SECOND)
     assert (held.host, held.count, held.strongest.score) == ("10.0.0.5", 3, 0.99)
-    assert (held.flow["flow_id"], held.since_ns, held.until_ns) == (2, SECOND, 3 * SECOND)
+    assert (held.flow.flow_id, held.since_ns, held.until_ns) == (2, SECOND, 3 * SECOND)
     assert limiter.due(10**6 * SECOND) == []
 
 
@@ -151,7 +151,7 @@ def test_a_scan_of_many_hosts_makes_few_summaries() -> None:
     limiter = RateLimiter(Limits(host_burst=1, host_per_hour=1, burst=10_000))
     for n in range(2000):
         for _ in range(2):
-            limiter.admit(make_alert(host=f"10.0.{n >> 8}.{n & 255}"), {}, 0)
+            limiter.admit(make_alert(host=f"10.0.{n >> 8}.{n & 255}"), make_row(), 0)
     held = limiter.due(0, all_of_them=True)
     assert len(held) == MAX_SUMMARIES + 1
     assert sum(item.count for item in held) == 2000
@@ -160,6 +160,6 @@ def test_a_scan_of_many_hosts_makes_few_summaries() -> None:
 
 def test_the_limit_of_all_gives_the_host_its_token_back() -> None:
     limiter = RateLimiter(Limits(host_burst=1, host_per_hour=0.001, burst=1, per_hour=3600))
-    assert limiter.admit(make_alert(host="10.0.0.1"), {}, 0)
-    assert not limiter.admit(make_alert(host="10.0.0.2"), {}, 0)
-    assert limiter.admit(make_alert(host="10.0.0.2"), {}, SECOND)
+    assert limiter.admit(make_alert(host="10.0.0.1"), make_row(), 0)
+    assert not limiter.admit(make_alert(host="10.0.0.2"), make_row(), 0)
+    assert limiter.admit(make_alert(host="10.0.0.2"), make_row(), SECOND)

@@ -155,7 +155,7 @@ class Trees:
 def namer(trees: Trees) -> naming.HostNamer:
     card: Any = SimpleNamespace(flow_threshold=0.5, threshold=0.6)
     made: Any = trees
-    return naming.HostNamer(made, card, HOST)
+    return naming.HostNamer(made, card)
 
 
 def named(frames: Sequence[pl.DataFrame]) -> tuple[list[str], list[int]]:
@@ -163,10 +163,10 @@ def named(frames: Sequence[pl.DataFrame]) -> tuple[list[str], list[int]]:
     under_test = namer(trees)
     for frame in frames:
         under_test.add(frame)
-    flows = pl.concat([frame.select("flow_id", "src_ip", "score") for frame in frames])
-    hosts = flows["src_ip"].unique(maintain_order=True)
-    index = flows["src_ip"].replace_strict(hosts, range(len(hosts)), return_dtype=pl.Int64)
-    names, certainty = under_test.name(flows, index.to_numpy(), len(hosts))
+    hosts = list(
+        pl.concat([frame.select(HOST) for frame in frames]).unique(maintain_order=True).iter_rows()
+    )
+    names, certainty = under_test.name(hosts, np.ones(len(hosts), bool))
     assert len(certainty) == len(hosts) and (certainty[np.array(names) == "even"] > 0.6).all()
     return names, trees.asked
 

@@ -17,6 +17,7 @@ from veilwatch.detection.scoring.hosts import HORIZON_NS
 from veilwatch.errors import ModelError
 from veilwatch.learning.models import Model
 from veilwatch.schema.flows import EndReason, FlowTable
+from veilwatch.schema.scores import ScoreFrame
 
 MALICIOUS = np.arange(400) % 4 == 0
 
@@ -63,7 +64,7 @@ def batch(model: Model, *tables: FlowTable) -> pl.DataFrame:
     return scorer.finish().hosts
 
 
-def latest(parts: list[live.LiveScores]) -> pl.DataFrame:
+def latest(parts: list[ScoreFrame]) -> pl.DataFrame:
     """What was said last of each host."""
     said = pl.concat([part.hosts for part in parts])
     return said.unique(["host", "subscriber"], keep="last")
@@ -216,7 +217,7 @@ def test_windows_are_heard_when_they_are_over(whole: Model, table: FlowTable) ->
     wanted = batch(whole, table)
     assert_same_hosts(said.hosts, wanted)
     alerted = wanted.filter("alert").select("host", "subscriber").rows()
-    assert set(said.host_reasons) == set(alerted) and alerted
+    assert set(said.window_reasons) == set(alerted) and alerted
     assert scorer.counters["window_flows"] == 400
 
 

@@ -6,10 +6,10 @@ a flow looks like malware does not tell what the malware did.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from veilwatch.schema.alerts import Alert
+from veilwatch.schema.flow_facts import FlowFacts
 from veilwatch.schema.flows import TLS_SERVICES
 
 ASYMMETRIC_CHANNEL: Final = "T1573.002"
@@ -47,7 +47,7 @@ EXFILTRATION_RATIO: Final = 4
 """Least ratio of upload to download: a conversation stays below it, a bulk upload does not."""
 
 
-def of_alert(alert: Alert, flow: Mapping[str, Any]) -> list[str]:
+def of_alert(alert: Alert, flow: FlowFacts | None) -> list[str]:
     """Name the ATT&CK techniques of an alert and of the flow that it points at.
 
     Parameters
@@ -55,19 +55,19 @@ def of_alert(alert: Alert, flow: Mapping[str, Any]) -> list[str]:
     alert
         The alert; of a family known as ransomware T1486 is added as context.
     flow
-        As for `techniques`; empty where the flow is not known.
+        As for `techniques`; None where the flow is not known.
     """
-    shown = techniques(flow) if flow else []
+    shown = [] if flow is None else techniques(flow)
     return [*shown, DATA_ENCRYPTED] if alert.ransomware else shown
 
 
-def techniques(flow: Mapping[str, Any]) -> list[str]:
+def techniques(flow: FlowFacts) -> list[str]:
     """Name the ATT&CK techniques that an alerted flow shows.
 
     Parameters
     ----------
     flow
-        One row of a flow table (`veilwatch.schema.flows.FLOW_COLUMNS`).
+        The flow.
 
     Returns
     -------
@@ -75,8 +75,8 @@ def techniques(flow: Mapping[str, Any]) -> list[str]:
         Technique identifiers, empty where the evidence carries none.
     """
     found = []
-    service, port = flow["service"], flow["dst_port"]
-    offered = {*(flow["tls_alpn"] or ()), flow["tls_server_alpn"]}
+    service, port = flow.service, flow.dst_port
+    offered = {*flow.tls_alpn, flow.tls_server_alpn}
     if service in TLS_SERVICES:
         found.append(ASYMMETRIC_CHANNEL)
     if service == "http" or offered & HTTP_ALPN:
@@ -87,7 +87,7 @@ def techniques(flow: Mapping[str, Any]) -> list[str]:
         and not (service == "tls" and port in UPGRADED_PORTS)
     ):
         found.append(NON_STANDARD_PORT)
-    up, down = flow["fwd_payload_bytes"], flow["bwd_payload_bytes"]
+    up, down = flow.fwd_payload_bytes, flow.bwd_payload_bytes
     if up >= EXFILTRATION_BYTES and up >= EXFILTRATION_RATIO * down:
         found.append(EXFILTRATION)
     return found

@@ -34,6 +34,7 @@ from veilwatch.detection.alerting.suppress import (
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.flow_facts import FlowFacts
 
 GATE_STATE: Final = "desk"
 """Name of the state in the store: that of the first releases, as names on disk do not change."""
@@ -154,7 +155,7 @@ class AlertGate:
     def decide(
         self,
         alert: Alert,
-        flow: Mapping[str, Any],
+        flow: FlowFacts,
         *,
         now_ns: int,
         made_ns: int,
@@ -165,7 +166,7 @@ class AlertGate:
         Parameters
         ----------
         alert, flow
-            The alert, and the row of the flow table for `alert.flow_id`.
+            The alert, and the flow that it points at.
         now_ns
             The sensor's steady clock, ns since the epoch: repeats, limits and quiet times go by
             it. Not packet time, which one bad stamp may move by decades.
@@ -288,7 +289,7 @@ class AlertGate:
         self._repeats, self._limiter = repeats, limiter
 
     def _disposition(
-        self, alert: Alert, flow: Mapping[str, Any], now_ns: int, made_ns: int
+        self, alert: Alert, flow: FlowFacts, now_ns: int, made_ns: int
     ) -> tuple[Disposition, str]:
         if entry := self._policy.allow.match(alert, flow, made_ns):
             return Disposition.ALLOWED, entry.reason

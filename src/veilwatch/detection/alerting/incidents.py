@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from veilwatch.detection.alerting.events import identity, plain_row
+from veilwatch.detection.alerting.events import identity
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.convert import alert_from_plain, alert_to_plain
 from veilwatch.schema.events import Incident, Step
+from veilwatch.schema.flow_facts import FlowFacts, facts_from_plain, facts_to_plain
 
 SECOND: Final = 10**9
 
@@ -87,7 +88,7 @@ class Change:
     incident
         As it stands now.
     strongest, flow
-        Its strongest alert, and the row of that alert's flow.
+        Its strongest alert, and the flow that it points at.
     announced
         Least severity number of it that `IncidentBook.announce` was called with, 4 none.
     reason
@@ -97,7 +98,7 @@ class Change:
     kind: ChangeKind
     incident: Incident
     strongest: Alert
-    flow: Mapping[str, Any]
+    flow: FlowFacts
     announced: int
     reason: str = ""
 
@@ -111,7 +112,7 @@ class _Open:
     opened_ns: int
     last_ns: int
     strongest: Alert
-    flow: dict[str, Any]
+    flow: FlowFacts
     severity: int
     heard_ns: int = 0  # by the sensor's clock, when its last evidence came
     family: str = ""
@@ -203,7 +204,7 @@ class IncidentBook:
     def add(
         self,
         alert: Alert,
-        flow: Mapping[str, Any],
+        flow: FlowFacts,
         event_id: str,
         *,
         evidence: str = "",
@@ -217,7 +218,7 @@ class IncidentBook:
         Parameters
         ----------
         alert, flow
-            The alert, and the row of its flow.
+            The alert, and the flow that it points at.
         event_id
             Of its event.
         evidence
@@ -267,7 +268,7 @@ class IncidentBook:
         if alert.family and (not entry.family or alert.score >= entry.strongest.score):
             entry.family = alert.family
         if (-alert.severity, alert.score) > (-entry.strongest.severity, entry.strongest.score):
-            entry.strongest, entry.flow = alert, plain_row(flow)
+            entry.strongest, entry.flow = alert, flow
         if listed:
             text = step_text(alert)[:MAX_STEP_TEXT]
             entry.add(Step(at_ns, text, alert.score, event_id if reported else ""))
@@ -429,7 +430,7 @@ class IncidentBook:
         self._seen = OrderedDict(list(seen.items())[-MAX_SEEN:])
         self._spent = OrderedDict.fromkeys(spent[-MAX_SPENT:])
 
-    def _begin(self, key: str, alert: Alert, flow: Mapping[str, Any]) -> _Open:
+    def _begin(self, key: str, alert: Alert, flow: FlowFacts) -> _Open:
         place = (self._sensor, key, alert.last_ns // self._bucket_ns)
         incident_id, again = identity(*place), 0
         while incident_id in self._spent:
@@ -443,7 +444,7 @@ class IncidentBook:
             opened_ns=alert.last_ns,
             last_ns=alert.last_ns,
             strongest=alert,
-            flow=plain_row(flow),
+            flow=flow,
             severity=alert.severity,
         )
 
@@ -569,7 +570,7 @@ def _entry_to_plain(entry: _Open) -> dict[str, Any]:
         "opened_ns": entry.opened_ns,
         "last_ns": entry.last_ns,
         "strongest": alert_to_plain(entry.strongest),
-        "flow": entry.flow,
+        "flow": facts_to_plain(entry.flow),
         "severity": entry.severity,
         "heard_ns": entry.heard_ns,
         "family": entry.family,
@@ -589,6 +590,7 @@ def _entry_from_plain(plain: Mapping[str, Any]) -> _Open:
             "heard_ns": plain["last_ns"],  # earlier releases had one time for both
             **plain,
             "strongest": alert_from_plain(plain["strongest"]),
+            "flow": facts_from_plain(plain["flow"]),
             "head": [Step(*step) for step in plain["head"]],
             "tail": [Step(*step) for step in plain["tail"]],
         }

@@ -15,10 +15,10 @@ from veilwatch.detection.alerting.gate import GATE_STATE, AlertGate, Decision, P
 from veilwatch.detection.alerting.guard import StoreGuard
 from veilwatch.detection.alerting.live import LiveAlerts
 from veilwatch.detection.alerting.ports import Clock, EventSpool, EventStore, Note
-from veilwatch.detection.scoring.live import LiveScores
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema import counters as known
 from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.scores import ScoreFrame
 
 SAVE_S: Final = 30.0
 """How often state is saved that no event has saved yet."""
@@ -89,10 +89,8 @@ class AlertPipeline:
 
     def take(
         self,
-        scores: LiveScores,
+        scores: ScoreFrame,
         *,
-        flow_threshold: float,
-        host_threshold: float,
         ransomware: Collection[str] = (),
     ) -> None:
         """Decide on what one table, or one look at the windows, brought.
@@ -101,17 +99,10 @@ class AlertPipeline:
         ----------
         scores
             What it brought.
-        flow_threshold, host_threshold
-            What the scorer alerts from.
         ransomware
             Families known as ransomware.
         """
-        raised = self._live.raise_alerts(
-            scores,
-            flow_threshold=flow_threshold,
-            host_threshold=host_threshold,
-            ransomware=ransomware,
-        )
+        raised = self._live.raise_alerts(scores, ransomware=ransomware)
         events: list[Event] = []
         incidents: list[Incident] = []
         for alert, flow in raised:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from veilwatch.detection.alerting.events import plain_row
 from veilwatch.detection.alerting.person import Person
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.convert import alert_from_plain, alert_to_plain
+from veilwatch.schema.flow_facts import FlowFacts, facts_from_plain, facts_to_plain
 
 SECOND: Final = 10**9
 MINUTES_A_DAY: Final = 1440
@@ -258,12 +258,12 @@ class HeldBack:
     since_ns: int
     until_ns: int
     strongest: Alert
-    flow: Mapping[str, Any]
+    flow: FlowFacts
     hosts: set[str]
     first_ns: int
     last_ns: int
 
-    def add(self, alert: Alert, flow: Mapping[str, Any], now_ns: int) -> None:
+    def add(self, alert: Alert, flow: FlowFacts, now_ns: int) -> None:
         """Count one more."""
         self.count += 1
         self.until_ns = max(self.until_ns, now_ns)
@@ -326,9 +326,7 @@ class RateLimiter:
         self._held: OrderedDict[str, HeldBack] = OrderedDict()
         self.held = 0
 
-    def admit(
-        self, alert: Alert, flow: Mapping[str, Any], now_ns: int, *, new: bool = False
-    ) -> bool:
+    def admit(self, alert: Alert, flow: FlowFacts, now_ns: int, *, new: bool = False) -> bool:
         """Tell whether the alert may go out now; if not it is counted for a summary.
 
         Parameters
@@ -359,7 +357,7 @@ class RateLimiter:
         if bucket is not None:
             self._hosts.setdefault(subscriber, bucket)
 
-    def _hold(self, name: str, alert: Alert, flow: Mapping[str, Any], now_ns: int) -> None:
+    def _hold(self, name: str, alert: Alert, flow: FlowFacts, now_ns: int) -> None:
         self.held += 1
         if name not in self._held and len(self._held) >= MAX_SUMMARIES:
             name = ""
@@ -414,7 +412,7 @@ class RateLimiter:
                 "since_ns": held.since_ns,
                 "until_ns": held.until_ns,
                 "strongest": alert_to_plain(held.strongest),
-                "flow": plain_row(held.flow),
+                "flow": facts_to_plain(held.flow),
                 "hosts": sorted(held.hosts),
                 "first_ns": held.first_ns,
                 "last_ns": held.last_ns,
@@ -446,6 +444,7 @@ class RateLimiter:
                     "last_ns": plain["until_ns"],
                     **plain,
                     "strongest": alert_from_plain(plain["strongest"]),
+                    "flow": facts_from_plain(plain["flow"]),
                     "hosts": set(plain["hosts"]),
                 }
             )

@@ -10,12 +10,10 @@ from typing import Final, Literal
 
 from veilwatch.report.field import document as doc
 from veilwatch.report.field.figures import memory_trend
-from veilwatch.report.names import visible
 from veilwatch.schema import counters as known
 from veilwatch.schema.counters import MIN_DRIFT_FLOWS, CountedMinute, CounterStep
-
-MINUTE_NS: Final = 60 * 10**9
-SECOND_NS: Final = 10**9
+from veilwatch.schema.text import visible
+from veilwatch.schema.units import MINUTE_NS, SECOND_NS
 
 MAX_VALUE: Final = float(2**63)
 """A sum above it is damage: at 100 Gbit/s a counter of bytes takes twenty years to get there."""

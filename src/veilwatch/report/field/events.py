@@ -19,13 +19,11 @@ from veilwatch.report.field.figures import (
     quantile,
     wilson,
 )
-from veilwatch.report.names import visible
 from veilwatch.schema import counters as known
 from veilwatch.schema.events import Event, EventKind, Incident
+from veilwatch.schema.text import visible
+from veilwatch.schema.units import DAY_NS, DAY_S, SECOND_NS
 from veilwatch.schema.verdicts import Verdict, VerdictKind
-
-SECOND_NS: Final = 10**9
-DAY_NS: Final = 86_400 * SECOND_NS
 
 SHOWN_HOSTS: Final = 25
 SHOWN_NAMES: Final = 12
@@ -227,7 +225,7 @@ def judged(gathered: Gathered, covered_s: float, period_s: float) -> doc.Judged:
     period_s
         Length of the period.
     """
-    days = (covered_s or period_s) / 86_400
+    days = (covered_s or period_s) / DAY_S
     flow, host = (_tally(gathered, (kind,)) for kind in (EventKind.FLOW, EventKind.HOST))
     everything = _tally(gathered, (EventKind.FLOW, EventKind.HOST))
     false = everything.false_positive + everything.benign
@@ -240,7 +238,7 @@ def judged(gathered: Gathered, covered_s: float, period_s: float) -> doc.Judged:
         days=days,
         days_counted=covered_s > 0,
         more_verdicts=max(wanted - decided, 0),
-        more_s=max(MIN_DAYS - days, 0.0) * 86_400,
+        more_s=max(MIN_DAYS - days, 0.0) * DAY_S,
     )
 
 

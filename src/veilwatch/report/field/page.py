@@ -11,13 +11,12 @@ from veilwatch.report.field import plots as field_plots
 from veilwatch.report.field.figures import MIN_DAYS, MIN_TREND_S, MIN_VERDICTS
 from veilwatch.report.html import page
 from veilwatch.schema.counters import MIN_DRIFT_FLOWS
+from veilwatch.schema.units import DAY_S, SECOND_NS
 
 PSI_USUAL: Final = 0.1
 PSI_OTHER: Final = 0.25
 """Bounds of the index in common use (Siddiqi, Credit Risk Scorecards, 2006)."""
 
-SECOND: Final = 10**9
-DAY_S: Final = 86_400
 
 SHOWN_DAYS: Final = 14
 """Days that stand in the page at once; the others wait behind one line."""
@@ -316,7 +315,7 @@ _GAUGES: Final = frozenset({"live_flows", "hosts", "waiting_rows", "pending_even
 
 def seconds(value: float | None) -> str:
     """Return a span of seconds with at most two units; a dash for None."""
-    return "–" if value is None else units.duration(round(value * SECOND))
+    return "–" if value is None else units.duration(round(value * SECOND_NS))
 
 
 def amount(value: float | None) -> str:

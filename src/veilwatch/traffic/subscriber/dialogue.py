@@ -7,13 +7,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from veilwatch.schema.units import MINUTE_NS
 from veilwatch.traffic.packet_time import PacketClock
 from veilwatch.traffic.subscriber.messages import Message, Protocol
 
 MAX_PENDING: Final = 65_536
 """Most waiting requests; beyond it the oldest is forgotten: far above what a core has under way."""
 
-LIFETIME_NS: Final = 60 * 10**9
+LIFETIME_NS: Final = MINUTE_NS
 """A request without a response for this long is given up: senders retransmit for 15 to 30 s
 (T3 × N3 of TS 29.274 cl. 7.6, T1 × N1 of TS 29.244 cl. 6.4)."""
 
