@@ -12,10 +12,16 @@ STAMP := .venv/.installed
 # Content decides and not file times: a fresh checkout of the same versions asks for no network.
 MADE_FROM = { $(BIN)/python --version; pwd; cat pyproject.toml constraints.txt; } 2>&1 | sha256sum
 
-.PHONY: help setup install demo test differential lint fuzz rehearsal docs picture bench clean
+# Tests in as many processes as there are processors; who has done his share takes of the others'.
+PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal -rs
+# What `make check` compares with.
+BASE ?= main
+
+.PHONY: help setup install demo check test test-slow test-all coverage differential lint fuzz rehearsal \
+  docs picture bench clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: ## Make .venv with the command .venv/bin/veilwatch
 	@$(MADE_FROM) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory install
@@ -37,11 +43,28 @@ install:
 demo: setup ## Emulated traffic to alerts and a report in demo-output
 	@$(BIN)/veilwatch demo --out demo-output
 
-test: setup ## All tests; one that lacks a tool or the real captures says so and is skipped
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -rs
+check: lint ## Before a commit: style, types, and the tests of what differs from main
+	@tests=$$($(BIN)/python -m scripts.changed_tests $(BASE)); \
+	  if [ -n "$$tests" ]; then $(BIN)/python $(PYTEST) -m "not slow" $$tests; \
+	  else echo "no test belongs to what was changed"; fi
+
+test: setup ## The tests, in minutes; one that lacks a tool or the real captures says so and is skipped
+	@$(BIN)/python $(PYTEST) -m "not slow"
+
+test-slow: setup ## What takes long: endurance, kills, demo, whole corpora, more examples
+	@VEILWATCH_TEST_PROFILE=thorough $(BIN)/python $(PYTEST) -m "slow or property"
+
+test-all: test test-slow ## All tests
+
+coverage: setup ## The tests as `make test` runs them, and which lines of src they reach
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run $(PYTEST) -m "not slow"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --format=total | sed 's/$$/ % of the lines are reached by tests/'
+	@$(BIN)/coverage report --skip-covered --sort=cover | head -60
 
 differential: setup ## Every real capture beside tshark, TCP stream by stream as well
-	@VEILWATCH_DIFFERENTIAL=full $(BIN)/python -m pytest -n auto --maxprocesses 8 -rs tests/differential
+	@VEILWATCH_DIFFERENTIAL=full $(BIN)/python $(PYTEST) tests/differential
 
 lint: setup ## Style, types, and which room may import which
 	@$(BIN)/ruff check
@@ -69,5 +92,5 @@ bench: setup ## Speed and memory, beside floors measured in the same run
 	@$(BIN)/python benchmarks/memory.py
 
 clean: ## Remove what was made here, except .venv
-	@rm -rf demo-output rehearsal-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf demo-output rehearsal-output build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests benchmarks rehearsal scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,10 @@
-"""Fixtures that more than one package's tests use."""
+"""Fixtures that more than one package's tests use, and what holds for the whole test run."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,14 @@ conf.neighbor.resolve = lambda frame, packet: "02:00:00:00:00:02"
 # How fast a machine draws examples says nothing about what is tested.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the kernels once, before several workers would each do it."""
+    starts_workers = getattr(config.option, "dist", "no") != "no"
+    if starts_workers and not hasattr(config, "workerinput"):
+        words = [sys.executable, "-m", "veilwatch", "doctor", "--warm", "--quiet"]
+        subprocess.run(words, check=True)
 
 
 def find_corpus() -> Path | None:

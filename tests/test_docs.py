@@ -106,7 +106,7 @@ def unknown_in(command: str) -> str:
         del words[0]
     program, arguments = Path(words[0]).name, words[1:]
     if program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
         return next((w for w in arguments if "=" not in w and w not in targets), "")
     if program.startswith("python"):
         script = next((w for w in arguments if w.endswith(".py")), None)
@@ -161,6 +161,18 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
     local = [link for link in links if link and not re.match(r"[a-z]+:", link)]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_slow_test_is_named_in_the_page_on_testing() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `(tests/\S+\.py)` \|", page, re.M))
+    slow = re.compile(r"^(@|pytestmark = |    ).*pytest\.mark\.slow", re.M)
+    found = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if slow.search(path.read_text(encoding="utf-8"))
+    }
+    assert named == found
 
 
 def test_every_package_has_its_place_in_the_architecture() -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.cli.helpers import veilwatch
+from tests.cli.helpers import veilwatch_process
 
 LONGEST_S = 900.0
 """How long another process may take to make it."""
@@ -33,7 +33,7 @@ def emulation(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
         assert done.read_text() == "", done.read_text()
         return folder
     # Training the networks that are compared takes four fifths of the demo's time.
-    result = veilwatch("demo", "--out", folder, "--scale", SCALE, "--no-comparison")
+    result = veilwatch_process("demo", "--out", folder, "--scale", SCALE, "--no-comparison")
     done.write_text("" if result.returncode == 0 else result.stderr or "it failed")
     assert result.returncode == 0, result.stderr
     assert "report.html" in result.stdout

@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
+from unittest.mock import patch
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from veilwatch.cli.main import run
 from veilwatch.traffic.capture import PcapWriter
 
+PCAP_HEADER: Final = 24
 
-def veilwatch(*words: str | Path, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
+
+def veilwatch(*words: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, from its words to its exit code and what it prints.
+
+    A process of its own takes seconds to load what a verb needs. Where it is the process that is
+    tested (pipes, signals, encodings, what is loaded), there is `veilwatch_process`.
+    """
+    streams = [io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (stdin, b"", b"")]
+    arguments = ["veilwatch", *map(str, words)]
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    code: object = None
+    with patch.multiple(
+        sys, argv=arguments, **dict(zip(("stdin", "stdout", "stderr"), streams, strict=True))
+    ):
+        try:
+            run()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            signal.signal(signal.SIGTERM, on_sigterm)
+    assert isinstance(code, int), code
+    return subprocess.CompletedProcess(arguments, code, *map(_text, streams[1:]))
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    return stream.buffer.getvalue().decode(errors="replace")  # type: ignore[attr-defined]
+
+
+def veilwatch_process(
+    *words: str | Path, stdin: bytes | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, as a user does."""
     result = subprocess.run(
         [sys.executable, "-m", "veilwatch", *map(str, words)],
         input=stdin,
@@ -28,6 +65,19 @@ def veilwatch(*words: str | Path, stdin: bytes | None = None) -> subprocess.Comp
         result.stdout.decode(errors="replace"),
         result.stderr.decode(errors="replace"),
     )
+
+
+PIPE_BYTES: Final = 4 * 2**20
+"""More than a pipe and what reads it hold together: who has taken it works on it."""
+
+
+def feed(process: subprocess.Popen[bytes], scratch: Path) -> None:
+    """Write a capture that does not end to a process; return once it is at work on it."""
+    content = write_capture(scratch).read_bytes()
+    header, packets = content[:PCAP_HEADER], content[PCAP_HEADER:]
+    assert process.stdin is not None
+    process.stdin.write(header + packets * (PIPE_BYTES // len(packets) + 1))
+    process.stdin.flush()
 
 
 def exchange(client: str, port: int, *, payload: bytes = b"x" * 40, rounds: int = 3) -> list[bytes]:

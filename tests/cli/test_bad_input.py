@@ -6,12 +6,11 @@ import gzip
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import veilwatch, write_capture
+from tests.cli.helpers import feed, veilwatch, veilwatch_process, write_capture
 from veilwatch.traffic.capture import PcapWriter
 
 
@@ -30,7 +29,7 @@ def capture(tmp_path: Path) -> Path:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    _refused(veilwatch("inspect", tmp_path / "none.pcap"), "none.pcap")
+    _refused(veilwatch_process("inspect", tmp_path / "none.pcap"), "none.pcap")
 
 
 def test_folder_without_captures(tmp_path: Path) -> None:
@@ -153,17 +152,13 @@ def test_unknown_option_and_value() -> None:
 
 def test_interrupt_leaves_no_half_file(tmp_path: Path) -> None:
     target = tmp_path / "f.csv"
-    small = write_capture(tmp_path / "a.pcap").read_bytes()
     process = subprocess.Popen(
         [sys.executable, "-m", "veilwatch", "flows", "-", "-o", str(target)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert process.stdin is not None
-    process.stdin.write(small)
-    process.stdin.flush()
-    time.sleep(8)
+    feed(process, tmp_path / "a.pcap")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

@@ -26,6 +26,7 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return veilwatch("compare", "--detectors", "lightgbm", "--folds", "2", *words)
 
 
+@pytest.mark.slow
 def test_an_emulated_corpus_from_end_to_end(manifest: Path, tmp_path: Path) -> None:
     words = ("--corpus", manifest, "--out", tmp_path, "--splits", "group,flow", "--changed", "2")
     done = run(*words, "--workers", "2")

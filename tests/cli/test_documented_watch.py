@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.sensor.field import until
 
+pytestmark = pytest.mark.slow
+
 LONGEST_S: Final = 240.0
 """How long a sensor may take on a machine that has much else to do; else it takes ten seconds."""
 

@@ -84,6 +84,7 @@ def test_captures_of_a_corpus(place: Path, quiet: bool) -> None:
     assert "cut.pcap: " in said and "offset" in said
 
 
+@pytest.mark.slow
 def test_sigterm_in_training_leaves_no_half_model(emulation: Path, tmp_path: Path) -> None:
     manifest, out = emulation / "lab" / "MANIFEST.csv", tmp_path / "model"
     words = ["train", "--corpus", str(manifest), "-o", str(out)]

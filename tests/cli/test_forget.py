@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.cli.helpers import veilwatch
+from tests.cli.helpers import veilwatch_process
 from tests.conftest import ROOT
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
 from veilwatch.cli.main import command_line
@@ -308,9 +308,9 @@ def kept_events(config: Path) -> int:
 
 
 def test_the_command_as_a_user_runs_it(config: Path) -> None:
-    done = veilwatch("forget", "--config", config, "--host", HOST)
+    done = veilwatch_process("forget", "--config", config, "--host", HOST)
     assert done.returncode == 0 and "store: incidents" in done.stdout, done.stderr
-    done = veilwatch("forget", "--config", config)
+    done = veilwatch_process("forget", "--config", config)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1 and "--subscriber" in done.stderr
 

@@ -80,6 +80,7 @@ def test_each_file_is_read_or_refused_and_scored(corpus_path: Path, emulation: P
     assert _memory_kb("VmHWM") - before < MEMORY_LIMIT_KB
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_the_folder_as_one_input_through_every_verb(
     corpus_path: Path, emulation: Path, tmp_path: Path

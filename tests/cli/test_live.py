@@ -122,6 +122,7 @@ def test_a_live_replay_gives_the_flows_of_the_file(wire: Wire, tmp_path: Path) -
     assert wire.transmitted() == 0
 
 
+@pytest.mark.slow
 def test_times_are_those_that_another_program_saw(wire: Wire, tmp_path: Path) -> None:
     """Every column, times to the nanosecond, of emulated traffic with flows that end live."""
     if shutil.which("dumpcap") is None:
@@ -152,6 +153,7 @@ def test_times_are_those_that_another_program_saw(wire: Wire, tmp_path: Path) ->
     assert found.equals(wanted)
 
 
+@pytest.mark.slow
 def test_several_workers_give_the_flows_of_one(wire: Wire, tmp_path: Path) -> None:
     sent, out = write(tmp_path / "sent.pcap", traffic()), tmp_path / "live.parquet"
     process = wire.veilwatch("flows", "-i", wire.far, "-o", out, "--workers", "2")
@@ -175,6 +177,7 @@ def test_several_workers_give_the_flows_of_one(wire: Wire, tmp_path: Path) -> No
     assert found.equals(wanted)
 
 
+@pytest.mark.slow
 def test_inspect_for_a_while(wire: Wire, tmp_path: Path) -> None:
     sent = write(tmp_path / "sent.pcap", traffic())
     words = ("inspect", "-i", wire.far, "--json", "--duration", "4", "--workers", "2")

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.cli.helpers import veilwatch, write_capture
+from tests.cli.helpers import feed, veilwatch_process, write_capture
 from tests.store.samples import make_event, make_incident
 from veilwatch.cli import main, terminal
 from veilwatch.cli.main import command_line
@@ -473,10 +472,7 @@ def test_ctrl_c_and_sigterm_in_a_verb(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert process.stdin is not None
-    process.stdin.write(write_capture(tmp_path / "in.pcap").read_bytes())
-    process.stdin.flush()
-    time.sleep(6)
+    feed(process, tmp_path / "in.pcap")
     for _ in range(1 if number == signal.SIGINT else 2):  # as `timeout` sends it
         process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
@@ -507,4 +503,4 @@ def test_screens_are_as_wide_as_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
     assert terminal.console.width == 72
     monkeypatch.delenv("COLUMNS")
     assert terminal.console.width == terminal.UNBOUNDED
-    assert veilwatch("--version").stdout.startswith("veilwatch ")
+    assert veilwatch_process("--version").stdout.startswith("veilwatch ")

@@ -87,6 +87,7 @@ def test_an_installation_without_the_extra_says_its_name(tmp_path: Path) -> None
     refused(done, "gensim", ".[train]")
 
 
+@pytest.mark.slow
 def test_a_scaled_run_prints_the_published_table_beside_its_own(tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path, FIVE, 6)
     result = veilwatch(

@@ -16,7 +16,7 @@ from scapy.utils import wrpcap
 from typer.testing import CliRunner
 
 from tests.cli.conftest import SCALE
-from tests.cli.helpers import veilwatch, write_capture
+from tests.cli.helpers import veilwatch, veilwatch_process, write_capture
 from veilwatch.cli import demo
 from veilwatch.cli.main import command_line
 from veilwatch.learning.models import load_model
@@ -24,7 +24,7 @@ from veilwatch.schema.flows import FLOW_COLUMNS
 
 
 def test_help_shows_every_verb_with_an_example() -> None:
-    overview = veilwatch("--help")
+    overview = veilwatch_process("--help")
     assert overview.returncode == 0
     for verb in ("demo", "inspect", "flows", "train", "evaluate", "detect", "doctor"):
         assert verb in overview.stdout
@@ -54,7 +54,7 @@ def test_flows_writes_one_row_a_flow_in_every_form(tmp_path: Path) -> None:
 
 def test_flows_reads_standard_input_and_writes_standard_output(tmp_path: Path) -> None:
     capture = write_capture(tmp_path / "a.pcap")
-    result = veilwatch("flows", "-", "-o", "-", "--quiet", stdin=capture.read_bytes())
+    result = veilwatch_process("flows", "-", "-o", "-", "--quiet", stdin=capture.read_bytes())
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 1 + 5
 
@@ -119,6 +119,7 @@ def test_demo_compares_detectors(
     assert (emulation / "results").is_dir() and not (emulation / "comparison").exists()
 
 
+@pytest.mark.slow
 def test_train_evaluate_detect_on_a_manifest(emulation: Path, tmp_path: Path) -> None:
     manifest = emulation / "lab" / "MANIFEST.csv"
     rows = list(csv.DictReader(manifest.open(newline="")))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from tests.conftest import ROOT
 from tests.learning.training.factory import QUICK_BY_DETECTOR, own_features, own_training_set
 from veilwatch.errors import ModelError, TrainingError
 from veilwatch.learning.detectors import DETECTORS, Detector, TrainingSet
@@ -19,8 +22,6 @@ from veilwatch.learning.detectors.evidence import log_odds
 from veilwatch.schema.features import FeatureFrame
 
 pytestmark = pytest.mark.parametrize("name", DETECTORS)
-
-_fitted: dict[str, Detector] = {}
 
 
 def fit(name: str, training: TrainingSet, seed: int = 3) -> Detector:
@@ -34,17 +35,20 @@ def training(name: str) -> TrainingSet:
     return own_training_set(name)
 
 
+@cache
+def fitted_once(name: str) -> Detector:
+    """Return the detector trained on `training`; made once, since nothing here changes it."""
+    return fit(name, own_training_set(name))
+
+
 @pytest.fixture
 def fitted(name: str) -> Detector:
-    """The detector trained on `training`; made once, since nothing here changes it."""
-    if name not in _fitted:
-        _fitted[name] = fit(name, own_training_set(name))
-    return _fitted[name]
+    return fitted_once(name)
 
 
 @pytest.fixture
 def unseen(name: str) -> FeatureFrame:
-    return own_features(name, 200, seed=99)
+    return own_features(name, 64, seed=99)
 
 
 def other_values(features: FeatureFrame, values: np.ndarray) -> FeatureFrame:
@@ -86,8 +90,9 @@ def test_fitting_does_not_change_what_it_is_given(name: str, training: TrainingS
     np.testing.assert_array_equal(training.weight, weight)
 
 
-def test_weights_matter(name: str, training: TrainingSet, unseen: FeatureFrame) -> None:
+def test_weights_matter(name: str, training: TrainingSet) -> None:
     """A class that weighs a hundred times more draws all scores towards it."""
+    unseen = own_features(name, 200, seed=99)
     heavy = replace(training, weight=np.where(training.malicious, 100.0, 1.0))
     light = replace(training, weight=np.where(training.malicious, 0.01, 1.0))
     up, down = (log_odds(fit(name, item).predict_proba(unseen)) for item in (heavy, light))
@@ -238,24 +243,37 @@ def test_threads_get_the_same_scores(fitted: Detector, unseen: FeatureFrame) -> 
         np.testing.assert_array_equal(future.result(), parts)
 
 
-def test_scoring_needs_no_training_framework(
-    name: str, fitted: Detector, unseen: FeatureFrame, tmp_path: Path
-) -> None:
-    fitted.save(tmp_path)
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from tests.learning.training.factory import own_features\n"
-        "from veilwatch.learning.detectors import DETECTORS\n"
-        f"kind = DETECTORS[{name!r}]\n"
-        f"frame = own_features({name!r}, 3)\n"
-        f"detector = kind.load(Path({str(tmp_path)!r}), frame.schema)\n"
-        "detector.predict_proba(frame); detector.explain(frame)\n"
-        "frameworks = {'torch', 'onnx', 'tensorflow', 'keras', 'jax', 'gensim'}\n"
-        "print(sorted(frameworks & set(sys.modules)))\n"
-    )
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+LOADED = """
+import json, sys
+from pathlib import Path
+from tests.conftest import ROOT
+from tests.learning.training.factory import own_features
+from veilwatch.learning.detectors import DETECTORS
+found = {}
+for name in DETECTORS:
+    frame = own_features(name, 3)
+    detector = DETECTORS[name].load(Path(sys.argv[1]) / name, frame.schema)
+    detector.predict_proba(frame); detector.explain(frame)
+    frameworks = {"torch", "onnx", "tensorflow", "keras", "jax", "gensim"}
+    found[name] = sorted(frameworks & set(sys.modules))
+print(json.dumps(found))
+"""
+"""Loads every detector and scores with it; prints which frameworks are there after each."""
+
+
+@pytest.fixture(scope="module")
+def frameworks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Which frameworks a process has loaded that scores, by detector; one process for all."""
+    folder = tmp_path_factory.mktemp("saved")
+    for name in DETECTORS:
+        (folder / name).mkdir()
+        fitted_once(name).save(folder / name)
+    words = [sys.executable, "-c", LOADED, str(folder)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def test_scoring_needs_no_training_framework(name: str, frameworks: dict[str, list[str]]) -> None:
+    assert frameworks[name] == []

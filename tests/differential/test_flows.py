@@ -20,7 +20,7 @@ from veilwatch.traffic.flow import MeterConfig
 from veilwatch.traffic.flow.meter import MAX_TIMEOUT_S
 from veilwatch.traffic.pipeline import FlowReader
 
-pytestmark = pytest.mark.corpus
+pytestmark = [pytest.mark.corpus, pytest.mark.slow]
 
 TCP, UDP = 6, 17
 EndPoint = tuple[str, int]

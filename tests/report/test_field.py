@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.report import field_factory as factory
 from tests.report.factory import HOSTILE_NAMES
 from tests.report.test_html import MAX_PAGE, check_inert
@@ -495,9 +496,8 @@ VALUES = st.one_of(
 )
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
+@examples(
+    60,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink a page takes minutes
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from veilwatch.sensor.heartbeat import MAX_MESSAGE, MAX_MESSAGES, join_status, split_status
 
 
@@ -64,7 +65,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.dictionaries(st.text(max_size=9).filter(lambda key: key != "+"), VALUES, max_size=30))
 def test_any_status_arrives_as_it_was(status: dict[str, Any]) -> None:
     arrived = sent(status)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.examples import examples
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor import status_server
 from veilwatch.sensor.config import CaptureSection, MetricsSection, ModelSection, SensorConfig
@@ -121,7 +122,7 @@ PIECE = st.one_of(st.sampled_from(PIECES), st.binary(max_size=40))
 HTTP_LIKE = st.lists(PIECE, max_size=12).map(b"".join)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.one_of(HTTP_LIKE, st.binary(max_size=300)))
 def test_any_bytes_have_a_bounded_answer_and_the_server_lives(
     server: StatusServer, request: bytes

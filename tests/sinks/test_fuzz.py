@@ -6,9 +6,10 @@ import json
 from typing import Any
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.sinks import receivers as r
 from tests.sinks.events import make, many
 from veilwatch.errors import VeilwatchError
@@ -27,7 +28,7 @@ SECRET = "hunter2"
 
 
 @given(schemes, words, words)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_url_gives_a_sink_or_a_plain_error(scheme: str, before: str, after: str) -> None:
     url = f"{scheme}://{before}:{SECRET}@{after}"
     try:
@@ -42,7 +43,7 @@ names = st.text(st.characters(), max_size=400)
 
 
 @given(names)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_any_name_fits_every_form(name: str) -> None:
     event = clean(make(2, name=name or "x"))
     record = r.esm_record(eve.event_text(event, zone=eve.TAIPEI))
@@ -70,7 +71,7 @@ anything = st.recursive(
 @given(
     st.integers(0, 599), st.dictionaries(st.sampled_from(["items", "error"]), anything), st.data()
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_answer_leaves_every_event_accounted(
     status: int, document: dict[str, Any], data: st.DataObject
 ) -> None:

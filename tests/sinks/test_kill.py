@@ -18,6 +18,8 @@ from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.delivery import Delivery
 from veilwatch.sinks.spool import Spool
 
+pytestmark = pytest.mark.slow
+
 DELIVER = """
 import sys, threading
 from pathlib import Path

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
+from tests.examples import examples
 from tests.sinks.events import HOSTILE, make, many
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
@@ -55,7 +56,7 @@ texts = st.text(st.characters(), max_size=20)
 
 
 @given(texts, st.floats(), st.integers(), st.lists(texts, max_size=3))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_events_come_back_from_bytes_unchanged(
     text: str, number: float, whole: int, several: list[str]
 ) -> None:
@@ -499,10 +500,8 @@ STEPS = st.lists(
 )
 
 
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 def test_any_order_delivers_all_at_least_once_and_by_id_exactly_once(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]
 ) -> None:

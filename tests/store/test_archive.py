@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.detection.alerting.samples import SECOND, START_NS
+from tests.examples import examples
 from veilwatch.errors import VeilwatchError
 from veilwatch.store import ArchiveLimits, FlowArchive
 
@@ -133,7 +134,7 @@ def test_a_clock_that_was_ahead_keeps_no_file(tmp_path: Path) -> None:
     assert archive.files() == []
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 50)), max_size=25),
     st.integers(0, 4000),

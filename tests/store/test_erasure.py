@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from tests.examples import examples
 from tests.store.samples import make_event, make_incident
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import StoreError
@@ -141,7 +142,7 @@ def test_many_events_go_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) 
     assert [len(item.verdicts) for item in store.events()] == [1]
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     st.lists(st.tuples(st.sampled_from((HOST, *LIKE_IT)), st.integers(0, 3)), max_size=30),
     st.sampled_from((HOST, *LIKE_IT)),

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
 from veilwatch.detection.alerting.gate import AlertGate, Policy
 from veilwatch.detection.alerting.suppress import Limits
@@ -46,6 +48,7 @@ def work(path: str, *, say: bool = False) -> None:
         store.record(end.events, end.incidents)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     straight, broken = str(tmp_path / "a.db"), str(tmp_path / "b.db")
     work(straight)

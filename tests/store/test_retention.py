@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.detection.alerting.samples import SECOND, START_NS
+from tests.examples import examples
 from tests.store.samples import make_event, make_incident
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.verdicts import Verdict, VerdictKind
@@ -89,7 +90,7 @@ def test_limits_are_checked(limits: dict[str, int]) -> None:
         Retention(**limits)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     st.lists(st.tuples(st.integers(0, 100), st.booleans(), st.booleans()), min_size=1, max_size=40),
     st.floats(0.01, 120),

@@ -35,7 +35,7 @@ def shorten(text: str, most: int = MAX_TEXT) -> str:
     Examples
     --------
     >>> shorten("abcdefghij" * 9, 40)
-    'abcdefghijabcdefghijabcdef… (64 more)'
+    'abcdefghijabcdefghijabcd… (66 more)'
     """
     if len(json.dumps(text)) - 2 <= most:
         return text

@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
+from tests.examples import examples
 from veilwatch.detection.alerting.allow import parse_allow
 from veilwatch.detection.alerting.gate import AlertGate, Decision, Disposition, Forgotten, Policy
 from veilwatch.detection.alerting.person import Person
@@ -174,7 +175,7 @@ def test_a_damaged_state_is_refused_whole(state: dict[str, Any]) -> None:
     )
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(0, 20_000)), max_size=50
@@ -229,7 +230,7 @@ def restarted(gate: AlertGate) -> AlertGate:
     return after
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.lists(
         st.tuples(

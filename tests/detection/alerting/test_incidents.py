@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
+from tests.examples import examples
 from veilwatch.detection.alerting.events import alert_id, evidence_id
 from veilwatch.detection.alerting.incidents import (
     TIMELINE_HEAD,
@@ -210,7 +211,7 @@ STREAM = st.lists(
 ).map(lambda items: sorted(items, key=lambda item: item[2]))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(STREAM, st.integers(0, 60), st.integers(0, 60), st.integers(0, 10))
 def test_ids_and_counts_are_the_same_after_crash_and_replay(
     stream: list[tuple[int, int, int]], saved_at: int, crashed_at: int, again: int

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from tests.examples import examples
 from tests.learning.features.factory import random_flows
 from veilwatch.detection.scoring.buffer import GRACE_NS, KEPT_NS, WindowBuffer
 from veilwatch.learning.features import compute_features
@@ -36,7 +37,7 @@ def reported(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([half.gather_every(2), half])
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.lists(st.tuples(st.integers(0, 2400), st.integers(0, 3)), min_size=1, max_size=60),
     st.integers(1, 5),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from veilwatch.detection.scoring.bounds import fair_share, rank_within
 from veilwatch.detection.scoring.hosts import BUCKET_NS, HORIZON_NS, HostEvidence
 from veilwatch.learning.detectors.evidence import group_scores
@@ -55,7 +56,7 @@ FLOW = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(st.lists(FLOW, max_size=12), max_size=12), st.sampled_from([0.25, 0.5, 1.0]))
 def test_all_that_fits_is_scored_as_a_list_is(
     tables: list[list[tuple[str, float, int, bool]]], share: float

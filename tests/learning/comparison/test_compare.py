@@ -126,6 +126,7 @@ def figures(found: Comparison) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_every_unit_under_every_split(fakes: None, manifest: Path, tmp_path: Path) -> None:
     kinds = ("mean", *(k for k in ("windows", "words") if FAKES[k].feature_sets[0] in FEATURE_SETS))
     found = compare(manifest, tmp_path, replace(OPTIONS, detectors=kinds), command="a command")

@@ -102,6 +102,7 @@ def test_the_shortcut_gate_fires_where_the_place_tells(
     assert ("METADATA ALONE SEPARATES" in gate.text) != passed
 
 
+@pytest.mark.slow
 def test_the_shortcut_gate_fires_on_a_lab_whose_infected_hosts_are_of_one_system(
     tmp_path: Path,
 ) -> None:

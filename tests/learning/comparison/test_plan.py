@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.learning.training.factory import entry
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.errors import TrainingError
@@ -46,7 +47,7 @@ def made(name: str, entries: list[CaptureEntry], folds: int = 3) -> Split | None
         return None
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(drawn, st.sampled_from([name for name in SPLITS if name != "flow"]))
 def test_what_is_judged_was_not_learned(rows: list[tuple[bool, str, int, int]], name: str) -> None:
     entries = entries_of(rows)
@@ -81,7 +82,7 @@ def test_what_is_judged_was_not_learned(rows: list[tuple[bool, str, int, int]], 
             assert max(those(learned, "capture_start")) < min(those(mine, "capture_start"))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(drawn)
 def test_what_chooses_thresholds_is_neither_learned_nor_judged(
     rows: list[tuple[bool, str, int, int]],

@@ -11,9 +11,10 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from veilwatch.learning.detectors import tree_text
 from veilwatch.learning.detectors.tree_text import TreeTextError, check_trees
 
@@ -201,7 +202,7 @@ def mutated(text: str, changes: list[tuple[int, int, str]]) -> str:
     return text
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from([TEXT, FAMILIES]), CHANGES)
 def test_what_passes_has_its_places_in_range(
     text: str, changes: list[tuple[int, int, str]]

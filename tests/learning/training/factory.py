@@ -34,7 +34,7 @@ QUICK_LSTM = DetectorSettings(
 QUICK_MOBILENET = DetectorSettings(
     seed=3,
     threads=1,
-    parameters={"width": 0.1, "epochs": 5, "batch": 16, "samples": 384, "learning_rate": 0.01},
+    parameters={"width": 0.1, "epochs": 3, "batch": 16, "samples": 384, "learning_rate": 0.01},
 )
 """Networks small enough for a test."""
 

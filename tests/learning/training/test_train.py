@@ -74,6 +74,7 @@ def test_thresholds_keep_the_target_on_the_flows_they_were_set_on(
     assert held_out["capture"]["false_positive_rate"] == 0.0
 
 
+@pytest.mark.slow
 def test_the_target_rate_holds_on_benign_captures_never_seen(tmp_path: Path) -> None:
     """Conformal coverage is a promise on average: over corpora, and not for each of them."""
     (tmp_path / "MANIFEST.csv").touch()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from veilwatch.schema.packets import RECORD_DTYPE
 from veilwatch.traffic.capture.live.ring import BROKEN, HEADER_BYTES, walk_ring
 
@@ -103,13 +104,13 @@ packets = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(packets, min_size=1, max_size=12), st.integers(1, 5))
 def test_every_block_as_plain_python_reads_it(sent: list[Packet], rows: int) -> None:
     assert walk(build(sent), len(sent), rows) == ([expected(packet) for packet in sent], 0)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(packets, min_size=1, max_size=4),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=20),

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.capture import build
 from tests.traffic.capture.test_source import Stdin
 from veilwatch.errors import CaptureError
@@ -62,7 +63,7 @@ def clocked(captures: list[list[list[int]]]) -> list[tuple[int, int, bytes]]:
 TIMES = st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=6), min_size=1, max_size=5)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.lists(TIMES, min_size=1, max_size=5), st.booleans())
 def test_merged_clocks_never_go_back_and_each_capture_keeps_its_order(
     captures: list[list[list[int]]], in_order: bool

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.capture import build
 from tests.traffic.capture.reference import read_reference
 
@@ -86,13 +87,13 @@ def assert_agree(data: bytes, window_bytes: int) -> None:
     assert kernel == read_reference(data)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(CAPTURES, WINDOWS)
 def test_whole_captures_are_read_alike(data: bytes, window_bytes: int) -> None:
     assert_agree(data, window_bytes)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(CAPTURES, WINDOWS, st.data())
 def test_captures_cut_anywhere_are_read_alike(
     data: bytes, window_bytes: int, draws: st.DataObject
@@ -101,7 +102,7 @@ def test_captures_cut_anywhere_are_read_alike(
         assert_agree(data[: draws.draw(st.integers(4, len(data)))], window_bytes)
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(CAPTURES, WINDOWS, DAMAGES)
 def test_damaged_captures_are_read_alike(
     data: bytes, window_bytes: int, damages: list[Damage]

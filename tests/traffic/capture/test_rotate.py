@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.capture import build
 from veilwatch.errors import OutputError
 from veilwatch.traffic.capture import (
@@ -171,7 +172,7 @@ def test_never_is_no_rotation() -> None:
         Rotation(seconds=-1)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     packets=st.lists(
         st.tuples(st.integers(0, 2**62 - 1) | st.integers(0, 30 * NS), st.integers(0, 400)),

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.capture import build
 from tests.traffic.capture.test_source import Stdin
 from veilwatch.schema.captures import FileReport
@@ -175,7 +176,7 @@ def test_the_search_misses_no_header_at_the_edge_of_a_chunk(
         assert [record.ts_ns // NS for record in records] == [100, 101, 102, 103]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(st.lists(st.integers(0, 50), max_size=6), min_size=1, max_size=5), st.integers(0, 9)
 )

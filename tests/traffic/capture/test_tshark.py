@@ -74,6 +74,7 @@ def veilwatch(path: Path) -> tuple[list[Row], bool]:
     return rows, bool(stream.report.faults)
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_sample_of_hostile_captures(corpus_path: Path) -> None:
     if not shutil.which("tshark"):

@@ -29,7 +29,8 @@ class Frame:
 def as_block(frames: Sequence[Frame]) -> RawBlock:
     """Return the frames as a block. Gaps of 0xFF between them would show a read beyond an end."""
     gap = b"\xff" * 3
-    buffer = np.frombuffer(gap + gap.join(frame.data for frame in frames), np.uint8)
+    # Writable, as the buffers of readers are: kernels of another type would be compiled anew.
+    buffer = np.frombuffer(bytearray(gap + gap.join(frame.data for frame in frames)), np.uint8)
     records = np.zeros(len(frames), RECORD_DTYPE)
     offset = len(gap)
     for number, (record, frame) in enumerate(zip(records, frames, strict=True), 1):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from scapy.contrib.gtp import GTP_U_Header
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -15,6 +15,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from tests.examples import examples
 from tests.traffic.decode.frames import Frame, as_block, blocks, reference_rows
 from tests.traffic.decode.header_oracle import fields_of
 from tests.traffic.decode.reference import decode
@@ -67,7 +68,7 @@ def present(row: Row) -> set[str]:
     return {name for name, value in row.items() if value != ABSENT}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60, suppress_health_check=list(HealthCheck))
 @given(st.lists(frames(), min_size=1, max_size=4))
 def test_nested_cut_and_corrupt_packets_agree_with_the_oracle(sample: list[Frame]) -> None:
     assert_as_oracle(as_block(sample))

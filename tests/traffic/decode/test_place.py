@@ -27,7 +27,7 @@ def places(frames: list[bytes], link: int, interfaces: list[int]) -> list[int]:
     records["captured"] = records["length"] = [len(frame) for frame in frames]
     records["offset"] = np.cumsum([0, *map(len, frames[:-1])])
     records["link"], records["interface"] = link, interfaces
-    block = RawBlock(np.frombuffer(b"".join(frames), np.uint8), records)
+    block = RawBlock(np.frombuffer(bytearray(b"".join(frames)), np.uint8), records)
     packets = Decoder().decode(block).packets
     assert (packets["status"] == 0).all()
     return packets["interface"].tolist()

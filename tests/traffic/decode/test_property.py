@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from scapy.contrib.erspan import ERSPAN_II, ERSPAN_III
 from scapy.contrib.geneve import GENEVE
@@ -24,6 +24,7 @@ from scapy.layers.sctp import SCTP
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
+from tests.examples import examples
 from tests.traffic.decode.frames import Frame, as_block, assert_as_reference
 
 addresses4 = st.ip_addresses(v=4).map(str)
@@ -219,7 +220,7 @@ def frames(draw: st.DrawFn) -> Frame:
     return Frame(bytes(data), 1, claimed)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40, suppress_health_check=list(HealthCheck))
 @given(st.lists(frames(), min_size=1, max_size=4))
 def test_kernels_agree_with_the_reference(sample: list[Frame]) -> None:
     assert_as_reference(as_block(sample))

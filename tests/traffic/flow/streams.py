@@ -65,7 +65,7 @@ def batch(packets: Sequence[Packet]) -> PacketBatch:
         row["payload_offset"] = len(content)
         row["fragment_start"] = len(content) - (item.payload_offset - item.fragment_start)
         content += item.payload + b"\xee"
-    return PacketBatch(np.frombuffer(bytes(content), np.uint8), rows)
+    return PacketBatch(np.frombuffer(content, np.uint8), rows)
 
 
 def joined(parts: Sequence[tuple[FlowBatch, HeadBatch]]) -> tuple[FlowBatch, list[Any]]:

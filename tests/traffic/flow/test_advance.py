@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from veilwatch.schema.flows import EndReason
 from veilwatch.schema.packets import PACKET_DTYPE, PacketBatch
 from veilwatch.traffic.flow import EarlyPoints, FlowMeter, MeterConfig
@@ -70,7 +71,7 @@ def test_ids_count_on_from_the_first() -> None:
     assert meter.take()[0].records["flow_id"].tolist() == [2**46 + 1, 2**46 + 2]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(st.tuples(st.integers(0, 40 * NS), st.integers(1, 4)), min_size=1, max_size=30),
     st.lists(st.integers(0, 40 * NS), max_size=10),
@@ -138,7 +139,7 @@ def test_more_silent_flows_than_there_is_room_for() -> None:
 STEPS = st.tuples(st.integers(0, 4 * NS), st.integers(1, 4))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(STEPS, max_size=40), st.integers(1, 6), st.sampled_from([(), (1,), (2, 5)]))
 def test_silence_as_a_plain_account_has_it(
     steps: list[tuple[int, int]], silence: int, points: tuple[int, ...]

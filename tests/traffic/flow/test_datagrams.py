@@ -5,9 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.flow.oracle import Packet
 from tests.traffic.flow.streams import assert_same, batch, packet, reply
 from tests.traffic.flow.test_heads import (
@@ -229,7 +230,7 @@ def datagrams(draw: st.DrawFn) -> list[tuple[str, bytes]]:
     return turns
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(datagrams())
 def test_any_datagrams(turns: list[tuple[str, bytes]]) -> None:
     assert_same(quic(*turns), CONFIG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +26,18 @@ from veilwatch.schema.flows import FILE_MESSAGES
 from veilwatch.traffic.flow import MeterConfig, measure_table
 
 CONFIG = MeterConfig()
+FIRST_PORT = 40_000
 
 
 def counted(packets: list[Packet]) -> dict[str, int]:
     """What kernels, and the oracle, count of one flow."""
     assert_same(packets, CONFIG)
     (row,) = measure_table(meter(packets, CONFIG)[0]).to_dicts()
+    return kinds_of(row)
+
+
+def kinds_of(row: dict[str, Any]) -> dict[str, int]:
+    """Messages of a flow by kind."""
     return {name: row[f"file_{name}"] for name in FILE_MESSAGES if row[f"file_{name}"]}
 
 
@@ -87,10 +94,16 @@ def test_udp_is_left_alone() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_cut_at_every_length(example: bytes) -> None:
-    for end in range(len(example) + 1):
-        name = kind(example[:end])
-        wanted = Counter([name] if name else [])
-        assert counted([packet(example[:end], payload_length=len(example))]) == wanted
+    cuts = [example[:end] for end in range(len(example) + 1)]
+    flows = [
+        packet(cut, payload_length=len(example), src_port=FIRST_PORT + k)
+        for k, cut in enumerate(cuts)
+    ]
+    assert_same(flows, CONFIG)
+    rows = measure_table(meter(flows, CONFIG)[0])
+    assert rows["src_port"].to_list() == [FIRST_PORT + k for k in range(len(cuts))]
+    for cut, row in zip(cuts, rows.to_dicts(), strict=True):
+        assert kinds_of(row) == Counter(filter(None, [kind(cut)]))
 
 
 def test_every_command_is_read_as_the_oracle_does() -> None:

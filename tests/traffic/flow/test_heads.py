@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.flow.oracle import Packet
 from tests.traffic.flow.streams import SECOND, assert_same, batch, meter, packet, reply
 from veilwatch.schema.flows import HEAD_BYTES, MAX_DATAGRAMS
@@ -329,7 +330,7 @@ def shuffled(draw: st.DrawFn) -> list[Segment]:
     return segments
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(shuffled(), st.integers(0, 2**32 - 1))
 def test_any_segments(segments: list[Segment], base: int) -> None:
     seen: dict[int, int] = {}

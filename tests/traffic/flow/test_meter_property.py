@@ -9,9 +9,10 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.flow.file_messages import EXAMPLES
 from tests.traffic.flow.oracle import LATER_FRAGMENT, Oracle, Packet
 from tests.traffic.flow.streams import (
@@ -225,7 +226,7 @@ POINTS = st.sampled_from(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(streams(), CONFIGS, st.lists(st.integers(0, 40), max_size=3), st.booleans(), POINTS)
 def test_drawn_streams(
     packets: list[Packet],
@@ -269,6 +270,7 @@ def assert_as_if_cut(
             assert streams == ([report.streams] if any(report.streams) else [])
 
 
+@pytest.mark.slow
 def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of packets with mostly small steps, so that flows live long; outputs run full."""
     reasons, heads, cut, reports = Counter[EndReason](), 0, 0, 0

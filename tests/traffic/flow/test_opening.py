@@ -7,9 +7,10 @@ from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.flow.oracle import Packet
 from tests.traffic.flow.streams import SECOND, assert_same, batch, meter, packet, reply
 from veilwatch.traffic.flow import FlowMeter, MeterConfig
@@ -84,7 +85,7 @@ def test_any_order_of_the_first_segments(beginning: str, places: tuple[int, ...]
         assert records["payload_bytes"][0, 0] - records["old_bytes"][0, 0] == len(HELLO)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(20, 5000))
 def test_any_order_with_repeats_and_overlaps(base: int, seed: int, length: int) -> None:
     choice, content = random.Random(seed), hello(length)

@@ -7,9 +7,10 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.flow.oracle import Packet
 from tests.traffic.flow.streams import SECOND, assert_same, meter, packet, reply
 from veilwatch.schema.flows import MAX_HOLES, EndReason, TcpState
@@ -320,7 +321,7 @@ def cut(content: bytes, choice: random.Random, most: int) -> list[tuple[int, byt
     return [(a, content[a:b]) for a, b in itertools.pairwise(edges)]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(1, 2 * MAX_HOLES))
 def test_the_order_of_segments_changes_no_stream(base: int, seed: int, pieces: int) -> None:
     """With SYN and FIN anywhere, segments repeated, and probes in between."""

@@ -15,6 +15,7 @@ from veilwatch.traffic.pipeline import FlowReader
 
 pytestmark = [
     pytest.mark.corpus,
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed"),
 ]
 

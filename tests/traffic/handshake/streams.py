@@ -212,7 +212,7 @@ def make_heads(flows: list[PlainFlow]) -> HeadBatch:
         for side, stream in enumerate((first, second)):
             row["start"][side], row["length"][side] = len(data), len(stream)
             data += stream
-    return HeadBatch(np.frombuffer(bytes(data), np.uint8), table)
+    return HeadBatch(np.frombuffer(data, np.uint8), table)
 
 
 def make_records(flows: list[PlainFlow]) -> npt.NDArray[np.void]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.handshake.peers import NOT_AFTER, NOT_BEFORE, issue, issued, self_signed, shake
 from tests.traffic.handshake.streams import head
 from veilwatch.traffic.handshake import read_heads
@@ -93,7 +94,7 @@ def test_names_are_safe_to_print() -> None:
     assert found.subject == "x?[2J?у"
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.data())
 def test_damaged_certificates_never_raise(data: st.DataObject) -> None:
     der = bytearray(issued().der[0])

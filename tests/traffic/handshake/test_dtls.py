@@ -14,9 +14,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.handshake.captures import DCCP, UDP_LITE, udp_capture
 from tests.traffic.handshake.peers import issued, shake
 from tests.traffic.handshake.streams import datagram_head, head
@@ -130,7 +131,7 @@ def test_versions(version: int, offered: tuple[int, ...], shown: int, mark: str)
     assert found["tls_ciphers"] == [0xC02B]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.integers(0, 2**32))
 def test_any_fragments(seed: int) -> None:
     choice = Random(seed)
@@ -159,7 +160,7 @@ def test_every_cut_is_survived() -> None:
         assert (found["ja4"] != "") is (size == len(datagram))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(st.binary(max_size=200), max_size=8))
 def test_any_datagrams_are_survived(datagrams: list[bytes]) -> None:
     read_flight(datagrams)

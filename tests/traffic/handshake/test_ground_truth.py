@@ -55,6 +55,7 @@ def sampled(captures: set[str], folder: Path) -> list[str]:
     return sorted(small | (captures & ODD_CAPTURES))
 
 
+@pytest.mark.slow
 def test_tls_agrees_with_tshark(corpus_path: Path) -> None:
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
     table = corpus_path / "ground_truth" / "tshark_tls.tsv.gz"

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.handshake.peers import issue, issued
 from tests.traffic.handshake.streams import head
 from veilwatch.traffic.handshake import read_heads
@@ -257,7 +258,7 @@ def test_what_is_no_certificate(der: bytes) -> None:
     assert read_certificate(der) is None
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.data())
 def test_a_changed_value_loses_nothing_else(data: st.DataObject) -> None:
     """Any bytes within the values of names, of dates and of the key."""

@@ -9,9 +9,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.handshake.peers import issued, shake
 from tests.traffic.handshake.quic_peer import (
     DCID,
@@ -265,7 +266,7 @@ def flights(draw: st.DrawFn) -> tuple[Version, bytes, list[bytes]]:
     return version, client, datagrams
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(flights(), st.integers(0, 2**20))
 def test_any_flight(drawn: tuple[Version, bytes, list[bytes]], seed: int) -> None:
     version, client, packets = drawn
@@ -297,7 +298,7 @@ def test_every_cut_is_survived() -> None:
         assert found["quic_dcid"] == ("" if size < 17 else DCID.hex())
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.data())
 def test_changed_bytes_open_nothing_else(data: st.DataObject) -> None:
     client, _ = hellos()
@@ -310,14 +311,14 @@ def test_changed_bytes_open_nothing_else(data: st.DataObject) -> None:
     assert found["tls_sni"] == ("www.example.org" if datagram == before else "")
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(st.binary(max_size=120), max_size=6), st.lists(st.binary(max_size=120), max_size=6))
 def test_any_datagrams_are_survived(first: list[bytes], second: list[bytes]) -> None:
     read_quic(first, second)
     read_quic([b"\xc0\x00\x00\x00\x01" + datagram for datagram in first], second)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=300))
 def test_any_frames_are_survived(frames: bytes) -> None:
     stream = CryptoStream()
@@ -364,7 +365,7 @@ def test_what_came_first_stays() -> None:
     assert stream.whole() == b"abcXXXghXXend"
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=20)), max_size=12))
 def test_the_stream_is_what_a_dictionary_holds(pieces: list[tuple[int, bytes]]) -> None:
     stream = CryptoStream()

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.handshake.streams import head
 from veilwatch.schema.flows import HEAD_BYTES
 from veilwatch.traffic.handshake import read_heads
@@ -112,7 +113,7 @@ def test_lists_end_and_fingerprints_do_not() -> None:
     assert len(many["ja3"]) == 32 and len(many["ja4"]) == 36
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.data())
 def test_no_hello_makes_a_large_row(data: st.DataObject) -> None:
     """Any division of the largest head: ciphers, a name, protocols, other extensions."""

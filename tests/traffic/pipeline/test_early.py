@@ -40,7 +40,9 @@ class Recorded:
         for content, records in self.blocks:
             if left <= 0:
                 return
-            yield RawBlock(np.frombuffer(content, np.uint8), records[:left].copy(), now_ns=0)
+            yield RawBlock(
+                np.frombuffer(bytearray(content), np.uint8), records[:left].copy(), now_ns=0
+            )
             left -= len(records)
 
     def close(self) -> None:

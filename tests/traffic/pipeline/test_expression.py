@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from veilwatch.errors import VeilwatchError
 from veilwatch.traffic.pipeline.expression import MAX_CHARS, MAX_DEPTH, parse
 from veilwatch.traffic.pipeline.selection import Selection
@@ -165,7 +166,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.one_of(st.lists(WORDS, max_size=14).map(" ".join), st.text(max_size=60)))
 def test_whatever_is_written_is_a_condition_or_one_line(text: str) -> None:
     try:
@@ -223,7 +224,7 @@ def conditions(draw: st.DrawFn, depth: int = 3) -> tuple[str, Any]:
     return f"{name} = {value}", lambda row: of(row, lambda x: x == value)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(conditions())
 def test_conditions_agree_with_plain_python(condition: tuple[str, Any]) -> None:
     text, holds = condition

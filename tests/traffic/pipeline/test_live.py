@@ -35,7 +35,9 @@ class Script:
             records["captured"] = records["length"] = lengths
             records["offset"] = np.cumsum(lengths) - lengths
             records["ts_ns"], records["link"] = now, 1
-            yield RawBlock(np.frombuffer(b"".join(frames), np.uint8), records, now_ns=now)
+            yield RawBlock(
+                np.frombuffer(bytearray(b"".join(frames)), np.uint8), records, now_ns=now
+            )
 
     def close(self) -> None:
         self.closed = True

@@ -159,7 +159,7 @@ def block(*packets: tuple[str, str, int, int, bytes], depth: int = 0) -> PacketB
         row["payload_offset"] = len(data)
         row["payload_length"] = row["payload_captured"] = len(payload)
         data += payload
-    return PacketBatch(np.frombuffer(data or b"\0", np.uint8), rows)
+    return PacketBatch(np.frombuffer(bytearray(data or b"\0"), np.uint8), rows)
 
 
 class Core:

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.subscriber.build import (
     CHOOSE,
     ENB,
@@ -111,7 +112,7 @@ def test_a_message_cut_at_every_length(which: int) -> None:
         )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.randoms(use_true_random=False))
 def test_mutated_messages(draw: random.Random) -> None:
     directory = Directory()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.traffic.subscriber.build import ENB, ENB2, SGW, START, UE, S, flow, flows
 from veilwatch.traffic.subscriber import Directory, KeyRing
 from veilwatch.traffic.subscriber.learn import MAX_JOINED, Learner, TunnelledFlow
@@ -136,7 +137,7 @@ def test_bounds_hold() -> None:
     assert len(learned.nodes) == MAX_JOINED and learned.core == End(8, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data())
 def test_subscribers_never_mix(data: st.DataObject) -> None:
     """Whatever tunnels subscribers get, flows of two of them never share a name."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scapy.contrib import gtp_v2, pfcp
 
+from tests.examples import examples
 from tests.traffic.subscriber.build import IMSI, address
 from veilwatch.traffic.subscriber import KeyRing
 from veilwatch.traffic.subscriber.gtpv2 import parse as parse_gtpv2
@@ -25,7 +26,7 @@ teids = st.integers(1, 2**32 - 1)
 addresses = st.integers(1, 2**32 - 1).map(lambda n: str(IPv4Address(n)))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(teids, addresses, teids, addresses, addresses, st.integers(5, 15), st.integers(0, 2**24 - 1))
 def test_a_create_session_response(
     control: int, sgw: str, user: int, where: str, ue: str, ebi: int, sequence: int
@@ -74,7 +75,7 @@ def test_a_create_session_request() -> None:
     assert message.location == "TAI 466-92-7, ECGI 466-92-1000"
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.integers(1, 2**64 - 1), addresses, teids, addresses, teids, addresses, addresses
 )  # fmt: skip
