@@ -56,6 +56,10 @@ class TrainingError(VeilwatchError):
     """Data that no honest model can be trained or evaluated on."""
 
 
+class PluginError(VeilwatchError):
+    """An installed plugin that cannot be loaded, or does not keep its contract."""
+
+
 class OutputError(VeilwatchError):
     """A place that cannot be written to."""
 

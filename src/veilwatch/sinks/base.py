@@ -11,7 +11,8 @@ from importlib import import_module
 from types import TracebackType
 from typing import ClassVar, Final, NamedTuple, Self
 
-from veilwatch.errors import VeilwatchError
+from veilwatch import plugins
+from veilwatch.errors import PluginError, VeilwatchError
 from veilwatch.export.clean import clean, one_line
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address, nearest_scheme, parse, scheme_of
@@ -284,22 +285,43 @@ SCHEMES: Final = {
 """Every kind of sink by the scheme of its URL."""
 
 
+def known_schemes() -> dict[str, Scheme]:
+    """Return every kind of sink by its scheme: our own, and those that other packages bring.
+
+    Raises
+    ------
+    PluginError
+        If two packages give one scheme.
+    """
+    others = {
+        name: Scheme(entry.value, f"from the package {plugins.package_of(entry)}", f"{name}://…")
+        for name, entry in plugins.plugins(plugins.SINKS).items()
+        if name not in SCHEMES
+    }
+    return {**SCHEMES, **others}
+
+
 def sink_class(scheme: str) -> type[Sink]:
     """Return the class of a scheme, imported when it is asked for.
 
     Raises
     ------
     VeilwatchError
-        If there is no such scheme.
+        If there is no such scheme, or its plugin cannot be loaded.
     """
-    if scheme not in SCHEMES:
-        raise VeilwatchError(
-            f"unknown kind of sink {scheme[:40]!r}", hint=nearest_scheme(scheme, SCHEMES)
-        )
-    module, _, name = SCHEMES[scheme].place.partition(":")
-    found = getattr(import_module(f"veilwatch.sinks.{module}"), name)
-    assert isinstance(found, type) and issubclass(found, Sink)
-    return found
+    if scheme in SCHEMES:
+        module, _, name = SCHEMES[scheme].place.partition(":")
+        found = getattr(import_module(f"veilwatch.sinks.{module}"), name)
+        assert isinstance(found, type) and issubclass(found, Sink)
+        return found
+    others = plugins.plugins(plugins.SINKS)
+    if scheme not in others:
+        hint = nearest_scheme(scheme, known_schemes())
+        raise VeilwatchError(f"unknown kind of sink {scheme[:40]!r}", hint=hint)
+    kind = plugins.load(others[scheme])
+    if not (isinstance(kind, type) and issubclass(kind, Sink)):
+        raise PluginError(f"{others[scheme].value} is no sink", hint="derive it from veilwatch.Sink")
+    return kind
 
 
 def open_sink(url: str) -> Sink:
