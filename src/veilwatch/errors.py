@@ -74,3 +74,10 @@ class StoreDamagedError(StoreError):
 
 class StoreFullError(StoreError):
     """A store whose disk is full: nothing of what was asked for was written."""
+
+
+class VeilwatchWarning(UserWarning):
+    """Something to know of a result that was computed all the same, such as a capture that was cut.
+
+    The functions of `veilwatch.api` warn with it unless they are given a `Progress` to tell it to.
+    """

@@ -1,8 +1,8 @@
 """Numba's cache in a folder that we name, kernel by kernel.
 
-Numba knows one cache folder for a whole process (`numba.config.CACHE_DIR`). A program that imports us
-may have kernels of its own, which must stay where they are: here each of our kernels is given a cache
-that looks into our folder, and nothing is set for the process.
+Numba knows one cache folder for a whole process (`numba.config.CACHE_DIR`). A program that imports
+us may have kernels of its own, which must stay where they are: here each of our kernels is given a
+cache that looks into our folder, and nothing is set for the process.
 """
 
 from __future__ import annotations

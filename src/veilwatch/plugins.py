@@ -37,8 +37,9 @@ def plugins(group: str) -> dict[str, EntryPoint]:
     for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
+            both = f"{package_of(other)} and {package_of(entry)}"
             raise PluginError(
-                f"{entry.name!r} of {group} is given by {package_of(other)} and by {package_of(entry)}",
+                f"{entry.name!r} of {group} is given by two packages, {both}",
                 hint="remove one of the packages",
             )
     return found

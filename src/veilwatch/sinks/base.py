@@ -320,7 +320,9 @@ def sink_class(scheme: str) -> type[Sink]:
         raise VeilwatchError(f"unknown kind of sink {scheme[:40]!r}", hint=hint)
     kind = plugins.load(others[scheme])
     if not (isinstance(kind, type) and issubclass(kind, Sink)):
-        raise PluginError(f"{others[scheme].value} is no sink", hint="derive it from veilwatch.Sink")
+        raise PluginError(
+            f"{others[scheme].value} is no sink", hint="derive it from veilwatch.Sink"
+        )
     return kind
 
 

@@ -207,7 +207,11 @@ def damaged_files_are_refused(on: Candidate) -> None:
         with TemporaryDirectory() as name:
             path = Path(name) / on.fitted.save(Path(name))[0]
             content = path.read_bytes()
-            damaged = {"empty": b"", "cut": content[: len(content) // 2], "binary": b"\xff\xfe\0" * 99}
+            damaged = {
+                "empty": b"",
+                "cut": content[: len(content) // 2],
+                "binary": b"\xff\xfe\0" * 99,
+            }
             if damage == "missing":
                 path.unlink()
             else:
@@ -384,8 +388,11 @@ def check_detector(
     Raises
     ------
     PluginError
-        If it breaks a rule; all that it breaks are named.
+        If there is none of that name, or it breaks a rule; all that it breaks are named.
     """
+    if isinstance(detector, str) and detector not in DETECTORS:
+        known = ", ".join(DETECTORS)
+        raise PluginError(f"no detector is called {detector[:40]!r}", hint=f"known: {known}")
     kind = DETECTORS[detector] if isinstance(detector, str) else detector
     on = Candidate(kind, settings or DetectorSettings(threads=1))
     broken = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ ARRAYS = {
 
 LATE = 40
 """Packet from which on the sequences of labelled flows tell the label."""
+
 
 def random_flows(
     rows: int, *, seed: int = 0, malicious: np.ndarray[Any, Any] | None = None
@@ -159,14 +160,10 @@ def draw_features(
         tables = random_headers(rows, seed=seed, malicious=malicious)
         return capture_features(tables, sets, shortcuts=shortcuts)
     draw = random_windows if detector.unit == "host_window" else random_flows
-    return compute_features(
-        draw(rows, seed=seed, malicious=malicious), sets, shortcuts=shortcuts
-    )
+    return compute_features(draw(rows, seed=seed, malicious=malicious), sets, shortcuts=shortcuts)
 
 
-def draw_training_set(
-    detector: type[Detector], *, seed: int = 0, rows: int = 300
-) -> TrainingSet:
+def draw_training_set(detector: type[Detector], *, seed: int = 0, rows: int = 300) -> TrainingSet:
     """Draw units of both classes as a detector sees them, of ten captures of one group each.
 
     Where units are captures, each is one of its own, of ten groups.

@@ -140,7 +140,7 @@ def compare(
     """
     names = options.names
     trained = [n for n in names if n != ENSEMBLE] if is_assembled(names) else names
-    corpus = load_corpus(manifest, progress=progress)
+    corpus = load_corpus(manifest, workers=options.workers, progress=progress)
     refuse_equal_captures(corpus)
     require_both_classes(read_units(corpus, "lightgbm").labels)
     notes = [f"{name}: {fault}" for name, fault in corpus.faults.items()]

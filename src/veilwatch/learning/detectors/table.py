@@ -62,14 +62,18 @@ class DetectorTable(MutableMapping[str, type[Detector]]):
 
     def _other(self, name: str) -> type[Detector]:
         entry = _installed()[name]
-        kind = plugins.load(entry)
+        kind: type[Detector] = plugins.load(entry)
         # The protocol's members can be looked for in a class as well as in an object of it.
-        if not (isinstance(kind, type) and isinstance(kind, Detector) and kind.name == name):
+        if not (isinstance(kind, type) and _has_members(kind) and kind.name == name):
             raise PluginError(
                 f"{entry.value} is no detector of the name {name!r}",
                 hint="veilwatch.check_detector says what it has to do",
             )
         return kind
+
+
+def _has_members(kind: object) -> bool:
+    return isinstance(kind, Detector)
 
 
 def _installed() -> dict[str, EntryPoint]:
