@@ -1,9 +1,9 @@
 # %% [markdown]
 # # An analyst's day
 #
-# A capture of a busy link comes in. Which subscribers are infected, why does the model say so, and
-# what goes into the report? The traffic here is emulated; the model is that of the researcher's day, or
-# is trained now.
+# A capture of a busy link comes in. Which subscribers are infected, why does the model say so,
+# and what goes into the report? The traffic here is emulated; the model is that of the
+# researcher's day, or is trained now.
 
 # %%
 import csv
@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import polars as pl
+
 import veilwatch
 
 folder = Path(os.environ.get("VEILWATCH_EXAMPLES", "examples-output"))
@@ -28,8 +29,8 @@ truth = veilwatch.field_capture(capture, subscribers=20, infected=4, scale=scale
 
 # %% [markdown]
 # ## Who is infected?
-# Hosts with their scores, most suspicious first. `probability` is what the score means where one host
-# in a thousand is infected.
+# Hosts with their scores, most suspicious first. `probability` is what the score means where one
+# host in a thousand is infected.
 
 # %%
 found = veilwatch.detect(capture, model, output=folder / "results")
@@ -62,8 +63,8 @@ print(talks.head(8))
 
 # %% [markdown]
 # ## What goes on?
-# `detect` wrote the files of `veilwatch detect`: `eve.json` for the SIEM, `flows.parquet`, the page, a
-# summary. `report` writes the page anywhere else.
+# `detect` wrote the files of `veilwatch detect`: `eve.json` for the SIEM, `flows.parquet`, the
+# page, a summary. `report` writes the page anywhere else.
 
 # %%
 print(f"report: {found.report(folder / 'report.html')}")

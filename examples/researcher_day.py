@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A researcher's day
 #
-# From labelled captures to features, to figures that a sceptic accepts, to a model. The captures here
-# are emulated: what follows shows how it is done and says nothing about real malware.
+# From labelled captures to features, to figures that a sceptic accepts, to a model. The captures
+# here are emulated: what follows shows how it is done and says nothing about real malware.
 
 # %%
 import os
@@ -15,8 +15,8 @@ scale = float(os.environ.get("VEILWATCH_EXAMPLES_SCALE", "1"))
 
 # %% [markdown]
 # ## Captures
-# A corpus is a manifest: a CSV file with a row for each capture, its label, its family, and what must
-# stay together when the corpus is split. Here the lab writes one.
+# A corpus is a manifest: a CSV file with a row for each capture, its label, its family, and what
+# must stay together when the corpus is split. Here the lab writes one.
 
 # %%
 manifest = veilwatch.build_lab(folder / "lab", scale=scale)
@@ -41,8 +41,8 @@ print(table.select("fwd_size_mean", "bwd_size_mean", "pause_std").head())
 
 # %% [markdown]
 # ## How good is it?
-# Never split by flow: flows of one capture resemble each other. Here whole groups (a source, a family,
-# a day) are held out, and each fold is scored by detectors that never saw it.
+# Never split by flow: flows of one capture resemble each other. Here whole groups (a source, a
+# family, a day) are held out, and each fold is scored by detectors that never saw it.
 
 # %%
 held_out = veilwatch.evaluate(corpus, split="group", folds=2, threads=1)
@@ -71,8 +71,8 @@ print(comparison.recommendation.text)
 
 # %% [markdown]
 # ## A model to hand over
-# A model is a folder: the trained detectors, and a manifest that says what it learned from, with which
-# features, and how it did on what it never saw. The analyst's day goes on from here.
+# A model is a folder: the trained detectors, and a manifest that says what it learned from, with
+# which features, and how it did on what it never saw. The analyst's day goes on from here.
 
 # %%
 model = veilwatch.train(corpus, folds=2, threads=1, name="LightGBM on emulated traffic")

@@ -68,12 +68,12 @@ def test_the_sink_is_known_to_the_command_line_and_writes(installed: Path, tmp_p
     code = (
         "import sys\n"
         "from dataclasses import replace\n"
-        "from tests.sinks.factory import make_event\n"
+        "from tests.sinks.events import make\n"
         "from veilwatch.sinks.base import open_sink\n"
-        "event = make_event()\n"
-        "hostile = replace(event, alert=replace(event.alert, family='=cmd()'))\n"
+        "event, other = make(0), make(1)\n"
+        "hostile = replace(other, alert=replace(other.alert, family='=cmd()'))\n"
         "with open_sink(sys.argv[1]) as sink:\n"
-        "    receipt = sink.send([event, replace(hostile, event_id='b' * 32)])\n"
+        "    receipt = sink.send([event, hostile])\n"
         "print(len(receipt.delivered), len(receipt.again), len(receipt.refused))\n"
     )
     done = run("-c", code, f"csv+file://{file}?separator=semicolon", path=_beside(installed))

@@ -16,7 +16,7 @@ from veilwatch.learning.detectors import DETECTORS
 from veilwatch.learning.detectors.table import DetectorTable
 from veilwatch.sinks.base import SCHEMES, known_schemes, open_sink, sink_class
 
-DETECTOR = '''
+DETECTOR = """
 class Detector:
     name = "{name}"
     feature_sets = ("statistics",)
@@ -27,7 +27,7 @@ class Detector:
     def save(self, folder): ...
     @classmethod
     def load(cls, folder, schema): ...
-'''
+"""
 
 SINK = '''
 from veilwatch import Sink
