@@ -63,6 +63,10 @@ class TrainingError(VeilwatchError):
     """Data that no honest model can be trained or evaluated on."""
 
 
+class PluginError(VeilwatchError):
+    """An installed plugin that cannot be loaded, or does not keep its contract."""
+
+
 class OutputError(VeilwatchError):
     """A place that cannot be written to."""
 
@@ -91,3 +95,10 @@ def described(error: BaseException | None) -> str:
     places = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
     said = " ".join(str(error).split())[:MAX_FAULT]
     return f"{type(error).__name__}: {said} ({places})"
+
+
+class VeilwatchWarning(UserWarning):
+    """Something to know of a result that was computed all the same, such as a capture that was cut.
+
+    The functions of `veilwatch.api` warn with it unless they are given a `Progress` to tell it to.
+    """

@@ -13,7 +13,7 @@ from veilwatch.cli.terminal import Quiet, console
 from veilwatch.cli.times import Since, Until, period
 from veilwatch.errors import VeilwatchError
 from veilwatch.report.listing import Listing, numbers, whole
-from veilwatch.sinks.base import SCHEMES, open_sink, sink_class
+from veilwatch.sinks.base import known_schemes, open_sink, sink_class
 from veilwatch.sinks.delivery import Delivery
 from veilwatch.sinks.spool import Spool
 
@@ -35,7 +35,7 @@ def list_(quiet: Quiet = False) -> None:
 
     Example: `veilwatch sinks list`
     """
-    for name, scheme in SCHEMES.items():
+    for name, scheme in known_schemes().items():
         console.print(Text(f"{name}://", style="bold") + Text(f"  {scheme.what}"), soft_wrap=True)
         console.print(Text(f"    {scheme.example}"), soft_wrap=True)
         for parameter, meaning in sink_class(name).PARAMETERS.items():

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import ClassVar, Final, NamedTuple
 
+from veilwatch import plugins
 from veilwatch.closing import Closeable
-from veilwatch.errors import VeilwatchError
+from veilwatch.errors import PluginError, VeilwatchError
 from veilwatch.export.clean import clean
 from veilwatch.schema.events import Event
 from veilwatch.schema.text import one_line
@@ -274,22 +275,45 @@ SCHEMES: Final = {
 """Every kind of sink by the scheme of its URL."""
 
 
+def known_schemes() -> dict[str, Scheme]:
+    """Return every kind of sink by its scheme: our own, and those that other packages bring.
+
+    Raises
+    ------
+    PluginError
+        If two packages give one scheme.
+    """
+    others = {
+        name: Scheme(entry.value, f"from the package {plugins.package_of(entry)}", f"{name}://…")
+        for name, entry in plugins.plugins(plugins.SINKS).items()
+        if name not in SCHEMES
+    }
+    return {**SCHEMES, **others}
+
+
 def sink_class(scheme: str) -> type[Sink]:
     """Return the class of a scheme, imported when it is asked for.
 
     Raises
     ------
     VeilwatchError
-        If there is no such scheme.
+        If there is no such scheme, or its plugin cannot be loaded.
     """
-    if scheme not in SCHEMES:
-        raise VeilwatchError(
-            f"unknown kind of sink {scheme[:40]!r}", hint=nearest_scheme(scheme, SCHEMES)
+    if scheme in SCHEMES:
+        module, _, name = SCHEMES[scheme].place.partition(":")
+        found = getattr(import_module(f"veilwatch.sinks.{module}"), name)
+        assert isinstance(found, type) and issubclass(found, Sink)
+        return found
+    others = plugins.plugins(plugins.SINKS)
+    if scheme not in others:
+        hint = nearest_scheme(scheme, known_schemes())
+        raise VeilwatchError(f"unknown kind of sink {scheme[:40]!r}", hint=hint)
+    kind = plugins.load(others[scheme])
+    if not (isinstance(kind, type) and issubclass(kind, Sink)):
+        raise PluginError(
+            f"{others[scheme].value} is no sink", hint="derive it from veilwatch.Sink"
         )
-    module, _, name = SCHEMES[scheme].place.partition(":")
-    found = getattr(import_module(f"veilwatch.sinks.{module}"), name)
-    assert isinstance(found, type) and issubclass(found, Sink)
-    return found
+    return kind
 
 
 def open_sink(url: str) -> Sink:

@@ -130,7 +130,7 @@ def compare(
         If one capture stands under two labels.
     """
     names = options.names
-    corpus = load_corpus(manifest, progress=progress)
+    corpus = load_corpus(manifest, workers=options.workers, progress=progress)
     refuse_equal_captures(corpus)
     require_both_classes(read_units(corpus, "lightgbm").labels)
     notes = [f"{name}: {fault}" for name, fault in corpus.faults.items()]
