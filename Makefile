@@ -48,6 +48,7 @@ lint: setup ## Style, types, and which room may import which
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry src
 
 fuzz: setup ## Half an hour of coverage-guided fuzzing (FUZZ_SECONDS for another time)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'

@@ -56,6 +56,10 @@ class TrainingError(VeilwatchError):
     """Data that no honest model can be trained or evaluated on."""
 
 
+class MissingExtraError(VeilwatchError):
+    """Work that needs a package of an extra that was not installed."""
+
+
 class OutputError(VeilwatchError):
     """A place that cannot be written to."""
 
