@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from scripts import lowest
 
 from tests.conftest import ROOT
 from veilwatch.errors import MissingExtraError
@@ -118,6 +119,14 @@ def test_training_without_the_extra_is_one_line(verb: str, tmp_path: Path) -> No
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     assert "needs scikit-learn, which is not installed (pip install '.[train]')" in done.stderr
+
+
+def test_each_requirement_has_one_lower_bound_that_is_tried() -> None:
+    tried = {need.partition("==")[0] for need in lowest.lowest()}
+    base = project()["dependencies"]
+    assert isinstance(base, list)
+    assert {Requirement(text).name for text in base} <= tried
+    assert len(lowest.tools()) == len(lowest.TOOLS)
 
 
 def test_extras_that_are_named_exist() -> None:

@@ -29,7 +29,8 @@ from veilwatch.schema.flows import FLOW_COLUMNS
 PAGES = [
     path
     for path in (
-        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "benchmarks/README.md")),
+        *sorted(ROOT.glob("*.md")),
+        ROOT / "benchmarks" / "README.md",
         *sorted((ROOT / "docs").glob("*.md")),
     )
     if path.is_file()

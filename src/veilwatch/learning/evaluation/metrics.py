@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from veilwatch.extras import from_extra
 
-with from_extra("train", "evaluation"):
+with from_extra("train", "training or evaluation"):
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 RATES: Final = ("0.1", "0.01", "0.001")
