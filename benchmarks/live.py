@@ -94,13 +94,16 @@ class Wire:
             self.run("ip", "link", "set", interface, "mtu", "9000", "up")
 
     def command(self, *words: str) -> list[str]:
+        """Return a command line that runs inside."""
         return ["ip", "netns", "exec", self.name, *words]
 
     def run(self, *words: str) -> str:
+        """Run inside and return what was printed."""
         done = subprocess.run(self.command(*words), capture_output=True, text=True, check=True)
         return done.stdout + done.stderr
 
     def close(self) -> None:
+        """Remove the namespace and what is in it."""
         subprocess.run(["ip", "netns", "delete", self.name], check=True)
 
 

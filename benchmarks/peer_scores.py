@@ -1,4 +1,4 @@
-"""Packets a CPU second from capture to scored flows, beside NFStream and the same learner::
+"""Packets a CPU second from capture to scored flows, beside NFStream and the same learner.
 
     pip install nfstream        # beside Veilwatch; nothing else needs it
     python benchmarks/peer_scores.py --packets 900000 --flows 20000 --rounds 3

@@ -1,4 +1,4 @@
-"""How long a verb takes from the start of its process to the first packets read, kernels compiled::
+"""How long a verb takes from the start of its process to the first packets read, kernels compiled.
 
     python benchmarks/start.py
     python benchmarks/start.py --rounds 9

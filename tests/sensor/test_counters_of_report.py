@@ -6,7 +6,6 @@ import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -87,7 +86,7 @@ def tallied() -> dict[str, Any]:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[set[str], set[str]]]:
+def read(monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
     """Names, and beginnings of names, that the report asks for."""
     names: set[str] = set()
     beginnings: set[str] = set()
@@ -103,7 +102,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[set[str], set[str]]]
 
     monkeypatch.setattr(field_build.field_counts, "Counts", Listening)
     field_factory.past(days=1, every=120).document()
-    yield names, beginnings
+    return names, beginnings
 
 
 def test_every_counter_that_is_read_is_written(

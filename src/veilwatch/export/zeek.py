@@ -165,6 +165,7 @@ class ConnLog(Encoder):
         self._begun = False
 
     def write(self, frame: pl.DataFrame) -> None:
+        """Append rows."""
         lines = conn_log(frame)
         self._begin()
         texts = lines.select(
@@ -182,6 +183,7 @@ class ConnLog(Encoder):
         )
 
     def finish(self) -> None:
+        """Write the footer."""
         self._begin()
         self._stream.write(f"#close\t{_now()}\n".encode())
 
@@ -206,6 +208,7 @@ class ConnJson(Encoder):
     """One JSON object a line, as Zeek writes them: seconds as numbers, unset fields left out."""
 
     def write(self, frame: pl.DataFrame) -> None:
+        """Append rows."""
         for row in conn_log(frame).iter_rows(named=True):
             known = {name: value for name, value in row.items() if value is not None}
             known |= {name: known[name] / 1e6 for name in ("ts", "duration") if name in known}

@@ -1,5 +1,7 @@
-"""The PROXY header that a load balancer puts before a client's first byte (HAProxy, "The PROXY
-protocol", versions 1 and 2). What it says of addresses is not read."""
+"""The PROXY header that a load balancer puts before a client's first byte.
+
+HAProxy, "The PROXY protocol", versions 1 and 2. What it says of addresses is not read.
+"""
 
 from __future__ import annotations
 
