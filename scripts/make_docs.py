@@ -263,7 +263,7 @@ def _filled(name: str, parts: Mapping[str, Sequence[str]]) -> str:
         begin, end = f"<!-- {part}: by `make docs` -->", f"<!-- end of {part} -->"
         body = "\n".join((begin, *lines, end))
         pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-        text, count = re.subn(pattern, lambda _, body=body: body, text, flags=re.S)
+        text, count = re.subn(pattern, body.replace("\\", r"\\"), text, flags=re.S)
         assert count == 1, f"{name} has no place for {part}"
     return text
 
@@ -299,7 +299,7 @@ def _example() -> Event:
         ),
         tunnel=Tunnel("192.0.2.10", "192.0.2.100", 4097, 36_865, 9, 1),
     )
-    flow = {
+    flow: dict[str, Any] = {
         **{column.name: None for column in IDENTITY_COLUMNS},
         "service": "tls",
         "dst_port": 8447,
