@@ -305,7 +305,7 @@ def _filled(name: str, parts: Mapping[str, Sequence[str]]) -> str:
         begin, end = f"<!-- {part}: by `make docs` -->", f"<!-- end of {part} -->"
         body = "\n".join((begin, *lines, end))
         pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-        text, count = re.subn(pattern, lambda _, body=body: body, text, flags=re.S)
+        text, count = re.subn(pattern, body.replace("\\", r"\\"), text, flags=re.S)
         assert count == 1, f"{name} has no place for {part}"
     return text
 

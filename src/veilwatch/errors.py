@@ -67,6 +67,10 @@ class PluginError(VeilwatchError):
     """An installed plugin that cannot be loaded, or does not keep its contract."""
 
 
+class MissingExtraError(VeilwatchError):
+    """Work that needs a package of an extra that was not installed."""
+
+
 class OutputError(VeilwatchError):
     """A place that cannot be written to."""
 

@@ -6,7 +6,6 @@ import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -209,7 +208,7 @@ def test_what_is_registered_as_a_metric_is_one_and_nothing_else(document: dict[s
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[set[str], set[str]]]:
+def read(monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
     """Names, and beginnings of names, that the report asks for."""
     names: set[str] = set()
     beginnings: set[str] = set()
@@ -229,7 +228,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[set[str], set[str]]]
 
     monkeypatch.setattr(field_build.field_counts, "Counts", Listening)
     field_factory.past(days=1, every=120).document()
-    yield names, beginnings
+    return names, beginnings
 
 
 def test_every_counter_that_the_report_reads_is_stored(

@@ -84,7 +84,7 @@ def test_any_answer_leaves_every_event_accounted(
         ]
     answer = Answer(status if data.draw(st.booleans()) else 200, json.dumps(document).encode())
     with (
-        mock.patch.object(Client, "request", lambda *_: answer),
+        mock.patch.object(Client, "request", return_value=answer),
         open_sink("secbuzzer+http://127.0.0.1:9") as sink,
     ):
         receipt = sink.send(events)

@@ -182,6 +182,7 @@ class ConnLog(Encoder):
         )
 
     def finish(self) -> None:
+        """Write the footer."""
         self._begin()
         self._stream.write(f"#close\t{_now()}\n".encode())
 

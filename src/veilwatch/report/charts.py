@@ -123,7 +123,7 @@ def rates_plot(
         ticks = [(point(rate, 0)[0], units.target(rate)) for rate in rates]
         parts += [
             svg.line(left, bottom, right, bottom, "axis"),
-            *svg.marks(ticks, left, right, bottom),
+            *svg.marks(ticks, right, bottom),
             svg.label((left + right) / 2, bottom + 38, x_title),
         ]
         for shade, curve in curves:
@@ -163,4 +163,4 @@ def time_axis(
     ]
     if len(places) < 2:  # one name tells no scale
         places = [(left, units.clock(start_ns, span)), (right, units.clock(start_ns + span, span))]
-    return svg.marks(places, left, right, y)
+    return svg.marks(places, right, y)

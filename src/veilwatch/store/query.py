@@ -104,11 +104,11 @@ def latest_verdict() -> ScalarSelect[Any]:
 
 
 def clean(value: str) -> str:
-    """Return text that every database takes: NUL and lone surrogates become U+FFFD.
+    r"""Return text that every database takes: NUL and lone surrogates become U+FFFD.
 
     Examples
     --------
-    >>> clean("a\\x00b") == "a\\ufffdb"
+    >>> clean("a\x00b") == "a\ufffdb"
     True
     """
     return _UNSTORABLE.sub("\ufffd", value)

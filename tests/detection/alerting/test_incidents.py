@@ -88,7 +88,7 @@ def test_a_subscriber_that_is_learned_later_takes_the_incident_over(way: Tunnel 
         assert third.incident.alerts == 3
 
 
-@pytest.mark.parametrize("one, two", [(None, None), (tunnel(1), tunnel(7))])
+@pytest.mark.parametrize(("one", "two"), [(None, None), (tunnel(1), tunnel(7))])
 def test_two_subscribers_with_one_address_never_share_an_incident(
     one: Tunnel | None, two: Tunnel | None
 ) -> None:

@@ -114,11 +114,11 @@ class AllowEntry:
 
 @dataclass(frozen=True, slots=True)
 class AllowList:
-    """Entries in the order of their file.
+    r"""Entries in the order of their file.
 
     Examples
     --------
-    >>> allow = parse_allow('[[allow]]\\nreason="lab"\\nuntil=2030-01-01\\nhost="10.0.0.0/8"')
+    >>> allow = parse_allow('[[allow]]\nreason="lab"\nuntil=2030-01-01\nhost="10.0.0.0/8"')
     >>> [entry.reason for entry in allow.entries]
     ['lab']
     """

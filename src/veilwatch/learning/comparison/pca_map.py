@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import QuantileTransformer
 
 from veilwatch.corpus.catalogue import Corpus
+from veilwatch.extras import from_extra
 from veilwatch.learning.comparison.document import Point
 from veilwatch.learning.features import compute_features
 from veilwatch.schema.flows import FlowTable
+
+with from_extra("train", "a comparison"):
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import QuantileTransformer
 
 POINTS: Final = 1200
 """Flows on the map: more only cover each other."""

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import catboost
 import numpy as np
 import numpy.typing as npt
 
 from veilwatch.errors import ModelError, OutputError, TrainingError
+from veilwatch.extras import from_extra
 from veilwatch.files import replacing
 from veilwatch.learning.detectors.base import DetectorSettings, Scores, TrainingSet, require_schema
 from veilwatch.learning.detectors.evidence import probability
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
+
+with from_extra("catboost", "a model with CatBoost"):
+    import catboost
 
 FILE: Final = "catboost.cbm"
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score
 
 from veilwatch.errors import TrainingError
+from veilwatch.extras import from_extra
 from veilwatch.learning.detectors.evidence import UPPER_SHARES, fused_scores, group_scores
 from veilwatch.learning.evaluation.calibration import conformal_threshold
 from veilwatch.learning.evaluation.labelled import Labels
 from veilwatch.learning.models import Thresholds
+
+with from_extra("train", "training"):
+    from sklearn.metrics import average_precision_score
 
 Floats = npt.NDArray[np.float64]
 

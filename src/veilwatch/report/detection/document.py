@@ -170,8 +170,10 @@ class Timeline(Part):
 
 
 class HostCard(Part):
-    """One alerted host; `timeline` spans the run, `activity` the time from its first to its last
-    flow."""
+    """One alerted host.
+
+    `timeline` spans the run, `activity` the time from its first to its last flow.
+    """
 
     alert: AlertEntry
     flows: int

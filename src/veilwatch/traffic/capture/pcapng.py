@@ -312,8 +312,10 @@ class _Section:
         return FULL
 
     def _resolution(self, value: bytes, order: str, usual: int) -> int:
-        """Return if_tsresol, which is one byte; of a longer number its value, where one byte holds
-        it."""
+        """Return if_tsresol, which is one byte.
+
+        Of a longer number its value, where one byte holds it.
+        """
         if len(value) == 1:
             return value[0]
         self._odd[ODD_VALUE] += 1

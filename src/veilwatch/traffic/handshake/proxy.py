@@ -1,5 +1,7 @@
-"""The PROXY headers that load balancers put before a client's first byte (HAProxy, "The PROXY
-protocol", versions 1 and 2). What they say of addresses is not read."""
+"""The PROXY headers that load balancers put before a client's first byte.
+
+HAProxy, "The PROXY protocol", versions 1 and 2. What they say of addresses is not read.
+"""
 
 from __future__ import annotations
 
