@@ -266,10 +266,10 @@ def counters_page() -> str:
         NOTICE,
         "",
         "What the processes of a sensor count. The state folder has it in `status.json`. A metric",
-        "is what Prometheus reads ([operations](operations.md#9-prometheus)); what the store has",
-        "by minute goes into the [field report](field-report.md). A *counter* grows from 0 with",
-        "each start of its process, a *gauge* is the value at the time it is read, and what is of",
-        "a *minute* is of the last whole one. `{…}` stands for the entries of a table;",
+        "is what Prometheus reads ([operations](operations.md#9-prometheus)); the store has some",
+        "by minute, for the [field report](field-report.md). A *counter* grows from 0 with each",
+        "start of its process, a *gauge* is the value at the time it is read, and what is of a",
+        "*minute* is of the last whole one. `{…}` stands for the entries of a table;",
         f"`{FAULTS.prefix}store` is stored as `{FAULTS.entry('store')}`.",
     ]
     for process, title in _PROCESSES.items():

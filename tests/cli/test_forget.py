@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
 from veilwatch.cli.main import command_line
 from veilwatch.detection.alerting.gate import AlertGate, Policy
-from veilwatch.detection.alerting.suppress import Limits
+from veilwatch.detection.alerting.limits import Limits
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.sensor.state import hold_state

@@ -13,7 +13,7 @@ import pytest
 
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
 from veilwatch.detection.alerting.gate import AlertGate, Policy
-from veilwatch.detection.alerting.suppress import Limits
+from veilwatch.detection.alerting.limits import Limits
 from veilwatch.store import Store
 
 ALERTS = 300

@@ -12,7 +12,8 @@ from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_
 from veilwatch.detection.alerting.allow import parse_allow
 from veilwatch.detection.alerting.events import alert_id, evidence_id
 from veilwatch.detection.alerting.gate import AlertGate, Disposition, Policy
-from veilwatch.detection.alerting.suppress import Limits, MaintenanceWindow
+from veilwatch.detection.alerting.limits import Limits
+from veilwatch.detection.alerting.maintenance import MaintenanceWindow
 
 HOUR_NS = 3600 * SECOND
 YEAR_2100_NS = 4_102_444_800 * SECOND

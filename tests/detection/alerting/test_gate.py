@@ -13,8 +13,9 @@ from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_
 from tests.examples import examples
 from veilwatch.detection.alerting.allow import parse_allow
 from veilwatch.detection.alerting.gate import AlertGate, Decision, Disposition, Forgotten, Policy
+from veilwatch.detection.alerting.limits import Limits
+from veilwatch.detection.alerting.maintenance import MaintenanceWindow
 from veilwatch.detection.alerting.person import Person
-from veilwatch.detection.alerting.suppress import Limits, MaintenanceWindow
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.convert import event_from_plain, event_to_plain

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
 from tests.examples import examples
 from veilwatch.detection.alerting.events import alert_id, evidence_id
-from veilwatch.detection.alerting.incidents import (
-    TIMELINE_HEAD,
-    TIMELINE_TAIL,
-    Change,
-    ChangeKind,
-    IncidentBook,
-)
+from veilwatch.detection.alerting.incidents import Change, ChangeKind, IncidentBook
+from veilwatch.detection.alerting.open_incident import TIMELINE_HEAD, TIMELINE_TAIL
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert, Tunnel
 

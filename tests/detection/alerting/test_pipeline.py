@@ -14,8 +14,8 @@ from veilwatch.detection.alerting import backlog
 from veilwatch.detection.alerting.allow import AllowList, parse_allow
 from veilwatch.detection.alerting.gate import GATE_STATE, Policy
 from veilwatch.detection.alerting.guard import STORE_PAUSE_S
+from veilwatch.detection.alerting.limits import Limits
 from veilwatch.detection.alerting.pipeline import SAVE_S, AlertPipeline
-from veilwatch.detection.alerting.suppress import Limits
 from veilwatch.errors import OutputError, StoreError, UnexpectedStoreError
 from veilwatch.schema.events import Event, Incident
 

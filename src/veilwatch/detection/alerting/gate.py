@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from veilwatch.detection.alerting.allow import AllowList
+from veilwatch.detection.alerting.dedup import Deduplicator
 from veilwatch.detection.alerting.events import (
     alert_event,
     alert_id,
@@ -21,16 +22,11 @@ from veilwatch.detection.alerting.events import (
     incident_event,
     summary_event,
 )
-from veilwatch.detection.alerting.incidents import NOT_ANNOUNCED, Change, ChangeKind, IncidentBook
+from veilwatch.detection.alerting.incidents import Change, ChangeKind, IncidentBook
+from veilwatch.detection.alerting.limits import SECOND, HeldBack, Limits, RateLimiter
+from veilwatch.detection.alerting.maintenance import MaintenanceWindow
+from veilwatch.detection.alerting.open_incident import NOT_ANNOUNCED
 from veilwatch.detection.alerting.person import Person
-from veilwatch.detection.alerting.suppress import (
-    SECOND,
-    Deduplicator,
-    HeldBack,
-    Limits,
-    MaintenanceWindow,
-    RateLimiter,
-)
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, Incident

@@ -1,18 +1,15 @@
-"""Which alerts are reported at once, and which are counted and reported in one line later.
+"""How many alerts go out: token buckets, and summaries of what found no token.
 
 Nothing here forgets: of every alert handed in, either it is let through or it is in a count that
 comes out. Time is handed in, that of the sensor and not of packets, as it is people who are spared:
-a stamp of a packet can be anything. It may step back: a step back neither opens a window again nor
-fills a bucket.
+a stamp of a packet can be anything. It may step back, which fills no bucket.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from veilwatch.detection.alerting.person import Person
@@ -21,11 +18,6 @@ from veilwatch.schema.convert import alert_from_plain, alert_to_plain
 from veilwatch.schema.flow_facts import FlowFacts, facts_from_plain, facts_to_plain
 
 SECOND: Final = 10**9
-MINUTES_A_DAY: Final = 1440
-
-MAX_KEYS: Final = 65_536
-"""Services of hosts that are remembered as reported, about 300 bytes each: beyond it the one that
-was reported longest ago is forgotten, and the worst is an alert reported twice."""
 
 MAX_HOSTS: Final = 16_384
 """Hosts with a token bucket of their own. Beyond it the one that has been quiet longest starts
@@ -34,160 +26,6 @@ anew; the bucket of all hosts together still bounds what goes out."""
 MAX_SUMMARIES: Final = 32
 """Hosts that get a summary of their own in one period; the others share one, or a scan of a
 whole network would be reported in thousands of summaries."""
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Key = tuple[str, str, str, str, int, int]
-
-
-def service_key(alert: Alert) -> Key:
-    """Return what makes two alerts the same news: who, and which service at which address.
-
-    Of a host alert it is the host alone.
-    """
-    if alert.kind != "flow":
-        return (alert.kind, alert.host, alert.subscriber, "", 0, 0)
-    return (
-        *(alert.kind, alert.host, alert.subscriber),
-        *(alert.dst_ip, alert.dst_port, alert.protocol),
-    )
-
-
-class Deduplicator:
-    """Let the first alert of a service through, and hold back its repeats for a while.
-
-    A repeat that is more severe than what was reported passes.
-
-    Parameters
-    ----------
-    window_ns
-        How long repeats are held back; 0 lets everything through.
-    max_keys
-        Bound of memory.
-
-    Attributes
-    ----------
-    held
-        Repeats held back since the start.
-    """
-
-    def __init__(self, window_ns: int, *, max_keys: int = MAX_KEYS) -> None:
-        self._window_ns = window_ns
-        self._max_keys = max_keys
-        self._reported: OrderedDict[Key, tuple[int, int]] = OrderedDict()
-        self.held = 0
-
-    def admit(self, alert: Alert, now_ns: int) -> bool:
-        """Tell whether the alert is news, and remember it if it is."""
-        if not self._window_ns:
-            return True
-        key = service_key(alert)
-        reported = self._reported.get(key)
-        if (
-            reported
-            and abs(now_ns - reported[0]) < self._window_ns
-            and alert.severity >= reported[1]
-        ):
-            self.held += 1
-            return False
-        self._reported[key] = (now_ns, alert.severity)
-        self._reported.move_to_end(key)
-        self._forget_old(now_ns)
-        return True
-
-    def _forget_old(self, now_ns: int) -> None:
-        """Forget what no longer holds anything back: the state stays as small as the news."""
-        while self._reported:
-            reported_ns, _ = next(iter(self._reported.values()))
-            if (
-                len(self._reported) <= self._max_keys
-                and abs(now_ns - reported_ns) < self._window_ns
-            ):
-                return
-            self._reported.popitem(last=False)
-
-    def adopt(self, host: str, subscriber: str) -> None:
-        """Count what was reported of a host without subscriber to its subscriber."""
-        theirs = [key for key in self._reported if key[1] == host and not key[2]]
-        for key in theirs:
-            reported = self._reported.pop(key)
-            self._reported.setdefault((key[0], host, subscriber, *key[3:]), reported)
-
-    def forget(self, alert: Alert) -> None:
-        """Take back that the alert was reported, because it was held back after all."""
-        self._reported.pop(service_key(alert), None)
-
-    def forget_person(self, person: Person) -> int:
-        """Forget that services of a person were reported; return how many."""
-        theirs = [key for key in self._reported if person.has(key[1], key[2])]
-        for key in theirs:
-            del self._reported[key]
-        return len(theirs)
-
-    def state(self) -> list[list[Any]]:
-        """Return what is remembered, as plain values."""
-        return [[*key, *reported] for key, reported in self._reported.items()]
-
-    def restore(self, state: Sequence[Sequence[Any]]) -> None:
-        """Remember what `state` returned."""
-        for kind, host, subscriber, dst_ip, dst_port, protocol, reported_ns, severity in state:
-            self._reported[kind, host, subscriber, dst_ip, dst_port, protocol] = (
-                reported_ns,
-                severity,
-            )
-        while len(self._reported) > self._max_keys:
-            self._reported.popitem(last=False)
-
-
-@dataclass(frozen=True, slots=True)
-class MaintenanceWindow:
-    """A time in which alerts of some hosts are counted and not reported.
-
-    Attributes
-    ----------
-    reason
-        Why, in words.
-    begins_ns, ends_ns
-        Span, ns since the epoch; the end is outside.
-    networks
-        Hosts concerned; empty for all.
-    minutes
-        First and last minute of the day (UTC; the last is outside) in which it holds; a first
-        that is not before the last runs over midnight. None for the whole day.
-    weekdays
-        Days on which it begins, 0 Monday; empty for every day.
-    """
-
-    reason: str
-    begins_ns: int
-    ends_ns: int
-    networks: tuple[Network, ...] = ()
-    minutes: tuple[int, int] | None = None
-    weekdays: frozenset[int] = frozenset()
-
-    def covers(self, alert: Alert, at_ns: int) -> bool:
-        """Tell whether an alert at a time falls into the window."""
-        if not (self.begins_ns <= at_ns < self.ends_ns and self._in_hours(at_ns)):
-            return False
-        if not self.networks:
-            return True
-        try:
-            host = ipaddress.ip_address(alert.host)
-        except ValueError:
-            return False
-        return any(host in network for network in self.networks)
-
-    def _in_hours(self, now_ns: int) -> bool:
-        now = datetime.fromtimestamp(now_ns // SECOND, UTC)
-        minute, day = now.hour * 60 + now.minute, now.weekday()
-        if self.minutes is None:
-            return not self.weekdays or day in self.weekdays
-        first, last = self.minutes
-        if first < last:
-            began, inside = day, first <= minute < last
-        else:  # over midnight: in the morning it is yesterday's window
-            began = day if minute >= first else (day - 1) % 7
-            inside = minute >= first or minute < last
-        return inside and (not self.weekdays or began in self.weekdays)
 
 
 @dataclass(slots=True)
