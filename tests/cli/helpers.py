@@ -20,13 +20,15 @@ from veilwatch.traffic.capture import PcapWriter
 PCAP_HEADER: Final = 24
 
 
-def veilwatch(*words: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+def veilwatch(
+    *words: str | Path, stdin: bytes = b"", encoding: str = "utf-8"
+) -> subprocess.CompletedProcess[str]:
     """Run the command in this process, from its words to its exit code and what it prints.
 
     A process of its own takes seconds to load what a verb needs. Where it is the process that is
     tested (pipes, signals, encodings, what is loaded), there is `veilwatch_process`.
     """
-    streams = [io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (stdin, b"", b"")]
+    streams = [io.TextIOWrapper(io.BytesIO(data), encoding=encoding) for data in (stdin, b"", b"")]
     arguments = ["veilwatch", *map(str, words)]
     on_sigterm = signal.getsignal(signal.SIGTERM)
     code: object = None

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import veilwatch
+from tests.cli.helpers import veilwatch, veilwatch_process
+from tests.learning.comparison.factory import capture_corpus
 from veilwatch.corpus.lab import build_lab
 from veilwatch.corpus.manifest import read_manifest, write_manifest
 
 
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
     """A part of a small emulated corpus."""
-    path = build_lab(tmp_path_factory.mktemp("lab"), seed=3, scale=0.01)
+    path = build_lab(tmp_path / "lab", seed=3, scale=0.01)
     write_manifest(path, [item for k, item in enumerate(read_manifest(path)) if k % 8 < 2])
     return path
 
 
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return veilwatch("compare", "--detectors", "lightgbm", "--folds", "2", *words)
+COMPARE = ("compare", "--detectors", "lightgbm", "--folds", "2")
 
 
 @pytest.mark.slow
 def test_an_emulated_corpus_from_end_to_end(manifest: Path, tmp_path: Path) -> None:
     words = ("--corpus", manifest, "--out", tmp_path, "--splits", "group,flow", "--changed", "2")
-    done = run(*words, "--workers", "2")
+    done = veilwatch_process(*COMPARE, *words, "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert "comparison.html" in done.stdout.replace("\n", "")
     document = json.loads((tmp_path / "comparison.json").read_text())
@@ -45,8 +44,9 @@ def test_an_emulated_corpus_from_end_to_end(manifest: Path, tmp_path: Path) -> N
             assert len(list(csv.DictReader(stream))) > 1
     assert r"\begin{tabular}" in (tmp_path / "tables.tex").read_text()
     # One worker takes what two have left, and finds nothing to do.
-    assert run(*words, "--workers", "1").returncode == 2  # its results stand there already
-    again = run(*words, "--workers", "1", "--quiet", "--force")
+    words = (*COMPARE, *words, "--workers", "1")
+    assert veilwatch(*words).returncode == 2  # its results stand there already
+    again = veilwatch(*words, "--quiet", "--force")
     assert again.returncode == 0 and again.stderr == ""
     second = json.loads((tmp_path / "comparison.json").read_text())
     assert second["detectors"] == document["detectors"]
@@ -57,15 +57,12 @@ def test_an_emulated_corpus_from_end_to_end(manifest: Path, tmp_path: Path) -> N
     [
         (("--detectors", "oracle"), "unknown detector 'oracle'"),
         (("--splits", "weekday"), "unknown split 'weekday'"),
-        (("--splits", "source", "--folds", "20", "--corpus", "few"), "cannot fill 20 folds"),
+        (("--splits", "source", "--folds", "20"), "cannot fill 20 folds"),
     ],
 )
-def test_bad_input_is_one_line(
-    words: tuple[str, ...], message: str, manifest: Path, tmp_path: Path
-) -> None:
-    few = manifest.parent / "few.csv"
-    write_manifest(few, read_manifest(manifest)[::6])
-    done = run("--corpus", manifest, "--out", tmp_path, *(few if w == "few" else w for w in words))
+def test_bad_input_is_one_line(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    manifest = capture_corpus(tmp_path / "corpus", captures=8, flows=1)
+    done = veilwatch(*COMPARE, "--corpus", manifest, "--out", tmp_path, "--workers", "1", *words)
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith("veilwatch: ")]
     assert len(lines) == 1 and message in lines[0] and "Traceback" not in done.stderr

@@ -18,7 +18,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.cli.helpers import feed, veilwatch_process, write_capture
+from tests.cli.helpers import feed, veilwatch, veilwatch_process, write_capture
 from tests.store.samples import make_event, make_incident
 from veilwatch.cli import main, terminal
 from veilwatch.cli.main import command_line
@@ -378,53 +378,82 @@ def test_none_is_null_in_every_form(tmp_path: Path) -> None:
     assert (out / "all.pcapng").exists()
 
 
-def test_nobody_reads_on(tmp_path: Path) -> None:
-    capture = write_capture(tmp_path / "a.pcap", flows=60)
-    commands = [["flows", str(capture), "-o", "-", "-q"], ["inspect", str(capture), "-q"]]
-    commands += [
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["flows", "{capture}", "-o", "-", "-q"],
         ["--help"],
-        ["split", "-h"],
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (
+                ["inspect", "{capture}", "-q"],
+                ["inspect", "{capture}", "--json"],
+                ["split", "-h"],
+                ["sinks", "list"],
+            )
+        ),
+    ],
+)
+def test_nobody_reads_on(tmp_path: Path, words: list[str]) -> None:
+    capture = write_capture(tmp_path / "a.pcap", flows=60)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "veilwatch", *(word.format(capture=capture) for word in words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # as `head -0` does
+    said = process.stderr.read().decode()
+    assert process.wait(60) == 0, said
+    assert "Traceback" not in said and "Broken pipe" not in said and "Exception" not in said
+
+
+def hard_to_say(folder: Path) -> list[list[str]]:
+    """Commands that print what many encodings have not: signs of ours, and names of files."""
+    capture = write_capture(folder / "α…→.pcap")
+    odd = os.fsdecode(os.fsencode(str(folder)) + b"/\xff.pcap")
+    Path(odd).write_bytes(capture.read_bytes())
+    return [
+        ["inspect", str(capture)],
+        ["inspect", odd, "-q"],
+        ["flows", odd, "-o", str(folder / "a.csv"), "--force"],
+        ["inspect", str(folder / "ж.pcap")],
         ["sinks", "list"],
-        ["inspect", str(capture), "--json"],
+        ["inspect", "-h"],
+        ["demo", "-h"],
     ]
-    for words in commands:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "veilwatch", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()  # as `head -0` does
-        said = process.stderr.read().decode()
-        assert process.wait(60) == 0, (words, said)
-        assert "Traceback" not in said and "Broken pipe" not in said and "Exception" not in said
+
+
+def check_said(code: int, words: list[str], said: str) -> None:
+    assert "Traceback" not in said and "UnicodeEncodeError" not in said, (words, said)
+    assert code == (2 if "ж" in words[-1] else 0), (words, said)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_no_encoding_ends_in_a_traceback(tmp_path: Path, encoding: str) -> None:
-    capture = write_capture(tmp_path / "α…→.pcap")
-    environment = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C"}
-    odd = os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff.pcap")
-    Path(odd).write_bytes(capture.read_bytes())
-    for words in (
-        ["inspect", str(capture)],
-        ["inspect", odd, "-q"],
-        ["flows", odd, "-o", str(tmp_path / f"{encoding}.csv")],
-        ["inspect", str(tmp_path / "ж.pcap")],
-        ["sinks", "list"],
-        ["inspect", "-h"],
-        ["demo", "-h"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "veilwatch", *words],
-            env=environment,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        assert b"Traceback" not in done.stderr, (words, done.stderr.decode(errors="replace"))
-        assert b"UnicodeEncodeError" not in done.stderr
-        assert done.returncode == (2 if "ж" in words[-1] else 0), done.stderr
+    for words in hard_to_say(tmp_path):
+        done = veilwatch(*words, encoding=encoding)
+        check_said(done.returncode, words, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "first"),
+    [
+        ("ascii", 3),
+        *(
+            pytest.param(name, None, marks=pytest.mark.slow)
+            for name in ("ascii", "latin-1", "utf-8")
+        ),
+    ],
+)
+def test_no_terminal_ends_in_a_traceback(
+    tmp_path: Path, encoding: str, first: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    monkeypatch.setenv("LC_ALL", "C")
+    for words in hard_to_say(tmp_path)[:first]:
+        done = veilwatch_process(*words)
+        check_said(done.returncode, words, done.stderr)
 
 
 def test_signs_have_a_plain_form() -> None:
@@ -443,6 +472,9 @@ def test_ctrl_c_says_what_it_left(tmp_path: Path) -> None:
     assert left() == f"written: {done}; the cache stays"
     with leaving(other):
         pass
+    assert left() == "nothing was written"
+    with pytest.raises(VeilwatchError), leaving(other, kept="the cache stays"):
+        raise VeilwatchError("bad input")
     assert left() == "nothing was written"
     with pytest.raises(KeyboardInterrupt), leaving(done):
         raise KeyboardInterrupt

@@ -122,6 +122,7 @@ def write(path: Path, *clients: int, at: int = 0) -> None:
     hidden.rename(path)
 
 
+@pytest.mark.slow
 def test_what_each_death_costs(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "captures"
     folder.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
@@ -21,6 +22,7 @@ def numbers(text: list[str]) -> list[int]:
     return [int.from_bytes(bytes(map(int, address.split("."))), "big") for address in text]
 
 
+@pytest.mark.slow
 def test_a_model_given_only_identifiers_guesses(lab: Path) -> None:
     columns, labels, captures = [], [], []
     for index, entry in enumerate(read_manifest(lab)):

@@ -90,7 +90,11 @@ OPTIONS = CompareOptions(detectors=("lightgbm",), splits=("group",), folds=2, ch
 
 
 @pytest.mark.parametrize(
-    ("ttl", "hidden", "passed"), [((64, 128), True, False), ((64, 64), False, True)]
+    ("ttl", "hidden", "passed"),
+    [
+        ((64, 128), True, False),
+        pytest.param((64, 64), False, True, marks=pytest.mark.slow),
+    ],
 )
 def test_the_shortcut_gate_fires_where_the_place_tells(
     ttl: tuple[int, int], hidden: bool, passed: bool, tmp_path: Path

@@ -179,6 +179,7 @@ EXPECTED_REASONS = {
 }
 
 
+@pytest.mark.slow
 def test_quic_agrees_with_tshark(corpus_path: Path) -> None:
     agreed: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
