@@ -24,6 +24,7 @@ from veilwatch.sinks.eve import (
     SIGNATURES,
     event_time_ns,
     timestamp,
+    utc_timestamp,
 )
 from veilwatch.sinks.http import PARAMETERS
 
@@ -70,7 +71,7 @@ def document(event: Event) -> JsonObject:
     number, signature = SIGNATURES[event.kind.value, alert.emulated]
     techniques = attack.of_alert(alert, flow)
     return {
-        "@timestamp": _iso(event_time_ns(event)),
+        "@timestamp": utc_timestamp(event_time_ns(event)),
         "ecs": {"version": ECS_VERSION},
         "message": signature + (f": {alert.reasons[0].text[:MAX_REASON]}" if alert.reasons else ""),
         "event": {
@@ -81,9 +82,9 @@ def document(event: Event) -> JsonObject:
             "action": event.kind.value,
             "dataset": "veilwatch.alert",
             "module": "veilwatch",
-            "created": _iso(event.made_ns),
-            "start": _iso(alert.first_ns),
-            "end": _iso(alert.last_ns),
+            "created": utc_timestamp(event.made_ns),
+            "start": utc_timestamp(alert.first_ns),
+            "end": utc_timestamp(alert.last_ns),
             "severity": _SEVERITY[alert.severity],
             "risk_score": round(100 * alert.score, 2),
         },
@@ -140,7 +141,3 @@ def _tls(flow: FlowFacts | None) -> dict[str, dict[str, str]] | None:
         "client": {"server_name": flow.tls_sni[:MAX_NAME], "ja3": flow.ja3},
         "server": {"ja3s": flow.ja3s},
     }
-
-
-def _iso(ns: int) -> str:
-    return timestamp(ns).removesuffix("+0000") + "Z"

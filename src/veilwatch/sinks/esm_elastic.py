@@ -23,6 +23,7 @@ from veilwatch.sinks.eve import (
     event_text,
     event_time_ns,
     timestamp,
+    utc_timestamp,
 )
 from veilwatch.sinks.http import PARAMETERS
 
@@ -56,7 +57,7 @@ def document(event: Event) -> JsonObject:
     """Return an event with the fields that ESM's pages read."""
     alert = event.alert
     time = _with_colon(timestamp(event_time_ns(event), TAIPEI))
-    made = timestamp(event.made_ns).removesuffix("+0000") + "Z"
+    made = utc_timestamp(event.made_ns)
     number, signature = SIGNATURES[event.kind.value, alert.emulated]
     techniques = attack.of_alert(alert, event.flow)
     test = event.kind.value == "test"

@@ -233,6 +233,11 @@ def timestamp(ns: int, zone: timezone = UTC) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.%f%z")
 
 
+def utc_timestamp(ns: int) -> str:
+    """Return a time as `2026-06-01T08:40:00.000000Z`: what most receivers but EVE's take."""
+    return timestamp(ns).removesuffix("+0000") + "Z"
+
+
 def event_time_ns(item: Event) -> int:
     """Return the time that an event carries: that of its last evidence, ns since the epoch."""
     if item.kind is EventKind.INCIDENT and item.incident is not None:

@@ -26,7 +26,7 @@ from veilwatch.schema.scores import UNKNOWN_FAMILY
 from veilwatch.schema.units import DAY_S
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.base import DeliveryLog, EncodedEvent, Sink
-from veilwatch.sinks.eve import MAX_NAME, MAX_REASON, SIGNATURES, timestamp
+from veilwatch.sinks.eve import MAX_NAME, MAX_REASON, SIGNATURES, utc_timestamp
 
 KEEP_DAYS: Final = 90
 """Days for which bundles are kept unless the URL says otherwise."""
@@ -88,10 +88,12 @@ class StixFile(Sink):
 def bundle(event: Event, incident: Incident) -> JsonObject:
     """Return the bundle of one state of an incident."""
     alert = event.alert
-    created = _time(incident.opened_ns)
-    modified = _time(max(event.made_ns, incident.opened_ns))
+    created = utc_timestamp(incident.opened_ns)
+    modified = utc_timestamp(max(event.made_ns, incident.opened_ns))
     sensor = event.sensor[:MAX_NAME] or "Veilwatch"
-    author = _object("identity", sensor, _time(0), _time(0), name=sensor, identity_class="system")
+    author = _object(
+        "identity", sensor, utc_timestamp(0), utc_timestamp(0), name=sensor, identity_class="system"
+    )
     by = {"created_by_ref": author["id"]}
 
     def made(kind: str, key: str, **fields: Json) -> JsonObject:
@@ -102,8 +104,8 @@ def bundle(event: Event, incident: Incident) -> JsonObject:
     observed = made(
         "observed-data",
         key,
-        first_observed=_time(alert.first_ns),
-        last_observed=_time(max(alert.last_ns, alert.first_ns)),
+        first_observed=utc_timestamp(alert.first_ns),
+        last_observed=utc_timestamp(max(alert.last_ns, alert.first_ns)),
         number_observed=min(max(incident.alerts, 1), 999_999_999),
         object_refs=[item["id"] for item in observables],
     )
@@ -129,8 +131,8 @@ def bundle(event: Event, incident: Incident) -> JsonObject:
         pattern = _object(
             "attack-pattern",
             technique,
-            _time(0),
-            _time(0),
+            utc_timestamp(0),
+            utc_timestamp(0),
             name=technique,
             external_references=[{"source_name": "mitre-attack", "external_id": technique}],
         )
@@ -144,7 +146,9 @@ def bundle(event: Event, incident: Incident) -> JsonObject:
         objects += [pattern, link]
     if incident.family and incident.family != UNKNOWN_FAMILY:
         family = incident.family[:MAX_NAME]
-        malware = _object("malware", family, _time(0), _time(0), name=family, is_family=True)
+        malware = _object(
+            "malware", family, utc_timestamp(0), utc_timestamp(0), name=family, is_family=True
+        )
         sighting = made(
             "sighting",
             f"{key} {family}",
@@ -152,12 +156,14 @@ def bundle(event: Event, incident: Incident) -> JsonObject:
             observed_data_refs=[observed["id"]],
             where_sighted_refs=[author["id"]],
             first_seen=created,
-            last_seen=_time(max(incident.last_ns, incident.opened_ns)),
+            last_seen=utc_timestamp(max(incident.last_ns, incident.opened_ns)),
             count=min(max(incident.alerts, 1), 999_999_999),
         )
         objects += [malware, sighting]
     if incident.timeline:
-        lines = [f"{_time(step.at_ns)} {step.text[:MAX_REASON]}" for step in incident.timeline]
+        lines = [
+            f"{utc_timestamp(step.at_ns)} {step.text[:MAX_REASON]}" for step in incident.timeline
+        ]
         objects.append(made("note", key, content="\n".join(lines), object_refs=[main["id"]]))
     return {
         "type": "bundle",
@@ -185,8 +191,8 @@ def _observables(event: Event) -> list[JsonObject]:
     if alert.service:
         protocols.append(alert.service[:MAX_NAME])
     traffic: JsonObject = {
-        "start": _time(alert.first_ns),
-        "end": _time(max(alert.last_ns, alert.first_ns)),
+        "start": utc_timestamp(alert.first_ns),
+        "end": utc_timestamp(max(alert.last_ns, alert.first_ns)),
         "src_ref": source["id"],
         "dst_ref": target["id"],
         "src_port": alert.src_port,
@@ -223,7 +229,3 @@ def _description(event: Event, incident: Incident) -> str:
         words.append("Behind the latest alert there is little evidence.")
     words += [reason.text[:MAX_REASON] for reason in event.alert.reasons[:3]]
     return "\n".join(words)
-
-
-def _time(ns: int) -> str:
-    return timestamp(ns).removesuffix("+0000") + "Z"

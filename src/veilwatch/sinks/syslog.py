@@ -27,7 +27,7 @@ from veilwatch.sinks.base import (
 )
 from veilwatch.sinks.cef import cef
 from veilwatch.sinks.channel import opened, tls_context
-from veilwatch.sinks.eve import event_text, timestamp
+from veilwatch.sinks.eve import event_text, utc_timestamp
 
 MAX_MESSAGE_BYTES: Final = 8192
 """Longest message: what rsyslog takes unless told otherwise. It cuts longer ones in two."""
@@ -79,7 +79,7 @@ class SyslogUdp(Sink):
         severity = _SEVERITY[event.alert.severity]
         if event.kind is EventKind.TEST:
             severity = _INFORMATIONAL
-        time = timestamp(event.made_ns).removesuffix("+0000") + "Z"
+        time = utc_timestamp(event.made_ns)
         host = _printable(event.sensor or self._name)
         head = f"<{self._facility * 8 + severity}>1 {time} {host} veilwatch - {event.kind} - "
         if self._body == "cef":
