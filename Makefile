@@ -17,8 +17,8 @@ PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal -rs
 # What `make check` compares with.
 BASE ?= main
 
-.PHONY: help setup install demo check test test-slow test-all coverage differential lint fuzz rehearsal \
-  docs picture bench clean
+.PHONY: help setup install demo check test test-slow test-all coverage differential lint lowest fuzz rehearsal \
+  docs site picture bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -70,6 +70,10 @@ lint: setup ## Style, types, and which room may import which
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry src
+
+lowest: ## Some tests with the lowest versions that are allowed, in an environment of its own
+	@PYTHON=$(PYTHON) scripts/check_lowest.sh
 
 fuzz: setup ## Half an hour of coverage-guided fuzzing (FUZZ_SECONDS for another time)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
@@ -82,6 +86,10 @@ rehearsal: setup ## Infections in a mobile core's traffic, the sensor on its mir
 docs: setup ## Write what pages say of features, flows, sinks and settings from the code
 	@$(BIN)/python scripts/make_docs.py
 
+site: setup ## These pages as a site in site/
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@$(BIN)/mkdocs build --strict --quiet
+
 picture: setup ## Make the picture of the README anew, from the page of the demonstration (Chromium)
 	@test -f demo-output/results/report.html || $(MAKE) --no-print-directory demo
 	@$(BIN)/python -m scripts.make_picture
@@ -91,5 +99,5 @@ bench: setup ## Speed and memory, beside floors measured in the same run
 	@$(BIN)/python benchmarks/memory.py
 
 clean: ## Remove what was made here, except .venv
-	@rm -rf demo-output rehearsal-output build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf demo-output rehearsal-output build dist site .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests benchmarks rehearsal scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -38,7 +38,7 @@ def empty_flows(rows: int) -> pl.DataFrame:
     columns = {}
     for column in FLOW_COLUMNS:
         if column.name in READ_COLUMNS:
-            value = [] if column.dtype.is_nested() else "" if column.dtype == pl.String else 0
+            value: Any = [] if column.dtype.is_nested() else "" if column.dtype == pl.String else 0
             value = False if column.dtype == pl.Boolean else value
             columns[column.name] = pl.Series([value] * rows, dtype=column.dtype)
     return pl.DataFrame(columns).select(READ_COLUMNS)
@@ -69,7 +69,7 @@ def main() -> None:
         last = np.full(TABLE, now)
         began = time.process_time()
         for early in (True, False):
-            host = evidence.number([(name, "", 0) for name in hosts], now)
+            host = evidence.number([(name, "") for name in hosts], now)
             others = evidence.add(
                 *(host, ids, rng.beta(1, 20, TABLE), np.zeros(TABLE, bool), last, last),
                 early=early,

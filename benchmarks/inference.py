@@ -30,7 +30,7 @@ from generate import Traffic, write_capture
 from throughput import pin
 from veilwatch.learning.detectors import DETECTORS, Detector, DetectorSettings, TrainingSet
 from veilwatch.learning.features import compute_features
-from veilwatch.learning.features.told import TOLD
+from veilwatch.learning.features.informative import NETWORK_PACKETS
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
 from veilwatch.traffic.pipeline import FlowReader
@@ -60,7 +60,7 @@ def mixed_flows(folder: Path) -> FlowTable:
 def long_flows(table: FlowTable) -> FlowTable:
     """Return as many flows whose first packets all carry payload, each different."""
     rng = np.random.default_rng(5)
-    shape = (len(table), TOLD)
+    shape = (len(table), NETWORK_PACKETS)
     payload = rng.integers(1, 1400, shape)
     columns = {
         "seq_size": rng.choice([-1, 1], shape) * (payload + 40),

@@ -63,7 +63,7 @@ def sense(name: str, ring_mb: int) -> None:
         def refuse(*_: object) -> int:
             raise OSError("left out")
 
-        tap_module.ask_for_ring = refuse
+        vars(tap_module)["ask_for_ring"] = refuse
     capture = open_live(FAR, LiveSettings(ring_mb=ring_mb))
     signal.signal(signal.SIGTERM, lambda *_: capture.stop())
     before = cpu_seconds()
@@ -94,13 +94,16 @@ class Wire:
             self.run("ip", "link", "set", interface, "mtu", "9000", "up")
 
     def command(self, *words: str) -> list[str]:
+        """Return a command line that runs inside."""
         return ["ip", "netns", "exec", self.name, *words]
 
     def run(self, *words: str) -> str:
+        """Run inside and return what was printed."""
         done = subprocess.run(self.command(*words), capture_output=True, text=True, check=True)
         return done.stdout + done.stderr
 
     def close(self) -> None:
+        """Remove the namespace and what is in it."""
         subprocess.run(["ip", "netns", "delete", self.name], check=True)
 
 

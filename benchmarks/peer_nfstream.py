@@ -29,7 +29,12 @@ from veilwatch.corpus.manifest import CaptureEntry, read_manifest
 from veilwatch.learning.detectors import DetectorSettings, TrainingSet
 from veilwatch.learning.detectors.evidence import group_scores
 from veilwatch.learning.detectors.lightgbm import PARAMETERS
-from veilwatch.learning.evaluation.evaluate import mean_of_folds, measure_levels
+from veilwatch.learning.evaluation.evaluate import (
+    CAPTURE,
+    CaptureScores,
+    mean_of_folds,
+    measure_levels,
+)
 from veilwatch.learning.evaluation.labelled import Labels
 from veilwatch.learning.evaluation.metrics import RATES
 from veilwatch.learning.evaluation.splits import SplitBy, assign_folds
@@ -147,7 +152,13 @@ def read_peer(features: Path, entries: Sequence[CaptureEntry]) -> tuple[Training
     table = pl.read_parquet(features)
     capture = table["capture"].to_numpy().astype(np.int64)
     by_capture = np.array([entry.label == "malicious" for entry in entries], bool)
-    labels = Labels(capture, by_capture[capture], table["encrypted"].to_numpy(), by_capture)
+    labels = Labels(
+        capture=capture,
+        malicious=by_capture[capture],
+        encrypted=table["encrypted"].to_numpy(),
+        capture_malicious=by_capture,
+        background=np.zeros(len(capture), bool),
+    )
     schema = FeatureSchema("nfstream", 1, tuple(FeatureSpec(name, "", "") for name in FEATURES))
     values = np.ascontiguousarray(table.select(FEATURES).to_numpy().astype(np.float32))
     weight = unit_weights(capture, labels.malicious)
@@ -189,10 +200,9 @@ def judge(
     def levels(flows: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_]) -> dict[str, Any]:
         found = measure_levels(
             np.where(flows, score, np.nan),
-            np.where(whole, captures, np.nan),
+            {CAPTURE: CaptureScores(np.where(whole, captures, np.nan), 0.5)},
             labels,
-            flow_threshold=0.5,
-            capture_threshold=0.5,
+            unit_threshold=0.5,
         )
         for level in found.values():
             level.pop("curve", None)

@@ -1,4 +1,4 @@
-"""Packets a CPU second from capture to scored flows, beside NFStream and the same learner::
+"""Packets a CPU second from capture to scored flows, beside NFStream and the same learner.
 
     pip install nfstream        # beside Veilwatch; nothing else needs it
     python benchmarks/peer_scores.py --packets 900000 --flows 20000 --rounds 3
@@ -30,7 +30,7 @@ from peers import CONFIG, measure_programs
 from veilwatch.learning.detectors import DetectorSettings, TrainingSet
 from veilwatch.learning.detectors.lightgbm import LightGBMDetector
 from veilwatch.learning.features import compute_features, feature_schema
-from veilwatch.learning.models.store import mean_score
+from veilwatch.learning.models.model import mean_score
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, FeatureSpec
 from veilwatch.traffic.pipeline import FlowReader, warm
 from veilwatch.traffic.pipeline.extract import CHUNK_FLOWS
@@ -87,7 +87,8 @@ def train(side: str, capture: Path, folder: Path) -> None:
     training = TrainingSet(
         FeatureFrame(schema, values, pl.DataFrame()),
         np.random.default_rng(7).random(count) < 0.5,
-        *(np.zeros(count, np.int64) for _ in range(2)),
+        np.zeros(count, np.int64),
+        np.zeros(count, np.int64),
         np.ones(count),
     )
     for number in range(MEMBERS):

@@ -54,6 +54,7 @@ def gtp(inner: Packet, up: bool, version: int = 4) -> Packet:
 
 
 def frame(packet: Packet) -> Packet:
+    """Put a packet into an Ethernet frame."""
     return Ether(**MAC) / packet
 
 
@@ -111,12 +112,14 @@ def write(path: Path, wrap: Wrap) -> None:
 
 
 def veilwatch(path: Path) -> str:
+    """Return what Veilwatch makes of a capture."""
     with FlowReader([path]) as reader:
         rows = reader.read_all().frame.select("src_ip", "dst_ip", "fwd_packets", "bwd_packets")
     return verdict([(a, b, up + down) for a, b, up, down in rows.iter_rows()])
 
 
 def nfstream(path: Path) -> str:
+    """Return what NFStream makes of it."""
     try:
         from nfstream import NFStreamer
     except ImportError:
@@ -126,6 +129,7 @@ def nfstream(path: Path) -> str:
 
 
 def tshark(path: Path) -> str:
+    """Return what tshark makes of it."""
     if shutil.which("tshark") is None:
         return "not installed"
     fields = ["-T", "fields", "-E", "occurrence=l", "-e", "ip.src", "-e", "ip.dst"]

@@ -1,4 +1,4 @@
-"""Packets a CPU second of one core, beside NFStream and a flow meter written in C by hand::
+"""Packets a CPU second of one core, beside NFStream and a flow meter written in C by hand.
 
     pip install nfstream        # beside Veilwatch; nothing else needs it
     python benchmarks/peers.py                  # some minutes: NFStream is slow

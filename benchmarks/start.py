@@ -1,4 +1,4 @@
-"""How long a verb takes from the start of its process to the first packets read, kernels compiled::
+"""How long a verb takes from the start of its process to the first packets read, kernels compiled.
 
     python benchmarks/start.py
     python benchmarks/start.py --rounds 9
@@ -53,7 +53,7 @@ def verb(words: list[str]) -> None:
         print(time.process_time(), time.monotonic(), file=sys.stderr, flush=True)
         return decode(self, *arguments)
 
-    Decoder.decode = watched  # type: ignore[method-assign]
+    Decoder.decode = watched  # type: ignore[assignment, method-assign]
     from veilwatch.cli.main import run
 
     sys.argv = ["veilwatch", *words]

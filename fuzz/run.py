@@ -1,4 +1,4 @@
-"""Run one fuzzing target, or all of them in turn::
+"""Run one fuzzing target, or all of them in turn.
 
     python -m fuzz.run                       # all, FUZZ_SECONDS (default 1800) in sum
     python -m fuzz.run decoder               # one, until Ctrl-C

@@ -22,7 +22,8 @@ DECODER = Decoder()
 
 def one(data: bytes) -> None:
     """Packets of a step in time, a cut, a length of two bytes, and as many bytes."""
-    frames, now = [], 1_700_000_000 * 10**9
+    frames: list[tuple[int, bytes]] = []
+    now = 1_700_000_000 * 10**9
     while len(data) > 4 and len(frames) < 64:
         now += STEPS_NS[data[0] % len(STEPS_NS)] * (1 if data[1] & 1 else -1)
         size = data[2] | data[3] << 8

@@ -175,7 +175,7 @@ def delay_figures(
     for event in events:
         if event.kind is EventKind.FLOW and event.made_ns <= end_ns:
             delay_s = (event.made_ns - event.alert.last_ns) / NS
-            alive = event.flow.get("end_reason") == EndReason.EARLY
+            alive = event.flow is not None and event.flow.end_reason == EndReason.EARLY
             # That a flow is silent is known once it has been for so long.
             silent = alive and delay_s >= silence_s
             made["silent" if silent else "live" if alive else "ended"].append(

@@ -1,4 +1,4 @@
-"""Rehearse the field: infections in a mobile core's traffic, the sensor on its mirror, ESM behind::
+"""Rehearse the field: infections in a mobile core's traffic, the sensor on its mirror, ESM behind.
 
     make rehearsal
     python -m rehearsal.run --rate 50000 --seconds 60 --infections 8 --out rehearsal-output

@@ -18,8 +18,10 @@ from polars.datatypes import DataTypeClass
 from veilwatch.learning.features import DEFAULT_SETS, FEATURE_SETS
 from veilwatch.learning.features.base import FeatureSet
 from veilwatch.schema.alerts import Alert, Tunnel
+from veilwatch.schema.counters import FAULTS, CounterSpec, Kind, Process, counted_by
 from veilwatch.schema.events import Event, EventKind
 from veilwatch.schema.features import FeatureSpec
+from veilwatch.schema.flow_facts import FlowFacts
 from veilwatch.schema.flows import (
     HANDSHAKE_COLUMNS,
     IDENTITY_COLUMNS,
@@ -256,6 +258,46 @@ def esm_page() -> str:
     )
 
 
+def counters_page() -> str:
+    """Return docs/counters.md: every counter of a sensor."""
+    lines = [
+        "# Counters of a sensor",
+        "",
+        NOTICE,
+        "",
+        "What the processes of a sensor count. The state folder has it in `status.json`. A metric",
+        "is what Prometheus reads ([operations](operations.md#9-prometheus)); the store has some",
+        "by minute, for the [field report](field-report.md). A *counter* grows from 0 with each",
+        "start of its process, a *gauge* is the value at the time it is read, and what is of a",
+        "*minute* is of the last whole one. `{…}` stands for the entries of a table;",
+        f"`{FAULTS.prefix}store` is stored as `{FAULTS.entry('store')}`.",
+    ]
+    for process, title in _PROCESSES.items():
+        lines += ["", f"## {title}", "", "| status | is | unit | metric | in the store |"]
+        lines += ["|---|---|---|---|---|"]
+        lines += [_counter_row(spec) for spec in counted_by(process)]
+    return "\n".join(lines) + "\n"
+
+
+_PROCESSES: Final = {
+    Process.INGEST: "Capturing (`ingest`, one for each interface or worker)",
+    Process.JUDGE: "Scoring (`judge`)",
+    Process.DELIVER: "Delivering (`deliver`)",
+    Process.SINK: "Each sink",
+    Process.EACH: "Each process",
+    Process.PARENT: "The sensor as a whole",
+}
+
+
+def _counter_row(spec: CounterSpec) -> str:
+    entries = f"/{{{spec.label}}}" if spec.label else ""
+    total = "_total" if spec.kind is Kind.COUNTER else ""
+    metric = f"`veilwatch_{spec.metric}{total}`" if spec.metric else ""
+    stored = f"`{spec.key}{entries}`" if spec.key else ""
+    what = f"{spec.kind}: {spec.help}"
+    return f"| `{spec.name}{entries}` | {what} | {spec.unit} | {metric} | {stored} |"
+
+
 def _filled(name: str, parts: Mapping[str, Sequence[str]]) -> str:
     """Return a page with what stands between its marks written anew."""
     text = (DOCS / name).read_text(encoding="utf-8")
@@ -263,7 +305,7 @@ def _filled(name: str, parts: Mapping[str, Sequence[str]]) -> str:
         begin, end = f"<!-- {part}: by `make docs` -->", f"<!-- end of {part} -->"
         body = "\n".join((begin, *lines, end))
         pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-        text, count = re.subn(pattern, lambda _, body=body: body, text, flags=re.S)
+        text, count = re.subn(pattern, body.replace("\\", r"\\"), text, flags=re.S)
         assert count == 1, f"{name} has no place for {part}"
     return text
 
@@ -299,28 +341,22 @@ def _example() -> Event:
         ),
         tunnel=Tunnel("192.0.2.10", "192.0.2.100", 4097, 36_865, 9, 1),
     )
-    flow = {
-        **{column.name: None for column in IDENTITY_COLUMNS},
-        "service": "tls",
-        "dst_port": 8447,
-        "fwd_packets": 41,
-        "bwd_packets": 38,
-        "fwd_bytes": 9_204,
-        "bwd_bytes": 14_876,
-        "fwd_payload_bytes": 7_010,
-        "bwd_payload_bytes": 12_840,
-        "first_ns": alert.first_ns,
-        "tls_sni": "telemetry-sync.example",
-        "tls_version": 0x0303,
-        "tls_alpn": [],
-        "tls_server_alpn": "",
-        "ja3": "e7d705a3286e19ea42f587b344ee6865",
-        "ja3s": "",
-        "ja4": "t12d1909h1_d83cc789557e_7af1ed941c26",
-        "cert_subject": "",
-        "cert_issuer": "",
-        "quic_version": 0,
-    }
+    flow = FlowFacts(
+        alert.flow_id,
+        first_ns=alert.first_ns,
+        dst_port=alert.dst_port,
+        service=alert.service,
+        fwd_packets=41,
+        bwd_packets=38,
+        fwd_bytes=9_204,
+        bwd_bytes=14_876,
+        fwd_payload_bytes=7_010,
+        bwd_payload_bytes=12_840,
+        tls_sni=alert.application,
+        tls_version=0x0303,
+        ja3="e7d705a3286e19ea42f587b344ee6865",
+        ja4="t12d1909h1_d83cc789557e_7af1ed941c26",
+    )
     return Event(
         "5f1d7c0e9a3b4d6682c4f0a1b2c3d4e5",
         EventKind.FLOW,
@@ -333,6 +369,7 @@ def _example() -> Event:
 
 
 PAGES: Final = {
+    "counters.md": counters_page,
     "features.md": features_page,
     "flows.md": flows_page,
     "sensor-config.md": sensor_config_page,

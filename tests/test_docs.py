@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +29,8 @@ from veilwatch.schema.flows import FLOW_COLUMNS
 PAGES = [
     path
     for path in (
-        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "benchmarks/README.md")),
+        *sorted(ROOT.glob("*.md")),
+        ROOT / "benchmarks" / "README.md",
         *sorted((ROOT / "docs").glob("*.md")),
     )
     if path.is_file()
@@ -51,7 +53,8 @@ def make_docs() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "name", ["features.md", "flows.md", "sensor-config.md", "sinks.md", "secbuzzer-esm.md"]
+    "name",
+    ["counters.md", "features.md", "flows.md", "sensor-config.md", "sinks.md", "secbuzzer-esm.md"],
 )
 def test_generated_page_is_up_to_date(make_docs: ModuleType, name: str) -> None:
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
@@ -217,7 +220,8 @@ def test_constraints_pin_every_dependency_within_its_bounds() -> None:
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     versions = {canonicalize_name(name): Version(version) for name, version in pins.items()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["dev"]])
+    extras = chain.from_iterable(project["optional-dependencies"].values())
+    wanted = map(Requirement, [*project["dependencies"], *extras])
     unmet = [
         str(need)
         for need in wanted

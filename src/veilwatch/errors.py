@@ -6,8 +6,15 @@ line prints it and exits with code 2; nothing else in the project prints an erro
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+from typing import Final
+
 EXIT_BAD_INPUT = 2
 """Exit code of every error in this family."""
+
+MAX_FAULT: Final = 300
+"""Characters kept of what an exception says."""
 
 
 class VeilwatchError(Exception):
@@ -56,6 +63,14 @@ class TrainingError(VeilwatchError):
     """Data that no honest model can be trained or evaluated on."""
 
 
+class PluginError(VeilwatchError):
+    """An installed plugin that cannot be loaded, or does not keep its contract."""
+
+
+class MissingExtraError(VeilwatchError):
+    """Work that needs a package of an extra that was not installed."""
+
+
 class OutputError(VeilwatchError):
     """A place that cannot be written to."""
 
@@ -70,3 +85,24 @@ class StoreDamagedError(StoreError):
 
 class StoreFullError(StoreError):
     """A store whose disk is full: nothing of what was asked for was written."""
+
+
+class UnexpectedStoreError(StoreError):
+    """The store failed in a way that nobody foresaw: what was asked is not done."""
+
+
+def described(error: BaseException | None) -> str:
+    """Return in one line what an exception is, what it says and where it was raised."""
+    if error is None:
+        return "no exception"
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+    said = " ".join(str(error).split())[:MAX_FAULT]
+    return f"{type(error).__name__}: {said} ({places})"
+
+
+class VeilwatchWarning(UserWarning):
+    """Something to know of a result that was computed all the same, such as a capture that was cut.
+
+    The functions of `veilwatch.api` warn with it unless they are given a `Progress` to tell it to.
+    """

@@ -1,5 +1,7 @@
-"""Writing files so that a full disk, Ctrl-C or a crash leaves no half file behind, and what was
-deleted none of its bytes."""
+"""Writing files whole or not at all, and deleting them with all of their bytes.
+
+A full disk, Ctrl-C or a crash leaves no half file behind.
+"""
 
 from __future__ import annotations
 

@@ -15,13 +15,14 @@ import platform
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import numba
 from numba.core.caching import NullCache
 from numba.core.registry import cpu_target
 
 from veilwatch.imports import hidden
+from veilwatch.numba_cache import KernelCache
 from veilwatch.private import why_not_private
 
 PACKAGES: Final = ("schema", "traffic")
@@ -144,23 +145,35 @@ def kernel_cache() -> Path:
     return cache_home() / f"kernels-{kernel_hash()}"
 
 
-def _prepare_cache() -> str:
-    """Make the folder and name it to Numba; return why that cannot be, '' if it was done."""
+@lru_cache(maxsize=1)
+def _prepare_cache() -> tuple[Path, str]:
+    """Make the folder of compiled kernels; return it, and why it is not used, '' where it is.
+
+    Decided once in a process, so that no other folder is used than the one that was looked at.
+    """
     folder = kernel_cache()
     try:
         cache_home().mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        return f"{folder}: {error.strerror or error}"
-    fault = why_not_private(folder)
-    if not fault:
-        numba.config.CACHE_DIR = str(folder)
-    return fault
+        return folder, f"{folder}: {error.strerror or error}"
+    return folder, why_not_private(folder)
 
 
-CACHE_FAULT: Final = _prepare_cache()
-"""Why kernels are not kept between runs, '' where they are. A cache that somebody else could write
-to, or that cannot be made, is not used at all: kernels are then compiled anew in each process."""
+def cache_fault() -> str:
+    """Return why kernels are not kept between runs, '' where they are.
+
+    A cache that somebody else could write to, or that cannot be made, is not used at all: kernels
+    are then compiled anew in each process. This is decided when the first kernel is called and not
+    by an import: a program that only imports us gets no folder.
+    """
+    return _prepare_cache()[1]
+
+
+def _cache_folder() -> Path | None:
+    folder, fault = _prepare_cache()
+    return None if fault else folder
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -168,10 +181,15 @@ _kernels: list[Any] = []
 
 
 def kernel(function: F) -> F:
-    """Compile `function` in nopython mode with bounds checks, without the GIL, cached."""
-    compiled: F = numba.njit(boundscheck=True, nogil=True, cache=not CACHE_FAULT)(function)
+    """Compile `function` in nopython mode with bounds checks, without the GIL, cached.
+
+    The cache is the kernel's own, and nothing is set for the process: a program that imports us may
+    have kernels too.
+    """
+    compiled: Any = numba.njit(boundscheck=True, nogil=True)(function)
+    compiled._cache = KernelCache(function, _cache_folder)
     _kernels.append(compiled)
-    return compiled
+    return cast(F, compiled)
 
 
 def leave_cache() -> None:

@@ -115,7 +115,7 @@ def test_export_as_eve_is_what_readers_of_eve_take(url: str, tmp_path: Path) -> 
     events = [TypeAdapter(eve_types.Event).validate_json(line) for line in out.open()]
     assert events[0].alert.metadata["host"] == ["10.0.0.1"]
     assert [event.ip_v for event in events] == [4, 4, 4, 6]
-    assert events[0].flow.bytes_toserver == make_row()["fwd_bytes"]
+    assert events[0].flow.bytes_toserver == make_row().fwd_bytes
 
 
 def test_export_of_events_without_a_row(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_export_of_events_without_a_row(tmp_path: Path) -> None:
 
     path = str(tmp_path / "x.db")
     with Store(path) as store:
-        store.record([replace(make_event(0, src_ip="fd00::1"), flow={})])
+        store.record([replace(make_event(0, src_ip="fd00::1"), flow=None)])
     text = good("alerts", "export", "-o", "-", "--format", "eve", "--store", path)
     assert json.loads(text)["ip_v"] == 6
 
@@ -135,6 +135,17 @@ def test_export_as_json_lines_and_csv(url: str) -> None:
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["host"] for row in rows] == ["10.0.0.1", "10.0.0.2"]
     assert rows[1]["reasons"] == "Talks every minute."
+    assert {row["thin"] for row in rows} == {"false"}
+
+
+def test_little_evidence_is_shown_and_exported(tmp_path: Path) -> None:
+    path = str(tmp_path / "thin.db")
+    event = make_event(0, thin=True)
+    with Store(path) as store:
+        store.record([event])
+    text = good("alerts", "export", "-o", "-", "--format", "csv", "--store", path)
+    assert [row["thin"] for row in csv.DictReader(io.StringIO(text))] == ["true"]
+    assert "little: no conversation" in good("alerts", "show", event.event_id, "--store", path)
 
 
 def test_an_export_that_fails_leaves_what_stood_there(url: str, tmp_path: Path) -> None:

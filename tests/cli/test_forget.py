@@ -22,8 +22,8 @@ from tests.cli.helpers import veilwatch_process
 from tests.conftest import ROOT
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
 from veilwatch.cli.main import command_line
-from veilwatch.detection.alerting.desk import Desk, Policy
-from veilwatch.detection.alerting.suppress import Limits
+from veilwatch.detection.alerting.gate import AlertGate, Policy
+from veilwatch.detection.alerting.limits import Limits
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.verdicts import Verdict, VerdictKind
 from veilwatch.sensor.state import hold_state
@@ -71,17 +71,17 @@ def make_sensor(folder: Path, people: list[tuple[str, str]]) -> Path:
         f'[sensor]\nname = "s1"\nstate = "state"\n[capture]\ninterfaces = ["eth1"]\n'
         f'[model]\npath = "model"\n[sinks]\nurls = ["{SINK}", "https://u:hunter2@h/"]\n'
     )
-    desk = Desk("s1", Policy(limits=Limits(host_burst=1, host_per_hour=0.001)))
+    gate = AlertGate("s1", Policy(limits=Limits(host_burst=1, host_per_hour=0.001)))
     state.mkdir(mode=0o700)
     with Store(str(state / "veilwatch.db")) as store, Spool(state / "spool.db") as spool:
         for n, (host, subscriber) in enumerate(people):
             for port in (443, 444):
                 alert = make_alert(n, host=host, subscriber=subscriber, dst_port=port)
                 row = make_row(src_ip=host, subscriber=subscriber)
-                ruling = desk.take(alert, row, now_ns=alert.last_ns, made_ns=START_NS + n)
-                spool.append(ruling.events, [SINK])
-                store.record(ruling.events, ruling.incidents, state={"desk": desk.state()})
-                for event in ruling.events:
+                decision = gate.decide(alert, row, now_ns=alert.last_ns, made_ns=START_NS + n)
+                spool.append(decision.events, [SINK])
+                store.record(decision.events, decision.incidents, state={"desk": gate.state()})
+                for event in decision.events:
                     store.judge(Verdict(event.event_id, VerdictKind.BENIGN, "ana", 1))
         store.save_state({"scores/s1/7": {"units": {"units": 1, "highest": [0.5]}}})
         store.count({"packets": 1}, minute_ns=START_NS, sensor="s1", run="a")
@@ -109,15 +109,15 @@ def kept(config: Path) -> dict[str, Any]:
     """Return what a sensor keeps, without the tokens of all and ids of evidence."""
     state = config.parent / "state"
     with Store(str(state / "veilwatch.db")) as store, Spool(state / "spool.db") as spool:
-        desk = store.load_state("desk")
-        del desk["limits"]["all"], desk["limits"]["new"], desk["book"]["seen"]
+        gate = store.load_state("desk")
+        del gate["limits"]["all"], gate["limits"]["new"], gate["book"]["seen"]
         return {
-            "desk": desk,
+            "desk": gate,
             "scores": store.load_state("scores/s1/7"),
             "events": list(store.events()),
             "incidents": store.incidents(),
             "counters": store.counters(),
-            "spooled": [from_bytes(body) for (body,) in spool._db.execute(BODIES)],
+            "spooled": [from_bytes(body) for (body,) in spool._file._db.execute(BODIES)],
             "flows": sorted(
                 row
                 for path in sorted((state / "flows").glob("flows-*.parquet"))
@@ -220,8 +220,8 @@ def test_what_cannot_be_reached_is_named(config: Path) -> None:
     config.write_text(file.partition("[sinks]")[0])
     with Store(str(config.parent / "state" / "veilwatch.db")) as store:
         alert = make_alert(9, host="10.45.0.1", dst_ip="10.45.0.3")
-        desk = Desk("s1", Policy())
-        store.record(desk.take(alert, make_row(), now_ns=alert.last_ns, made_ns=1).events)
+        gate = AlertGate("s1", Policy())
+        store.record(gate.decide(alert, make_row(), now_ns=alert.last_ns, made_ns=1).events)
     said = "\n".join(told("-c", config, "--host", "10.45.0.3")["not_reached"])
     assert f"a damaged store, {aside}" in said and f"captures in {config.parent / 'drop'}" in said
     assert "configured no more" in said

@@ -105,7 +105,7 @@ def test_packet_that_would_not_fit_is_refused() -> None:
 @pytest.mark.parametrize(("field", "value"), [("qfi", 64), ("uplink_teid", 0), ("upf", "::1")])
 def test_impossible_session_is_refused(field: str, value: object) -> None:
     good = {"uplink_teid": 1, "downlink_teid": 2, "qfi": 1, "upf": "172.20.9.2"} | {field: value}
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"outside|different IP versions"):
         Subscriber(
             address=ip_address(UE), gnb=ip_address("172.20.1.1"),
             uplink_teid=good["uplink_teid"], downlink_teid=good["downlink_teid"],

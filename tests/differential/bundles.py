@@ -36,7 +36,7 @@ def join(corpus: Path, names: Sequence[str], path: Path) -> Origins:
             try:
                 stream = open_captures([corpus / name])
             except CaptureError:
-                continue  # not a capture: the capture room's business
+                continue  # not a capture: the business of `capture`
             with stream:
                 for block in stream:
                     for record in block.records:

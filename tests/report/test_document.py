@@ -20,8 +20,8 @@ from veilwatch.report.detection.bins import score_histogram, timeline
 from veilwatch.report.detection.document import ReportDocument
 from veilwatch.report.detection.page import render_html
 from veilwatch.report.detection.verdict import details
-from veilwatch.report.names import MAX_NAME, visible
 from veilwatch.schema.packets import Status
+from veilwatch.schema.text import MAX_SHOWN_NAME, visible
 from veilwatch.traffic.handshake.services import SERVICES
 
 
@@ -172,7 +172,7 @@ def test_names_are_visible_and_bounded_everywhere() -> None:
     scene = factory.scene(hostile=True)
     text = document(scene).model_dump_json()
     assert not {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")}
-    assert "x" * (MAX_NAME + 1) not in text and "病院.example" in text
+    assert "x" * (MAX_SHOWN_NAME + 1) not in text and "病院.example" in text
 
 
 def test_chance_is_the_target_rate_times_the_flows() -> None:
@@ -192,7 +192,7 @@ def test_limits_follow_the_run() -> None:
 
 def test_flows_without_subscribers_and_without_packets() -> None:
     scene = factory.scene(infected_hosts=1)
-    flows = scene.scores.flows.drop("subscriber")
+    flows = scene.scores.flows.with_columns(subscriber=pl.lit(""))
     alerts = [dataclasses.replace(alert, subscriber="") for alert in scene.alerts]
     result = document(scene, scores=dataclasses.replace(scene.scores, flows=flows), alerts=alerts)
     assert result.subscribers == () and result.hosts[0].flows == 60
@@ -225,7 +225,7 @@ def test_extreme_scores_stay_in_the_histogram() -> None:
 @pytest.mark.parametrize("name", factory.HOSTILE_NAMES)
 def test_visible_names_fit_on_one_line_without_acting_characters(name: str) -> None:
     shown = visible(name)
-    assert len(shown) <= MAX_NAME and len(shown.splitlines()) == 1
+    assert len(shown) <= MAX_SHOWN_NAME and len(shown.splitlines()) == 1
     assert not any(unicodedata.category(c)[0] == "C" for c in shown)
 
 

@@ -423,6 +423,38 @@ def test_alerts_without_counters_and_counters_without_alerts(week: factory.Past)
     assert catalogue()("field.verdict.quiet") in text_of(quiet)
 
 
+@pytest.mark.parametrize("files", ["all", "half"])
+def test_packets_of_a_folder_were_not_mirrored(files: str) -> None:
+    at = {"all": 900, "half": 500}[files]
+    rows: list[factory.Row] = [
+        (START + k * MINUTE, "sensor", "run", name, value)
+        for k in range(60)
+        for name, value in (("packets", 900.0), ("packets_from_files", float(at)), ("flows", 9.0))
+    ]
+    document = factory.Past(START, START + DAY, counters=rows).document()
+    loss = document.loss
+    assert (loss.from_files, loss.mirrored) == (60 * at, 60 * (900 - at))
+    text = text_of(document)
+    assert catalogue()("field.verdict.from_files", count=60 * at) in text
+    assert catalogue()("field.limits.files") in text
+    if files == "all":
+        assert "mirror" not in text and "no packet" not in text.lower()
+    else:
+        assert "All 24,000 mirrored packets were read." in text
+        assert catalogue()("field.limits.mirror") in text
+
+
+def test_packets_of_files_are_no_part_of_the_share_that_was_dropped() -> None:
+    rows: list[factory.Row] = [
+        (START, "sensor", "run", "packets", 1000.0),
+        (START, "sensor", "run", "packets_from_files", 900.0),
+        (START, "sensor", "run", "kernel_dropped", 100.0),
+    ]
+    loss = factory.Past(START, START + DAY, counters=rows).document().loss
+    assert (loss.kernel_dropped, loss.mirrored) == (100, 200)
+    assert loss.drop_share[0] == pytest.approx(0.5)
+
+
 def test_every_list_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(field_counts, "MAX_KEYS", 300)
     monkeypatch.setattr(field_events, "MAX_KEPT", 200)

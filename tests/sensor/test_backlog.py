@@ -1,9 +1,7 @@
-"""What the judge cannot write is tried again, and what can never be written holds up nothing."""
+"""What alerting cannot write is tried again, and what can never be written holds up nothing."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,12 @@ from typing import Any
 import pytest
 
 from tests.store.samples import make_event, make_incident
+from veilwatch.detection.alerting.backlog import EventBacklog
+from veilwatch.detection.alerting.faults import FaultLog
+from veilwatch.detection.alerting.guard import StoreGuard
 from veilwatch.errors import StoreError
 from veilwatch.schema.events import Event
-from veilwatch.sensor import judge
-from veilwatch.sensor.judge import Bench
+from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import Store
@@ -34,20 +34,43 @@ class FaultyStore(Store):
         return super().record(new_events, changed_incidents, **words)
 
 
+class Rig:
+    """A backlog before a spool and a store behind its proxy, with what it noted."""
+
+    def __init__(self, folder: Path, spool: Spool) -> None:
+        self.notes: list[str] = []
+        self.spool = spool
+        self.store = StoreProxy(lambda: FaultyStore(str(folder / "store.db")))
+        clock = SteadyClock()
+        self.faults = FaultLog(clock, self.notes.append)
+        self.backlog = EventBacklog(
+            self.store,
+            spool,
+            ["x"],
+            guard=StoreGuard(clock, self.faults, pause_s=0.0),
+            clock=clock,
+            faults=self.faults,
+            state=dict,
+        )
+
+    @property
+    def lost(self) -> int:
+        return self.faults.counts["events_lost"]
+
+    def write(self, batches: list[list[Event]], times: int) -> None:
+        for events in batches:
+            self.backlog.add(events, [make_incident(0)])
+        for _ in range(times):
+            self.backlog.write()
+
+
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """The part of the judge that writes."""
-    monkeypatch.setattr(judge, "STORE_PAUSE_S", 0.0)
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(FaultyStore, "away", False)
-    made = Bench.__new__(Bench)
-    made._unspooled, made._unstored = deque(), deque()
-    made._sinks, made._tries = ["x"], 0
-    made._faults, made._notes, made._said = Counter(), deque(maxlen=3), ("", 0.0)
-    made._store_from_s, made._saved_s, made._state_every_s = 0.0, time.monotonic(), 1e9
-    made._store = StoreProxy(lambda: FaultyStore(str(tmp_path / "store.db")))
-    with Spool(tmp_path / "spool.db") as made._spool:
+    with Spool(tmp_path / "spool.db") as spool:
+        made = Rig(tmp_path, spool)
         yield made
-    made._store.close()
+        made.store.close()
 
 
 def kept(tmp_path: Path) -> set[str]:
@@ -55,35 +78,29 @@ def kept(tmp_path: Path) -> set[str]:
         return {item.event.event_id for item in store.events()}
 
 
-def write(bench: Bench, batches: list[list[Event]], times: int) -> None:
-    bench._unspooled.extend((events, [make_incident(0)]) for events in batches)
-    for _ in range(times):
-        bench._write()
-
-
-def test_one_event_that_cannot_be_stored_holds_up_no_other(bench: Bench, tmp_path: Path) -> None:
+def test_one_event_that_cannot_be_stored_holds_up_no_other(rig: Rig, tmp_path: Path) -> None:
     batches = [[make_event(n) for n in range(start, start + 5)] for start in (0, 10)]
-    write(bench, batches, 12)
-    assert not bench._unstored and not bench._unspooled
+    rig.write(batches, 12)
+    assert len(rig.backlog) == 0
     expected = {event.event_id for events in batches for event in events}
     lost = make_event(3).event_id
     assert kept(tmp_path) == expected - {lost}
-    assert bench._faults["events_lost"] == 1
-    assert any(lost in note and "TypeError" in note for note in bench._notes)
-    assert bench._spool.counts("x").pending == 10  # sinks get it all the same
+    assert rig.lost == 1
+    assert any(lost in note and "TypeError" in note for note in rig.notes)
+    assert rig.spool.counts("x").pending == 10  # sinks get it all the same
 
 
-def test_a_store_that_is_away_costs_nothing(bench: Bench, tmp_path: Path) -> None:
+def test_a_store_that_is_away_costs_nothing(rig: Rig, tmp_path: Path) -> None:
     FaultyStore.away = True
-    write(bench, [[make_event(n) for n in range(10, 15)]], 10)
-    assert bench._backlog == 5 and bench._faults["events_lost"] == 0
+    rig.write([[make_event(n) for n in range(10, 15)]], 10)
+    assert len(rig.backlog) == 5 and rig.lost == 0
     FaultyStore.away = False
-    bench._write()
-    assert bench._backlog == 0 and len(kept(tmp_path)) == 5
+    rig.backlog.write()
+    assert len(rig.backlog) == 0 and len(kept(tmp_path)) == 5
 
 
 def test_one_event_that_cannot_be_spooled_holds_up_no_other(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = Spool.append
 
@@ -93,6 +110,6 @@ def test_one_event_that_cannot_be_spooled_holds_up_no_other(
         return append(self, events, sinks)
 
     monkeypatch.setattr(Spool, "append", broken)
-    write(bench, [[make_event(n) for n in range(10, 15)]], 12)
-    assert bench._spool.counts("x").pending == 4
-    assert len(kept(tmp_path)) == 4 and bench._faults["events_lost"] == 1
+    rig.write([[make_event(n) for n in range(10, 15)]], 12)
+    assert rig.spool.counts("x").pending == 4
+    assert len(kept(tmp_path)) == 4 and rig.lost == 1

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilwatch.detection.alerting.site import QuietPeriod
-from veilwatch.sensor import scorebook
+from veilwatch.sensor import score_history
 from veilwatch.sensor.clock import ADOPT_NS, AGREE_NS, STEP_NS, SteadyClock, TrafficClock
-from veilwatch.sensor.scorebook import HOUR_NS, ScoreBook, read_scores
+from veilwatch.sensor.score_history import HOUR_NS, ScoreHistory, read_scores
 from veilwatch.store import Store
 
 SECOND = 10**9
@@ -111,7 +111,7 @@ def seen(store: Store, hour_ns: int) -> tuple[int, int]:
 
 
 def test_scores_count_for_the_hour_of_their_flows(store: Store) -> None:
-    book = ScoreBook(store, "ward")
+    book = ScoreHistory(store, "ward")
     book.add(flows(START_NS, START_NS + SECOND), hosts("a", "b", last_ns=START_NS), START_NS)
     book.add(flows(YEAR_2100_NS), hosts("a", last_ns=YEAR_2100_NS), START_NS)
     for _ in range(3):
@@ -121,7 +121,7 @@ def test_scores_count_for_the_hour_of_their_flows(store: Store) -> None:
     assert seen(store, START_NS - HOUR_NS) == (3, 0)
     assert seen(store, YEAR_2100_NS) == (1, 1)
     # A restart goes on with the hour.
-    book = ScoreBook(store, "ward")
+    book = ScoreHistory(store, "ward")
     book.add(flows(START_NS), hosts("c", last_ns=START_NS), START_NS)
     book.close()
     assert seen(store, START_NS) == (6, 3)
@@ -130,8 +130,8 @@ def test_scores_count_for_the_hour_of_their_flows(store: Store) -> None:
 def test_hours_that_come_and_go_are_bounded_and_lose_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scorebook, "OPEN_HOURS", 2)
-    book = ScoreBook(store, "ward")
+    monkeypatch.setattr(score_history, "OPEN_HOURS", 2)
+    book = ScoreHistory(store, "ward")
     for turn in range(3):
         for hour in range(5):
             at_ns = START_NS + hour * HOUR_NS

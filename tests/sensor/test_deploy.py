@@ -152,7 +152,7 @@ def instructions() -> list[tuple[str, str]]:
 def test_the_container_is_built_from_what_is_there() -> None:
     steps = instructions()
     assert {name for name, _ in steps} <= {
-        *("FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "VOLUME", "STOPSIGNAL"),
+        *("ARG", "FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "VOLUME", "STOPSIGNAL"),
         *("HEALTHCHECK", "ENTRYPOINT", "CMD"),
     }
     stages = [value.partition(" AS ")[2] for name, value in steps if name == "FROM"]
@@ -165,6 +165,12 @@ def test_the_container_is_built_from_what_is_there() -> None:
             assert sources[0].removeprefix("--from=") in stages
             continue
         assert [source for source in sources if not (ROOT / source).exists()] == []
+
+
+def test_the_container_installs_extras_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (chosen,) = [value.removeprefix("EXTRAS=") for name, value in instructions() if name == "ARG"]
+    assert {*chosen.split(",")} <= {*project["optional-dependencies"]} - {"dev", "train"}
 
 
 def test_the_container_runs_without_root() -> None:

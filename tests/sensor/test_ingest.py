@@ -135,6 +135,8 @@ def test_what_each_death_costs(model: Path, tmp_path: Path) -> None:
         assert {row["fwd_packets"] + row["bwd_packets"] for row in sensor.rows(early=True)} == {8}
         sensor.until(lambda: sensor.status["ingest"]["live_flows"] == 3)
         sensor.until(lambda: sensor.status["scorer"]["hosts"] == 3)
+        said = sensor.status["ingest"]
+        assert said["packets_from_files"] == said["packets"] == 3 * len(exchange("10.0.0.1", 1))
 
         # The scorer dies: no table is lost, what it knew of hosts is.
         gone = sensor.kill("scorer")
@@ -183,6 +185,7 @@ def test_a_live_flow_is_scored_within_two_seconds(model: Path, tmp_path: Path, w
         delays = [(row["at_ns"] - row["last_ns"]) / 1e9 for row in sensor.rows(early=True)]
         assert max(delays) < 2.0, delays
         sensor.until(lambda: sensor.status["ingest"]["live_flows"] == 40)
+        assert sensor.status["ingest"]["packets_from_files"] == 0
         gone = sensor.kill("ingest")
         assert "40 flows" in gone["lost"]
         sensor.until(lambda: sensor.status["ingest"].get("packets") == 0)

@@ -12,8 +12,11 @@ import pytest
 
 from tests.learning.features.factory import random_flows
 from veilwatch.schema.flows import FlowTable
-from veilwatch.sensor import link
 from veilwatch.sensor.link import Inbox, Kind, Message, Outbox, Sender
+from veilwatch.sensor.link import inbox as inbox_module
+from veilwatch.sensor.link import message as message_module
+from veilwatch.sensor.link import outbox as outbox_module
+from veilwatch.sensor.link import sender as sender_module
 
 
 def table(rows: int, seed: int = 0) -> FlowTable:
@@ -153,12 +156,12 @@ def test_a_sender_that_dies_in_the_middle_of_a_message_leaves_nothing(place: Pat
 
 
 def test_strangers_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "MESSAGE_S", 0.2)
-    head = link._HEADER
+    monkeypatch.setattr(inbox_module, "MESSAGE_S", 0.2)
+    head = message_module.HEADER
     good = (b"VWL1", 2, 1, 1, 1, 0, 0, 5)
     said = [
         b"GET / HTTP/1.1\r\n\r\n" + bytes(100),
-        head.pack(*good, link.MAX_MESSAGE + 1),
+        head.pack(*good, message_module.MAX_MESSAGE + 1),
         head.pack(b"VWL1", 9, 1, 1, 1, 0, 0, 5, 0),
         head.pack(*good, 10) + b"not arrow!",
         head.pack(*good, 10) + b"slow",
@@ -218,7 +221,7 @@ def test_every_row_is_counted_in_one_place(place: Path) -> None:
 
 def test_tables_are_bounded_by_what_they_take(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = int(table(40).frame.estimated_size())
-    monkeypatch.setattr(link, "MAX_PARCEL_BYTES", size // 4)
+    monkeypatch.setattr(outbox_module, "MAX_PARCEL_BYTES", size // 4)
     outbox = Outbox(1000, max_bytes=2 * size)
     outbox.offer(Kind.ENDED, table(40), 0)
     assert outbox.rows == 40 and outbox.bytes <= size
@@ -226,7 +229,7 @@ def test_tables_are_bounded_by_what_they_take(place: Path, monkeypatch: pytest.M
         outbox.offer(Kind.ENDED, table(40), 0)
     assert outbox.bytes <= 2 * size and outbox.dropped["ended"] >= 60
     # A table whose size was estimated too low goes in parts all the same.
-    monkeypatch.setattr(link, "MAX_MESSAGE", size // 6)
+    monkeypatch.setattr(sender_module, "MAX_MESSAGE", size // 6)
     sender = Sender(outbox, place, 7)
     left = outbox.rows
     with Inbox(place) as inbox:
@@ -246,8 +249,10 @@ def test_tables_are_bounded_by_what_they_take(place: Path, monkeypatch: pytest.M
 def test_what_is_refused_is_dropped_and_the_next_is_sent(
     outbox: Outbox, sender: Sender, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = link._table
-    monkeypatch.setattr(link, "_table", lambda body, rows: None if rows == 3 else read(body, rows))
+    read = inbox_module.decode_table
+    monkeypatch.setattr(
+        inbox_module, "decode_table", lambda body, rows: None if rows == 3 else read(body, rows)
+    )
     with Inbox(place) as inbox:
         outbox.offer(Kind.ENDED, table(3), 1)
         outbox.offer(Kind.ENDED, table(4), 2)
@@ -280,6 +285,6 @@ def test_what_ends_its_receiver_is_given_up_and_what_is_beside_it_arrives(
                 if len(taken) == 16:
                     break
     wait_for(lambda: outbox.is_empty)
-    assert deaths == link.MAX_LOST + 1
+    assert deaths == sender_module.MAX_LOST + 1
     assert outbox.dropped == {"refused": 2}
     assert sender.sent_rows == 34

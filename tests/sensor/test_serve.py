@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,12 @@ import pytest
 
 from tests.learning.features.factory import random_flows
 from tests.learning.training.factory import make_model
+from tests.sensor.stubs import StubHeart
 from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.errors import ModelError
 from veilwatch.learning.models import Model
 from veilwatch.sensor.link import Inbox, Kind, Outbox, Sender
 from veilwatch.sensor.serve import Scored, serve
-
-
-class StubHeart:
-    """A heart without a parent."""
-
-    def __init__(self) -> None:
-        self.stopping = False
-        self.told = False
-        self.said: dict[str, Any] = {}
-
-    def beat(self, status: Callable[[], dict[str, Any]]) -> None:
-        self.said |= status()
-
-    def say(self, status: dict[str, Any]) -> None:
-        self.said |= status
-
-    def busy(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def take_reload(self) -> bool:
-        told, self.told = self.told, False
-        return told
 
 
 @pytest.fixture(scope="module")

@@ -53,9 +53,9 @@ def sensor(tmp_path: Path) -> Iterator[Sensor]:
 
 def test_a_parent_that_does_not_look_is_not_healthy(sensor: Sensor) -> None:
     sensor._published = {"healthy": True, "ready": True, "packets": 7}
-    assert sensor._told()["healthy"]
+    assert sensor._latest()["healthy"]
     sensor._looked_s -= STALE_S + 1
-    assert sensor._told() == {"healthy": False, "ready": False, "packets": 7}
+    assert sensor._latest() == {"healthy": False, "ready": False, "packets": 7}
 
 
 def test_what_is_left_at_the_end_is_said(sensor: Sensor, tmp_path: Path) -> None:

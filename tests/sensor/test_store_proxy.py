@@ -15,8 +15,8 @@ import pytest
 from tests.sensor.field import drop, lines, running, status, until, write_config
 from tests.store.conftest import postgres_server, url
 from tests.store.samples import make_event
-from veilwatch.errors import StoreError
-from veilwatch.sensor.store_proxy import StoreProxy, UnexpectedStoreError
+from veilwatch.errors import StoreError, UnexpectedStoreError
+from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.store import Store
 
 __all__ = ["postgres_server", "url"]

@@ -25,7 +25,7 @@ from tests.sensor.children import (
     worker,
     wrong,
 )
-from veilwatch.sensor.supervise import Child, Event, Supervisor, What
+from veilwatch.sensor.supervise import Child, ChildEvent, ChildEventKind, Supervisor
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -36,8 +36,8 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 @contextmanager
-def supervised(*children: Child) -> Iterator[tuple[Supervisor, list[tuple[float, Event]]]]:
-    told: list[tuple[float, Event]] = []
+def supervised(*children: Child) -> Iterator[tuple[Supervisor, list[tuple[float, ChildEvent]]]]:
+    told: list[tuple[float, ChildEvent]] = []
     supervisor = Supervisor(children, lambda event: told.append((time.monotonic(), event)))
     thread = threading.Thread(target=supervisor.run)
     thread.start()
@@ -49,7 +49,7 @@ def supervised(*children: Child) -> Iterator[tuple[Supervisor, list[tuple[float,
         assert not thread.is_alive()
 
 
-def kinds(told: list[tuple[float, Event]], child: str) -> list[What]:
+def kinds(told: list[tuple[float, ChildEvent]], child: str) -> list[ChildEventKind]:
     return [event.what for _, event in told if event.child == child]
 
 
@@ -63,19 +63,19 @@ def test_a_killed_child_is_missed_within_a_second_and_started_again(tmp_path: Pa
         pid = supervisor.status["one"]["pid"]
         killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
-        until(lambda: What.DIED in kinds(told, "one"))
-        at, event = next((at, e) for at, e in told if e.what is What.DIED)
+        until(lambda: ChildEventKind.DIED in kinds(told, "one"))
+        at, event = next((at, e) for at, e in told if e.what is ChildEventKind.DIED)
         assert at - killed < 1.0
         assert (event.exit_code, event.pid) == (-signal.SIGKILL, pid)
         assert event.status["count"] > 0
         assert event.lost == f"{event.status['count']} things and 0"
-        until(lambda: kinds(told, "one").count(What.STARTED) == 2)
+        until(lambda: kinds(told, "one").count(ChildEventKind.STARTED) == 2)
         until(lambda: sum(note["name"] == "one" for note in notes(said)) == 2)
         assert supervisor.status["one"]["restarts"] == 1
-        assert kinds(told, "other") == [What.STARTED]
+        assert kinds(told, "other") == [ChildEventKind.STARTED]
     ends = [note["name"] for note in notes(said) if note["what"] == "ended"]
     assert ends == ["one", "other"]  # in the order in which they were named
-    assert kinds(told, "one")[-1] is What.ENDED
+    assert kinds(told, "one")[-1] is ChildEventKind.ENDED
 
 
 def test_all_children_killed_at_once(tmp_path: Path) -> None:
@@ -86,25 +86,25 @@ def test_all_children_killed_at_once(tmp_path: Path) -> None:
         for name in names:
             os.kill(supervisor.status[name]["pid"], signal.SIGKILL)
         until(lambda: len([note for note in notes(said) if note["what"] == "began"]) == 6)
-        assert all(kinds(told, name).count(What.DIED) == 1 for name in names)
+        assert all(kinds(told, name).count(ChildEventKind.DIED) == 1 for name in names)
 
 
 def test_who_cannot_start_is_tried_less_and_less_often(tmp_path: Path) -> None:
     said = tmp_path / "said"
     with supervised(Child("crasher", crasher, (said,))) as (_, told):
         until(lambda: len(notes(said)) >= 5)
-    at = [at for at, event in told if event.what is What.DIED]
-    starts = [at for at, event in told if event.what is What.STARTED]
+    at = [at for at, event in told if event.what is ChildEventKind.DIED]
+    starts = [at for at, event in told if event.what is ChildEventKind.STARTED]
     pauses = [start - died for died, start in zip(at, starts[1:], strict=False)]
     assert all(pause >= 0.09 * 2**k for k, pause in enumerate(pauses))
-    assert all(event.exit_code == 3 for _, event in told if event.what is What.DIED)
+    assert all(event.exit_code == 3 for _, event in told if event.what is ChildEventKind.DIED)
 
 
 def test_who_hangs_is_killed(tmp_path: Path) -> None:
     said = tmp_path / "said"
     with supervised(Child("hanger", hanger, (said,), hang_s=0.5)) as (_, told):
-        until(lambda: kinds(told, "hanger").count(What.STARTED) == 2)
-        assert What.HUNG in kinds(told, "hanger")
+        until(lambda: kinds(told, "hanger").count(ChildEventKind.STARTED) == 2)
+        assert ChildEventKind.HUNG in kinds(told, "hanger")
 
 
 def test_who_is_busy_with_one_thing_is_not_taken_to_hang(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_who_is_busy_with_one_thing_is_not_taken_to_hang(tmp_path: Path) -> None
     child = Child("busy", busy, (said, 6.0), hang_s=3.0)
     with supervised(child) as (_, told):
         until(lambda: bool(notes(said)))
-        until(lambda: kinds(told, "busy")[-1] is What.ENDED)
-    assert What.HUNG not in kinds(told, "busy")
+        until(lambda: kinds(told, "busy")[-1] is ChildEventKind.ENDED)
+    assert ChildEventKind.HUNG not in kinds(told, "busy")
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,10 @@ def test_what_nobody_foresaw_ends_the_process_with_one_line(
 ) -> None:
     child = Child("it", target, (tmp_path,))
     with supervised(child) as (_, told):
-        until(lambda: kinds(told, "it").count(What.STARTED) == 2)  # and it is started again
-    died = next(event for _, event in told if event.what is What.DIED)
+        until(
+            lambda: kinds(told, "it").count(ChildEventKind.STARTED) == 2
+        )  # and it is started again
+    died = next(event for _, event in told if event.what is ChildEventKind.DIED)
     assert fault in died.status["error"] and "\n" not in died.status["error"]
     assert died.exit_code == 1
 
@@ -137,7 +139,7 @@ def test_who_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
         until(lambda: bool(notes(said)))
         began = time.monotonic()
     assert time.monotonic() - began < 5
-    assert kinds(told, "deaf")[-1] is What.LATE
+    assert kinds(told, "deaf")[-1] is ChildEventKind.LATE
     assert told[-1][1].lost == "all"
 
 
@@ -151,9 +153,9 @@ def test_children_reload(tmp_path: Path) -> None:
 
 
 def test_who_has_done_its_work_is_not_started_again(tmp_path: Path) -> None:
-    told: list[Event] = []
+    told: list[ChildEvent] = []
     Supervisor([Child("short", short, (tmp_path,))], told.append).run()
-    assert [event.what for event in told] == [What.STARTED, What.ENDED]
+    assert [event.what for event in told] == [ChildEventKind.STARTED, ChildEventKind.ENDED]
     assert told[-1].status == {"done": 7}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.sensor.children import scorer
 from veilwatch.sensor.ingest import LOSES, FolderSource, IngestJob, InterfaceSource, ingest
-from veilwatch.sensor.supervise import Child, Event, Supervisor
+from veilwatch.sensor.supervise import Child, ChildEvent, Supervisor
 from veilwatch.traffic.capture.live import LiveSettings
 from veilwatch.traffic.flow import MeterConfig
 
@@ -45,7 +45,7 @@ def main(source: str, model: Path, place: Path, ring_mb: int = 64) -> None:
         ),
     ]
 
-    def tell(event: Event) -> None:
+    def tell(event: ChildEvent) -> None:
         say("event", asdict(event))
 
     supervisor = Supervisor(children, tell)

@@ -7,10 +7,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import polars as pl
-
 from tests.report import factory
 from veilwatch.schema.events import Event, EventKind, Incident, Step
+from veilwatch.schema.flow_facts import flow_facts_by_id
 
 HOSTILE = {
     "separators": "a\u2028b\u2029c\u0085d",
@@ -36,10 +35,9 @@ def make(number: int = 0, kind: EventKind = EventKind.INCIDENT, name: str = "") 
     scene = _scene()
     alerts = [a for a in scene.alerts if a.kind == "flow"]
     alert = alerts[number % len(alerts)]
-    row = scene.scores.flows.row(by_predicate=pl.col("flow_id") == alert.flow_id, named=True)
-    flow: dict[str, Any] = {k: v for k, v in row.items() if not k.startswith("seq_")}
+    flow = flow_facts_by_id(scene.scores.flows, [alert.flow_id])[alert.flow_id]
     if name:
-        flow |= {"tls_sni": name, "cert_subject": name, "cert_issuer": name}
+        flow = replace(flow, tls_sni=name, cert_subject=name, cert_issuer=name)
         alert = replace(
             alert, application=name, family=name, subscriber=name, service=name, capture=name
         )
@@ -73,6 +71,8 @@ def many(count: int, start: int = 0) -> list[Event]:
 def poison(number: int = 0) -> Event:
     """Return an event that no form here has room for."""
     event = make(number)
+    unfit: Any = object()
+    assert event.flow is not None
     bad = replace(event.alert, src_port=70_000, severity=9, score=float("nan"))
     incident = None if event.incident is None else replace(event.incident, score=float("nan"))
     return replace(
@@ -80,5 +80,5 @@ def poison(number: int = 0) -> Event:
         event_id="bad" + event.event_id[3:],
         alert=bad,
         incident=incident,
-        flow={**event.flow, "more": object()},
+        flow=replace(event.flow, fwd_bytes=unfit),
     )

@@ -1,4 +1,4 @@
-"""Of a path at a host no more than its first segment is seen, anywhere."""
+"""Of a path at a web server no more than a first plain word is seen, anywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.sinks.events import make
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.load import masked
-from veilwatch.sinks.address import parse
+from veilwatch.sinks.address import parse, shown_path
 from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.spool import Spool
 
@@ -21,6 +21,8 @@ SECRET = "T024BE7LD"
     [
         (f"webhook+https://hooks.example/services/{SECRET}/B0/x", "webhook+https://hooks.example/"),
         (f"webhook+http://h:8080/a/{SECRET}", "webhook+http://h:8080/a/"),
+        (f"webhook+https://h/{SECRET}", "webhook+https://h/…"),
+        (f"webhook+https://h/{SECRET}/soc", "webhook+https://h/…"),
         (f"elastic+https://h:9200/{SECRET * 4}/index", "elastic+https://h:9200/"),
         (f"webhook+https://[::1]:8443/x/{SECRET}?secret-file=/k", "webhook+https://[::1]:8443/x/"),
     ],
@@ -36,8 +38,38 @@ def test_a_secret_in_a_path_is_seen_nowhere(url: str, begin: str) -> None:
 
 
 def test_what_is_no_secret_is_shown_whole() -> None:
-    for url in ("eve+file:///var/log/veilwatch/eve.json", "webhook+https://h/alerts"):
+    for url in (
+        "eve+file:///var/log/veilwatch/eve.json",
+        "webhook+https://h/alerts",
+        "kafka://h/veilwatch-alerts",
+    ):
         assert parse(url).shown == url == masked(url)
+
+
+@pytest.mark.parametrize(
+    ("segment", "plain"),
+    [
+        ("hooks", True),
+        ("Services", True),
+        ("api-v2", True),
+        ("webhookb2", True),
+        ("abcdefghijkl", True),
+        ("abcdefghijklm", False),
+        ("a123", False),
+        ("k3v9", False),
+        ("aBc", False),
+        ("ABCDEF", False),
+        ("5f4dcc3b", False),
+        ("bot12:AAF", False),
+        ("my_hook", False),
+        ("café", False),
+        ("%6bey", False),
+        ("ab\n", False),
+    ],
+)
+def test_only_a_plain_word_is_shown(segment: str, plain: bool) -> None:
+    assert shown_path(f"/{segment}/rest") == (f"/{segment}/…" if plain else "/…")
+    assert shown_path(f"/{segment}") == (f"/{segment}" if plain else "/…")
 
 
 def test_two_hooks_of_one_host_have_names_of_their_own() -> None:

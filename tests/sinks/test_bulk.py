@@ -33,7 +33,7 @@ def test_half_a_bulk_fails_item_by_item() -> None:
         assert [t.event_id for t in receipt.refused] == [events[2].event_id]
         assert "mapper_parsing_exception" in receipt.refused[0].reason
         assert [t.event_id for t in receipt.again] == [events[k].event_id for k in (1, 3, 4)]
-        assert not any(trouble.unsure for trouble in receipt.again)
+        assert not any(failure.unsure for failure in receipt.again)
         assert len(receipt.delivered) == 4
         server.item_faults = {}
         assert len(send(server).delivered) == 8
@@ -101,7 +101,7 @@ def test_an_answer_that_is_none_leaves_all_unsure(reply: r.Reply) -> None:
         server.queue = [reply]
         receipt = send(server)
         assert len(receipt.again) == 8
-        assert all(trouble.unsure for trouble in receipt.again)
+        assert all(failure.unsure for failure in receipt.again)
 
 
 def test_an_answer_for_others_counts_for_nobody() -> None:

@@ -46,8 +46,8 @@ def eventually(read: Callable[[], list[str]], count: int) -> list[str]:
 
 def accounted(receipt: Receipt) -> list[str]:
     """Return every id of a receipt, sorted."""
-    troubles = (*receipt.again, *receipt.refused)
-    return sorted([*receipt.delivered, *(trouble.event_id for trouble in troubles)])
+    failures = (*receipt.again, *receipt.refused)
+    return sorted([*receipt.delivered, *(failure.event_id for failure in failures)])
 
 
 def test_there_is_a_rig_for_every_scheme() -> None:
@@ -68,7 +68,7 @@ def test_events_arrive_once_each(scheme: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", EventKind)
 def test_every_kind_of_event_has_a_form(scheme: str, kind: EventKind, tmp_path: Path) -> None:
     full = make(1, kind)
-    bare = replace(full, event_id="0" * 32, flow={}, incident=None, sensor="", interface="")
+    bare = replace(full, event_id="0" * 32, flow=None, incident=None, sensor="", interface="")
     with RIGS[scheme](tmp_path, WELL) as rig, open_sink(rig.url) as sink:
         receipt = sink.send([full, bare])
         assert receipt.delivered == (full.event_id, bare.event_id)
@@ -84,7 +84,7 @@ def test_a_peer_that_is_not_well_loses_nothing(scheme: str, mode: str, tmp_path:
         assert time.monotonic() - started < 8
         assert accounted(receipt) == sorted(event.event_id for event in events)
         assert receipt.again and not receipt.refused
-        assert all(trouble.reason for trouble in receipt.again)
+        assert all(failure.reason for failure in receipt.again)
         if mode != SLOW:
             assert not receipt.delivered
 
@@ -104,7 +104,7 @@ def test_poison_is_set_aside_and_its_neighbours_arrive(scheme: str, tmp_path: Pa
     events = [*many(3), poison(7), *many(3, 10)]
     with RIGS[scheme](tmp_path, WELL) as rig, open_sink(rig.url) as sink:
         receipt = sink.send(events)
-        assert [trouble.event_id for trouble in receipt.refused] == [events[3].event_id]
+        assert [failure.event_id for failure in receipt.refused] == [events[3].event_id]
         assert "cannot be written" in receipt.refused[0].reason
         assert len(receipt.delivered) == 6 and not receipt.again
         assert len(eventually(rig.ids, 6)) == 6
@@ -203,7 +203,7 @@ def test_a_sink_that_breaks_loses_nothing() -> None:
         def encode(self, event: object) -> bytes:
             return b""
 
-        def deliver(self, letters: object, tally: object) -> None:
+        def deliver(self, encoded: object, log: object) -> None:
             raise ZeroDivisionError("a fault in the code")
 
     receipt = Broken(Address("x")).send(many(2))

@@ -10,19 +10,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from tests.report import factory
+from tests.sinks.events import make
 from veilwatch.errors import OutputError
+from veilwatch.schema.alerts import Alert
+from veilwatch.schema.flow_facts import FlowFacts, flow_facts_by_id
 from veilwatch.schema.scores import Reason
-from veilwatch.sinks import eve
+from veilwatch.sinks import elastic, esm_elastic, eve, stix
+from veilwatch.sinks.cef import cef
 from veilwatch.sinks.eve_types import Event, schema_text
+from veilwatch.sinks.wire import from_bytes, to_bytes, told
 
 
 @pytest.fixture(scope="module")
 def hostile() -> factory.Scene:
     return factory.scene(hostile=True)
+
+
+def flow_of(scene: factory.Scene, alert: Alert) -> FlowFacts:
+    return flow_facts_by_id(scene.scores.flows, [alert.flow_id])[alert.flow_id]
 
 
 def written(path: Path) -> list[dict[str, Any]]:
@@ -72,11 +80,12 @@ def test_a_line_too_long_loses_its_weakest_reasons_and_says_so() -> None:
         service="\U0001f980" * 9000,
         capture="\U0001f980" * 90000,
     )
-    flow = scene.scores.flows.row(alert.flow_id - 1, named=True) | {
-        "tls_sni": "\U0001f980" * 9000,
-        "cert_subject": "\U0001f980" * 9000,
-        "cert_issuer": "\U0001f980" * 9000,
-    }
+    flow = dataclasses.replace(
+        flow_of(scene, alert),
+        tls_sni="\U0001f980" * 9000,
+        cert_subject="\U0001f980" * 9000,
+        cert_issuer="\U0001f980" * 9000,
+    )
     text = eve.line(alert, flow)
     assert len(text) < 32_000
     metadata = json.loads(text)["alert"]["metadata"]
@@ -88,13 +97,28 @@ def test_a_line_too_long_loses_its_weakest_reasons_and_says_so() -> None:
     assert "shortened" not in json.loads(short)["alert"]["metadata"]
 
 
+@pytest.mark.parametrize("thin", [True, False])
+def test_little_evidence_is_told_in_every_form(thin: bool) -> None:
+    event = make()
+    event = dataclasses.replace(event, alert=dataclasses.replace(event.alert, thin=thin))
+    metadata = json.loads(eve.event_text(event))["alert"]["metadata"]
+    assert metadata.get("little_evidence") == (["true"] if thin else None)
+    assert ("cs6=little cs6Label=evidence" in cef(event).decode()) is thin
+    assert ("cs6" in cef(event).decode()) is thin
+    assert elastic.document(event)["veilwatch"]["little_evidence"] is thin
+    assert ("little evidence" in esm_elastic.document(event)["pred_info"]) is thin
+    assert event.incident is not None
+    bundle = json.dumps(stix.bundle(event, event.incident))
+    assert ("little evidence" in bundle) is thin
+    assert json.loads(told(event))["alert"]["thin"] is thin
+    assert from_bytes(to_bytes(event)).alert.thin is thin
+
+
 def test_emulated_traffic_says_so_twice() -> None:
     for emulated in (True, False):
         scene = factory.scene(infected_hosts=1, emulated=emulated)
         for alert in scene.alerts:
-            event = json.loads(
-                eve.line(alert, scene.scores.flows.row(alert.flow_id - 1, named=True))
-            )
+            event = json.loads(eve.line(alert, flow_of(scene, alert)))
             assert ("EMULATED" in event["alert"]["signature"]) is emulated
             assert (event["alert"]["metadata"].get("traffic") == ["emulated"]) is emulated
 
@@ -109,19 +133,19 @@ def test_signature_ids_avoid_those_in_use() -> None:
 def test_tunnel_and_its_identifiers() -> None:
     scene = factory.scene(infected_hosts=1)
     alert = next(a for a in scene.alerts if a.kind == "flow")
-    flow = scene.scores.flows.row(alert.flow_id - 1, named=True)
+    flow = flow_of(scene, alert)
     event = json.loads(eve.line(alert, flow))
     assert event["tunnel"] == {
-        "src_ip": flow["outer_src_ip"],
+        "src_ip": flow.outer_src_ip,
         "dest_ip": "192.0.2.100",
         "proto": "GTP-U",
         "depth": 1,
     }
     assert event["alert"]["metadata"]["teid"] == [
-        f"0x{flow['fwd_teid']:08x}",
-        f"0x{flow['bwd_teid']:08x}",
+        f"0x{flow.fwd_teid:08x}",
+        f"0x{flow.bwd_teid:08x}",
     ]
-    assert event["flow"]["bytes_toserver"] == flow["fwd_bytes"]
+    assert event["flow"]["bytes_toserver"] == flow.fwd_bytes
     outside = json.loads(eve.line(dataclasses.replace(alert, tunnel=None), flow))
     assert "tunnel" not in outside and "teid" not in outside["alert"]["metadata"]
 
@@ -129,10 +153,10 @@ def test_tunnel_and_its_identifiers() -> None:
 def test_icmp_has_a_type_instead_of_ports() -> None:
     scene = factory.scene(infected_hosts=1)
     alert = dataclasses.replace(scene.alerts[-1], protocol=1, service="", application="")
-    flow = scene.scores.flows.row(alert.flow_id - 1, named=True)
+    flow = flow_of(scene, alert)
     event = json.loads(
-        eve.line(alert, flow | {"icmp_type": 8, "service": "", "tls_sni": "", "tls_version": 0,
-                                "ja3": "", "ja4": ""})
+        eve.line(alert, dataclasses.replace(flow, icmp_type=8, service="", tls_sni="",
+                                            tls_version=0, ja3="", ja4=""))
     )  # fmt: skip
     assert event["proto"] == "ICMP" and event["icmp_type"] == 8
     assert not {"src_port", "dest_port", "tls", "app_proto"} & event.keys()
@@ -140,9 +164,12 @@ def test_icmp_has_a_type_instead_of_ports() -> None:
 
 def test_quic_handshakes_go_under_quic() -> None:
     scene = factory.scene(infected_hosts=1)
-    flow = scene.scores.flows.row(scene.alerts[-1].flow_id - 1, named=True)
+    flow = flow_of(scene, scene.alerts[-1])
     event = json.loads(
-        eve.line(scene.alerts[-1], flow | {"service": "quic", "quic_version": 1, "tls_sni": "q"})
+        eve.line(
+            scene.alerts[-1],
+            dataclasses.replace(flow, service="quic", quic_version=1, tls_sni="q"),
+        )
     )
     assert event["quic"]["version"] == "0x00000001" and event["quic"]["sni"] == "q"
     assert "tls" not in event
@@ -151,7 +178,7 @@ def test_quic_handshakes_go_under_quic() -> None:
 def test_a_host_alert_says_how_sure_its_family_is() -> None:
     scene = factory.scene()
     host = next(alert for alert in scene.alerts if alert.kind == "host")
-    flow = scene.scores.flows.row(by_predicate=pl.col("flow_id") == host.flow_id, named=True)
+    flow = flow_of(scene, host)
     metadata = eve.event(host, flow).alert.metadata
     assert metadata["malware_family"] == [host.family]
     assert metadata["family_probability"] == ["0.750"]

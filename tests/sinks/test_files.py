@@ -86,7 +86,7 @@ def test_json_lines_hold_everything_within_bounds(tmp_path: Path) -> None:
     document = r.strict_json(first)
     assert document["alert"]["score"] == event.alert.score
     assert document["incident"]["incident_id"] == event.incident.incident_id  # type: ignore[union-attr]
-    assert document["flow"]["tls_sni"] == event.flow["tls_sni"]
+    assert document["flow"]["tls_sni"] == event.flow.tls_sni
     assert len(second) < 1_000_000
     assert len(r.strict_json(second)["alert"]["family"]) == MAX_TEXT and MAX_ITEMS >= 40
 

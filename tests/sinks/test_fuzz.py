@@ -20,7 +20,7 @@ from veilwatch.sinks.base import SCHEMES, open_sink
 from veilwatch.sinks.cef import cef
 from veilwatch.sinks.http import Answer, Client
 from veilwatch.sinks.syslog import MAX_MESSAGE_BYTES
-from veilwatch.sinks.wire import told
+from veilwatch.sinks.wire import public_json
 
 schemes = st.sampled_from([*SCHEMES, "x", ""])
 words = st.text(st.characters(), max_size=30)
@@ -51,7 +51,7 @@ def test_any_name_fits_every_form(name: str) -> None:
     assert len(eve.event_text(event, limit=8_000)) < 8_000
     assert cef(event).decode().isprintable()
     assert len(cef(event)) <= MAX_MESSAGE_BYTES - 192
-    r.strict_json(told(event))
+    r.strict_json(public_json(event))
 
 
 anything = st.recursive(
@@ -84,10 +84,10 @@ def test_any_answer_leaves_every_event_accounted(
         ]
     answer = Answer(status if data.draw(st.booleans()) else 200, json.dumps(document).encode())
     with (
-        mock.patch.object(Client, "request", lambda *_: answer),
+        mock.patch.object(Client, "request", return_value=answer),
         open_sink("secbuzzer+http://127.0.0.1:9") as sink,
     ):
         receipt = sink.send(events)
-    troubles = [trouble.event_id for trouble in (*receipt.again, *receipt.refused)]
-    assert sorted([*receipt.delivered, *troubles]) == sorted(e.event_id for e in events)
+    failures = [failure.event_id for failure in (*receipt.again, *receipt.refused)]
+    assert sorted([*receipt.delivered, *failures]) == sorted(e.event_id for e in events)
     assert all("\n" not in t.reason for t in (*receipt.again, *receipt.refused))

@@ -34,15 +34,15 @@ def test_too_large_an_event_is_refused_and_the_rest_arrives(
     cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = many(4)
-    told = kafka.told
+    written = kafka.public_json
 
     def swollen(event: Event) -> bytes:
-        return b"x" * 2_000_000 if event.event_id == events[1].event_id else told(event)
+        return b"x" * 2_000_000 if event.event_id == events[1].event_id else written(event)
 
-    monkeypatch.setattr(kafka, "told", swollen)
+    monkeypatch.setattr(kafka, "public_json", swollen)
     with open_sink(f"kafka://{cluster}/large") as sink:
         receipt = sink.send(events)
-    assert [trouble.event_id for trouble in receipt.refused] == [events[1].event_id]
+    assert [failure.event_id for failure in receipt.refused] == [events[1].event_id]
     assert "MSG_SIZE_TOO_LARGE" in receipt.refused[0].reason
     assert len(receipt.delivered) == 3
 

@@ -27,8 +27,9 @@ from tests.sinks.events import HOSTILE, make, many
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.schema.events import Event
-from veilwatch.sinks.base import Receipt, Trouble
-from veilwatch.sinks.spool import JITTER, MAX_BACKOFF_S, Spool, backoff_s
+from veilwatch.sinks.backoff import JITTER, MAX_BACKOFF_S, backoff_s
+from veilwatch.sinks.base import DeliveryFailure, Receipt
+from veilwatch.sinks.spool import Spool
 from veilwatch.sinks.wire import from_bytes, to_bytes
 
 SECOND = 10**9
@@ -60,7 +61,15 @@ def test_events_come_back_from_bytes_unchanged(
     text: str, number: float, whole: int, several: list[str]
 ) -> None:
     event = make(3, name=text or "x")
-    flow = {**event.flow, text: number, "n": whole, "l": several, "none": None, "b": True}
+    assert event.flow is not None
+    flow = replace(
+        event.flow,
+        service=text,
+        # A number that is not finite cannot be compared; the bytes below are.
+        score=number,
+        fwd_bytes=whole,
+        tls_alpn=tuple(several),
+    )
     event = replace(event, flow=flow, again=True, alert=replace(event.alert, score=number))
     back = from_bytes(to_bytes(event))
     assert to_bytes(back) == to_bytes(event)
@@ -120,7 +129,10 @@ def test_a_sure_failure_is_not_marked_and_an_unsure_one_is(spool: Spool) -> None
     events = many(2)
     spool.append(events, ["a"])
     spool.take("a", 9, NOW)
-    again = (Trouble(events[0].event_id, "full"), Trouble(events[1].event_id, "?", unsure=True))
+    again = (
+        DeliveryFailure(events[0].event_id, "full"),
+        DeliveryFailure(events[1].event_id, "?", unsure=True),
+    )
     spool.settle("a", Receipt(again=again), NOW)
     assert [event.again for event in spool.take("a", 9, NOW + 100 * SECOND)] == [False, True]
 
@@ -131,9 +143,9 @@ def test_pauses_grow_to_a_bound(spool: Spool) -> None:
     now, pauses = NOW, []
     for _ in range(12):
         assert spool.take("a", 9, now)
-        spool.settle("a", Receipt(again=(Trouble(event.event_id, "down"),)), now)
+        spool.settle("a", Receipt(again=(DeliveryFailure(event.event_id, "down"),)), now)
         assert not spool.take("a", 9, now + 100)
-        due = spool._db.execute("SELECT next_ns FROM deliveries").fetchone()[0]
+        due = spool._file._db.execute("SELECT next_ns FROM deliveries").fetchone()[0]
         pauses.append((due - now) / 1e9)
         now = due
     assert pauses[0] <= 1 and max(pauses) <= MAX_BACKOFF_S
@@ -148,7 +160,7 @@ def test_a_clock_set_back_does_not_stop_delivery(spool: Spool) -> None:
     event = make(1)
     spool.append([event], ["a"])
     spool.take("a", 9, NOW)
-    spool.settle("a", Receipt(again=(Trouble(event.event_id, "down"),)), NOW)
+    spool.settle("a", Receipt(again=(DeliveryFailure(event.event_id, "down"),)), NOW)
     assert spool.take("a", 9, NOW - 3600 * SECOND)
 
 
@@ -156,9 +168,9 @@ def test_poison_is_set_aside_and_let_in_again(spool: Spool) -> None:
     events = many(3)
     spool.append(events, ["a"])
     spool.take("a", 9, NOW)
-    spool.settle("a", Receipt(refused=(Trouble(events[1].event_id, "x" * 9999),)), NOW)
-    (trouble,) = spool.set_aside("a")
-    assert trouble.event_id == events[1].event_id and trouble.reason == "x" * 300
+    spool.settle("a", Receipt(refused=(DeliveryFailure(events[1].event_id, "x" * 9999),)), NOW)
+    (failure,) = spool.set_aside("a")
+    assert failure.event_id == events[1].event_id and failure.reason == "x" * 300
     assert spool.counts("a").set_aside == 1 and spool.counts("a").pending == 2
     assert spool.readmit("a") == 1 and spool.counts("a").pending == 3
 
@@ -233,7 +245,7 @@ def of(number: int, host: str, subscriber: str = "", *, incident_of: str = "") -
         event,
         alert=replace(event.alert, host=host, src_ip=host, subscriber=subscriber),
         incident=replace(event.incident, host=incident_of or host, subscriber=subscriber),
-        flow={**event.flow, "src_ip": host, "subscriber": subscriber},
+        flow=replace(event.flow, src_ip=host, subscriber=subscriber),
     )
 
 
@@ -251,7 +263,9 @@ def test_one_host_s_events_go_whatever_became_of_them(spool: Spool) -> None:
     events = [of(n, HOST if n % 2 else "10.45.0.70") for n in range(10)]
     spool.append(events, ["a", "b"])
     spool.take("a", 8, NOW)
-    spool.settle("a", Receipt(tuple(ids(events[:4])), refused=(Trouble(ids(events)[5], "x"),)), NOW)
+    spool.settle(
+        "a", Receipt(tuple(ids(events[:4])), refused=(DeliveryFailure(ids(events)[5], "x"),)), NOW
+    )
     before = rows(spool.path)
     person = Person(host=HOST)
     assert spool.forget_person(person, dry_run=True) == 5
@@ -298,12 +312,12 @@ def test_no_byte_of_it_is_left_in_file_or_log(tmp_path: Path) -> None:
 
     with Spool(tmp_path / "spool.db") as spool:
         # As most builds of SQLite are: what was deleted stays where it stood.
-        spool._db.execute("PRAGMA secure_delete = OFF")
+        spool._file._db.execute("PRAGMA secure_delete = OFF")
         for start in range(0, 200, 20):
             events = [of(n, HOST if n % 3 else "10.99.0.1") for n in range(start, start + 20)]
             spool.append(events, ["a"])
             theirs = [event for event in events if event.alert.host == HOST]
-            refused = tuple(Trouble(name, f"{HOST}: no") for name in ids(theirs[:2]))
+            refused = tuple(DeliveryFailure(name, f"{HOST}: no") for name in ids(theirs[:2]))
             spool.take("a", 20, NOW)
             spool.settle("a", Receipt(refused=refused), NOW)
         spool.forget(make(7).made_ns + 1)  # some pages are free already
@@ -316,7 +330,7 @@ def test_no_byte_of_it_is_left_in_file_or_log(tmp_path: Path) -> None:
 def test_who_reads_the_spool_meanwhile_keeps_the_bytes_and_that_is_told(
     spool: Spool,
 ) -> None:
-    spool._db.execute("PRAGMA busy_timeout = 50")
+    spool._file._db.execute("PRAGMA busy_timeout = 50")
     spool.append([of(0, HOST)], ["a"])
     reader = sqlite3.connect(spool.path, isolation_level=None)
     reader.execute("BEGIN")
@@ -347,14 +361,14 @@ def test_a_file_that_is_no_spool(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_and_passes(spool: Spool) -> None:
     spool.append(many(2), ["a"])
-    pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
-    spool._db.execute(f"PRAGMA max_page_count = {pages + 4}")
+    pages = spool._file._db.execute("PRAGMA page_count").fetchone()[0]
+    spool._file._db.execute(f"PRAGMA max_page_count = {pages + 4}")
     with pytest.raises(OutputError, match="full"):
         spool.append(many(50, 10), ["a"])
     # What was there still goes out, and nothing of the batch is half there.
     assert len(spool.take("a", 99, NOW)) == 2
     spool.settle("a", taken(many(1)), NOW)
-    spool._db.execute("PRAGMA max_page_count = 100000")
+    spool._file._db.execute("PRAGMA max_page_count = 100000")
     assert spool.append(many(50, 10), ["a"]) == 50
     assert spool.counts("a").pending == 51
 
@@ -520,19 +534,19 @@ def test_any_order_delivers_all_at_least_once_and_by_id_exactly_once(
             spool.settle("a", taken(events), now)
         elif step == "half":
             arrive(half)
-            left = tuple(Trouble(e.event_id, "later") for e in events[len(half) :])
+            left = tuple(DeliveryFailure(e.event_id, "later") for e in events[len(half) :])
             spool.settle("a", Receipt(tuple(ids(half)), left), now)
         elif step == "fail":
-            again = tuple(Trouble(event.event_id, "down") for event in events)
+            again = tuple(DeliveryFailure(event.event_id, "down") for event in events)
             spool.settle("a", Receipt(again=again), now)
         elif step == "unsure":
             arrive(half)
-            again = tuple(Trouble(event.event_id, "silent", True) for event in events)
+            again = tuple(DeliveryFailure(event.event_id, "silent", True) for event in events)
             spool.settle("a", Receipt(again=again), now)
         elif step == "poison":
-            refused = tuple(Trouble(event.event_id, "bad") for event in events[:1])
-            poisoned |= {trouble.event_id for trouble in refused}
-            left = tuple(Trouble(e.event_id, "later") for e in events[1:])
+            refused = tuple(DeliveryFailure(event.event_id, "bad") for event in events[:1])
+            poisoned |= {failure.event_id for failure in refused}
+            left = tuple(DeliveryFailure(e.event_id, "later") for e in events[1:])
             spool.settle("a", Receipt(refused=refused, again=left), now)
         elif step == "die":
             arrive(half)

@@ -59,8 +59,8 @@ def test_a_receiver_that_never_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syslog, "ANSWER_TIMEOUT_S", 0.3)
     with r.Syslog("tcp", reading=False) as server:
         with open_sink(f"syslog+tcp://127.0.0.1:{server.port}") as sink:
-            (trouble,) = sink.send([make(1)]).again
-            assert trouble.unsure and "no answer in time" in trouble.reason
+            (failure,) = sink.send([make(1)]).again
+            assert failure.unsure and "no answer in time" in failure.reason
         with open_sink(f"syslog+tcp://127.0.0.1:{server.port}?confirm=no") as sink:
             assert sink.send([make(1)]).delivered
 
@@ -71,8 +71,8 @@ def test_a_certificate_that_leads_nowhere(tmp_path: Path) -> None:
         r.Syslog("tls", r.server_context(cert, key)) as server,
         open_sink(f"syslog+tls://localhost:{server.port}") as sink,
     ):
-        (trouble,) = sink.send([make(1)]).again
-        assert "certificate" in trouble.reason.lower() and not trouble.unsure
+        (failure,) = sink.send([make(1)]).again
+        assert "certificate" in failure.reason.lower() and not failure.unsure
 
 
 CONFIG = """

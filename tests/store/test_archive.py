@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -88,6 +89,49 @@ def test_age_and_size_remove_the_oldest(tmp_path: Path) -> None:
     small.tick(START_NS + 30 * HOUR_NS)
     assert size * 0.4 < small.bytes_used() <= size // 2
     assert small.files() == archive.files()[-len(small.files()) :]
+
+
+YEARS_NS = 365 * 24 * HOUR_NS
+
+
+@pytest.mark.parametrize("named", [-9 * YEARS_NS, 74 * YEARS_NS])
+def test_a_file_that_is_named_after_its_packets_ages_by_when_it_was_recorded(
+    named: int, tmp_path: Path
+) -> None:
+    with FlowArchive(tmp_path, NO_LIMIT) as older_release:
+        older_release.write(frame(10), START_NS + named)
+    (path,) = older_release.files()
+    os.utime(path, ns=(START_NS, START_NS))
+    archive = FlowArchive(tmp_path, ArchiveLimits(days=1, max_bytes=None, keep_free=0))
+    archive.write(frame(10), START_NS)
+    archive.tick(START_NS + 24 * HOUR_NS)
+    assert path in archive.files() and archive.counts.files_expired == 0
+    archive.tick(START_NS + 25 * HOUR_NS)
+    assert path not in archive.files()
+
+
+def test_a_younger_file_before_an_older_one_does_not_keep_it(tmp_path: Path) -> None:
+    with FlowArchive(tmp_path, NO_LIMIT) as archive:
+        for hour in (-1000, 0):
+            archive.write(frame(10), START_NS + hour * HOUR_NS)
+    late = START_NS + 30 * HOUR_NS
+    first, second = archive.files()
+    os.utime(first, ns=(late, late))
+    os.utime(second, ns=(START_NS, START_NS))
+    FlowArchive(tmp_path, ArchiveLimits(days=1, max_bytes=None, keep_free=0)).tick(late)
+    assert archive.files() == [first]
+
+
+def test_a_clock_that_was_ahead_keeps_no_file(tmp_path: Path) -> None:
+    with FlowArchive(tmp_path, NO_LIMIT) as archive:
+        archive.write(frame(10), START_NS)
+    (path,) = archive.files()
+    ahead = START_NS + 74 * YEARS_NS
+    os.utime(path, ns=(ahead, ahead))
+    FlowArchive(tmp_path, ArchiveLimits(days=1, max_bytes=None, keep_free=0)).tick(
+        START_NS + 26 * HOUR_NS
+    )
+    assert archive.files() == []
 
 
 @examples(30)

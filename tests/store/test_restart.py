@@ -1,4 +1,4 @@
-"""Desk and store together: killed anywhere and started again, nothing is lost or told twice."""
+"""Alert gate and store together: killed anywhere and restarted, nothing is lost or sent twice."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
-from veilwatch.detection.alerting.desk import Desk, Policy
-from veilwatch.detection.alerting.suppress import Limits
+from veilwatch.detection.alerting.gate import AlertGate, Policy
+from veilwatch.detection.alerting.limits import Limits
 from veilwatch.store import Store
 
 ALERTS = 300
@@ -22,29 +22,29 @@ ALERTS = 300
 def work(path: str, *, say: bool = False) -> None:
     """Take every alert that is not done yet: what a sensor does with its store."""
     limits = Limits(host_burst=50, host_per_hour=1, burst=10**6, summary_s=600)
-    desk = Desk("s1", Policy(limits=limits, dedup_s=30, quiet_close_s=300))
+    gate = AlertGate("s1", Policy(limits=limits, dedup_s=30, quiet_close_s=300))
     with Store(path) as store:
         saved = store.load_state("sensor")
         begin = 0
         if saved:
             begin = saved["next"]
-            desk.restore(saved["desk"])
+            gate.restore(saved["desk"])
         for n in range(begin, ALERTS):
             # Hosts take turns in bursts, so that incidents open, rise and close.
             at_s = n * 7 + 400 * (n // 60)
             alert = make_alert(
                 at_s, host=f"10.0.0.{n % 5}", src_port=n, dst_port=n % 7, severity=1 + n % 3
             )
-            time_passes = desk.tick(now_ns=alert.last_ns, made_ns=alert.last_ns)
-            ruling = desk.take(alert, make_row(), now_ns=alert.last_ns, made_ns=alert.last_ns)
+            time_passes = gate.tick(now_ns=alert.last_ns, made_ns=alert.last_ns)
+            decision = gate.decide(alert, make_row(), now_ns=alert.last_ns, made_ns=alert.last_ns)
             store.record(
-                [*time_passes.events, *ruling.events],
-                [*time_passes.incidents, *ruling.incidents],
-                state={"sensor": {"next": n + 1, "desk": desk.state()}},
+                [*time_passes.events, *decision.events],
+                [*time_passes.incidents, *decision.incidents],
+                state={"sensor": {"next": n + 1, "desk": gate.state()}},
             )
             if say:
                 print(n, flush=True)
-        end = desk.tick(now_ns=START_NS + 10**6 * SECOND, made_ns=0, final=True)
+        end = gate.tick(now_ns=START_NS + 10**6 * SECOND, made_ns=0, final=True)
         store.record(end.events, end.incidents)
 
 

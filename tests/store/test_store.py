@@ -207,7 +207,7 @@ def test_counters_by_steps_of_time(store: Store) -> None:
 def test_state_goes_with_the_events_or_not_at_all(store: Store) -> None:
     assert store.load_state("desk") is None
     store.record([make_event(0)], state={"desk": {"n": 1}})
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON"):
         store.record([make_event(1)], state={"desk": {"n": math.nan}})
     assert store.load_state("desk") == {"n": 1}
     assert ids(store) == [make_event(0).event_id]

@@ -181,6 +181,7 @@ def show(
         ("flow", f"{alert.src_ip} port {alert.src_port} to {alert.dst_ip} port {alert.dst_port}"),
         ("application", alert.application),
         ("score", f"{alert.score:.4f}, threshold {alert.threshold:.4f}"),
+        ("evidence", "little: no conversation lies behind the score" if alert.thin else ""),
         ("family", alert.family),
         ("ATT&CK", ", ".join(of_alert(alert, event.flow))),
         (
@@ -302,7 +303,7 @@ _COLUMNS: Final = (
     *("event_id", "kind", "first_ns", "last_ns", "made_ns", "sensor", "interface", "severity"),
     *("score", "threshold", "host", "subscriber", "src_ip", "src_port", "dst_ip", "dst_port"),
     *("protocol", "service", "application", "family", "incident_id", "reasons", "verdict"),
-    *("verdict_by", "verdict_note"),
+    *("verdict_by", "verdict_note", "thin"),
 )
 
 
@@ -321,6 +322,7 @@ def _csv(items: Iterable[StoredEvent]) -> Iterator[bytes]:
             "verdict": str(said.kind) if said else "",
             "verdict_by": said.who if said else "",
             "verdict_note": said.note if said else "",
+            "thin": str(alert.thin).lower(),
         }
         yield _csv_line([values[c] if c in values else getattr(alert, c) for c in _COLUMNS])
 

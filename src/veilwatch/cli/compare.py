@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -22,21 +20,14 @@ from veilwatch.cli.options import (
     check_detector,
 )
 from veilwatch.cli.outputs import Force, check_folder, leaving, output_option
-from veilwatch.cli.terminal import AsJson, Quiet, console, working
+from veilwatch.cli.terminal import AsJson, Quiet, console, this_command, working
 from veilwatch.errors import TrainingError
-from veilwatch.files import make_folder, write_text
 from veilwatch.report.listing import Listing, numbers, whole
 
 if TYPE_CHECKING:
     from veilwatch.learning.comparison import Comparison
 
 ALL: Final = "all"
-
-RESULTS: Final = (
-    *("comparison.json", "comparison.html", "figures.csv", "families.csv", "robustness.csv"),
-    "tables.tex",
-)
-"""Files of a finished comparison."""
 
 
 def command(
@@ -78,7 +69,8 @@ def command(
 
     Example: `veilwatch compare --corpus MANIFEST.csv -o comparison`
     """
-    from veilwatch.learning.comparison import SPLITS, CompareOptions, compare
+    from veilwatch.learning.comparison import SPLITS, CompareOptions
+    from veilwatch.runs import COMPARISON_FILES, run_comparison
 
     chosen, parts = _names(detectors), _names(splits)
     for name in chosen:
@@ -87,8 +79,7 @@ def command(
         if name not in SPLITS:
             hint = f"known: {', '.join(SPLITS)}"
             raise TrainingError(f"unknown split {name[:40]!r}", where="--splits", hint=hint)
-    check_folder(output, *RESULTS, force=force)
-    make_folder(output)
+    check_folder(output, *COMPARISON_FILES, force=force)
     options = CompareOptions(
         detectors=chosen,
         splits=parts or tuple(SPLITS),
@@ -102,14 +93,9 @@ def command(
     )
     folds_kept = f"finished folds stay in {output / 'folds'}: the same command goes on from there"
     with working(quiet or as_json) as progress, leaving(kept=folds_kept):
-        comparison = compare(
-            corpus,
-            output / "folds",
-            options,
-            command=shlex.join(["veilwatch", *sys.argv[1:]]),
-            progress=progress,
+        comparison = run_comparison(
+            corpus, output, options, command=this_command(), progress=progress
         )
-    write_comparison(comparison, output)
     if as_json:
         typer.echo(comparison.model_dump_json(indent=1))
         return
@@ -117,24 +103,6 @@ def command(
     if not quiet:
         page = output / "comparison.html"
         console.print(Text(f"Page: {page.resolve()}", style="bold"), soft_wrap=True)
-
-
-def write_comparison(comparison: Comparison, out: Path) -> None:
-    """Write the document, the page and the tables into a folder."""
-    from veilwatch.learning.comparison.tables import (
-        families_csv,
-        figures_csv,
-        latex,
-        robustness_csv,
-    )
-    from veilwatch.report.comparison.page import render_comparison
-
-    write_text(out / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
-    write_text(out / "comparison.html", render_comparison(comparison))
-    write_text(out / "figures.csv", figures_csv(comparison))
-    write_text(out / "families.csv", families_csv(comparison))
-    write_text(out / "robustness.csv", robustness_csv(comparison))
-    write_text(out / "tables.tex", latex(comparison))
 
 
 def print_comparison(comparison: Comparison) -> None:

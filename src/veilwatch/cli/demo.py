@@ -14,7 +14,7 @@ from veilwatch import __version__
 from veilwatch.cli.figures import print_figures
 from veilwatch.cli.options import DEFAULTS, Seed
 from veilwatch.cli.outputs import leaving, output_option
-from veilwatch.cli.terminal import Quiet, console, errors, working
+from veilwatch.cli.terminal import Quiet, console, errors, this_command, working
 from veilwatch.files import make_folder, write_text
 from veilwatch.jit import source_hash
 
@@ -51,14 +51,14 @@ def command(
     Example: `veilwatch demo`
     """
     # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
-    from veilwatch.cli.compare import print_comparison, write_comparison
-    from veilwatch.cli.detection import run_detection
+    from veilwatch.cli.compare import print_comparison
     from veilwatch.corpus.catalogue import load_corpus
     from veilwatch.corpus.lab import build_lab, field_capture
-    from veilwatch.learning.comparison import CompareOptions, compare
+    from veilwatch.learning.comparison import CompareOptions
     from veilwatch.learning.models import save_model
     from veilwatch.learning.training import TrainingOptions, train_model
     from veilwatch.report.detection.console import print_summary
+    from veilwatch.runs import DETECTION_FILES, run_comparison, run_detection
 
     out = make_folder(output)
     kept = f"what was finished lies in {out}: the same command goes on from there"
@@ -79,12 +79,17 @@ def command(
         )
         save_model(out / "model", model)
         detection = run_detection(
-            [field], model, out / "results", config=DEFAULTS, progress=progress
+            [field],
+            model,
+            out / "results",
+            config=DEFAULTS,
+            command=this_command(),
+            progress=progress,
         )
         if not no_comparison:
-            comparison = compare(
+            comparison = run_comparison(
                 manifest,
-                out / "comparison" / "folds",
+                out / "comparison",
                 CompareOptions(
                     detectors=COMPARED,
                     splits=("group",),
@@ -95,7 +100,6 @@ def command(
                 command="veilwatch demo",
                 progress=progress,
             )
-            write_comparison(comparison, out / "comparison")
     print_figures(
         model.manifest.held_out,
         title="Training corpus, whole variants held out (emulated)",
@@ -103,13 +107,14 @@ def command(
     )
     if not no_comparison:
         print_comparison(comparison)
-    print_summary(detection.document, console, outputs=None if quiet else detection.outputs)
+    results = {what: out / "results" / name for what, name in DETECTION_FILES.items()}
+    print_summary(detection.document, console, outputs=None if quiet else results)
     found = {alert.host for alert in detection.alerts if alert.kind == "host"}
     _print_truth(field.with_suffix(".truth.csv"), found)
     if not no_comparison:
         page = out / "comparison" / "comparison.html"
         console.print(Text(f"Comparison: {page.resolve()}"), soft_wrap=True)
-    console.print(Text(f"Report: {detection.outputs['report'].resolve()}", style="bold"))
+    console.print(Text(f"Report: {results['report'].resolve()}", style="bold"))
 
 
 def _stamp(seed: int, scale: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from veilwatch.cli.options import (
     key_ring,
 )
 from veilwatch.cli.outputs import Force, check_folder, leaving, output_option
-from veilwatch.cli.terminal import AsJson, Quiet, console, working
+from veilwatch.cli.terminal import AsJson, Quiet, console, this_command, working
 from veilwatch.imports import hidden
 from veilwatch.traffic.flow import MeterConfig
 from veilwatch.traffic.subscriber import Rotation
@@ -49,17 +50,17 @@ def command(
     # and not the classes that it makes of scikit-learn's, which takes as long as all the rest.
     with hidden("sklearn", "pandas"):
         from veilwatch.learning.detectors import lightgbm as _  # noqa: F401
-    from veilwatch.cli.detection import EVE, FLOWS, REPORT, SUMMARY, run_detection
     from veilwatch.learning.models import load_model
     from veilwatch.report.detection.console import print_summary
+    from veilwatch.runs import DETECTION_FILES, run_detection
 
-    files = (EVE, FLOWS, REPORT, SUMMARY)
-    check_folder(output, *files, force=force)
+    outputs = {what: output / name for what, name in DETECTION_FILES.items()}
+    check_folder(output, *DETECTION_FILES.values(), force=force)
     trained = load_model(model)
     config = MeterConfig(
         idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
     )
-    with working(quiet or as_json) as progress, leaving(*(output / name for name in files)):
+    with working(quiet or as_json) as progress, leaving(*outputs.values()):
         detection = run_detection(
             captures,
             trained,
@@ -67,11 +68,12 @@ def command(
             config=config,
             gtp_ports=gtp_port or (),
             subscriber_keys=key_ring(subscriber_key_file, subscriber_rotation),
+            command=this_command(),
             progress=progress,
         )
     if as_json:
-        typer.echo(detection.outputs["summary"].read_text(), nl=False)
+        typer.echo(json.dumps(detection.summary(), indent=1))
     else:
-        print_summary(detection.document, console, outputs=None if quiet else detection.outputs)
+        print_summary(detection.document, console, outputs=None if quiet else outputs)
     reading.say(detection.captures, detection.balance, quiet=quiet or as_json)
     reading.settle(detection.captures, detection.balance)

@@ -12,7 +12,7 @@ import typer
 
 from veilwatch import __version__
 from veilwatch.cli.terminal import Quiet, console, working
-from veilwatch.jit import CACHE_FAULT, cache_home, kernel_cache
+from veilwatch.jit import cache_fault, cache_home, kernel_cache
 from veilwatch.traffic.pipeline import is_warm
 
 
@@ -41,8 +41,8 @@ def command(
 
 
 def _state() -> str:
-    if CACHE_FAULT:
-        return f"not kept: {CACHE_FAULT}"
+    if fault := cache_fault():
+        return f"not kept: {fault}"
     return "ready" if is_warm() else "not compiled yet"
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from veilwatch import __version__
 from veilwatch.cli.corpus import CACHED
 from veilwatch.cli.figures import print_figures
 from veilwatch.cli.options import (
@@ -26,12 +22,10 @@ from veilwatch.cli.options import (
     check_detector,
 )
 from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_option, suffix_of
-from veilwatch.cli.terminal import AsJson, Quiet, console, warn, working
+from veilwatch.cli.terminal import AsJson, Quiet, console, this_command, warn, working
 from veilwatch.errors import TrainingError
-from veilwatch.files import write_text
 
 SPLITS = ("source", "group", "flow")
-FORMS = (".json", ".html")
 
 
 def command(
@@ -81,8 +75,8 @@ def command(
     from veilwatch.corpus.catalogue import load_corpus
     from veilwatch.learning.detectors import DetectorSettings
     from veilwatch.learning.models import load_model
-    from veilwatch.learning.training import TrainingOptions, cross_validate, evaluate_model
-    from veilwatch.report.evaluation.page import render_evaluation
+    from veilwatch.learning.training import TrainingOptions
+    from veilwatch.runs import EVALUATION_FORMS, run_cross_validation, run_evaluation
 
     if (model is None) == (split is None):
         raise TrainingError("give either --model or --split", hint="see veilwatch evaluate --help")
@@ -92,7 +86,7 @@ def command(
     check_detector(detector)
     files = [path for path in output or () if path != STDOUT]
     for path in files:
-        suffix_of(path, FORMS)
+        suffix_of(path, EVALUATION_FORMS)
     check_output(*files, force=force)
     as_json |= len(files) < len(output or ())
     trained = load_model(model) if model is not None else None
@@ -101,7 +95,7 @@ def command(
         for name, fault in labelled.faults.items():
             warn(f"{name}: {fault}")
         if trained is not None:
-            figures = evaluate_model(trained, labelled)
+            evaluation = run_evaluation(labelled, trained, command=this_command())
         else:
             options = TrainingOptions(
                 detector=detector,
@@ -112,29 +106,16 @@ def command(
                 settings=DetectorSettings(seed=seed, threads=threads),
             )
             by: Any = split
-            figures = cross_validate(labelled, by, options, progress=progress)
-    emulated = labelled.emulated or (trained is not None and trained.manifest.corpus.emulated)
-    document = {
-        "veilwatch": __version__,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["veilwatch", *sys.argv[1:]]),
-        "emulated": emulated,
-        "model": trained.manifest.name if trained else f"{detector}, {split} held out",
-        **figures,
-    }
-    text = json.dumps(document, indent=1)
-    for path in files:
-        if suffix_of(path, FORMS) == ".json":
-            write_text(path, text + "\n")
-            continue
-        page = render_evaluation(
-            figures, model=document["model"], emulated=emulated, command=document["command"]
-        )
-        write_text(path, page)
+            evaluation = run_cross_validation(
+                labelled, by, options, command=this_command(), progress=progress
+            )
+        for path in files:
+            evaluation.report(path)
     if as_json:
-        typer.echo(text)
+        typer.echo(json.dumps(evaluation.document(), indent=1))
         return
-    print_figures(figures, title=f"{document['model']} on {corpus}", emulated=emulated)
+    figures, emulated = evaluation.figures, evaluation.emulated
+    print_figures(figures, title=f"{evaluation.model} on {corpus}", emulated=emulated)
     if means := figures.get("mean_of_folds"):
         print_figures(means, title="Mean of the folds, each by itself", emulated=emulated)
     if seen := figures.get("set_aside"):

@@ -24,9 +24,9 @@ from veilwatch.cli.options import (
 from veilwatch.cli.stored import MAX_CELL
 from veilwatch.cli.terminal import AsJson, Quiet, console, warn, warn_of_faults, working
 from veilwatch.report.listing import Listing, numbers, texts, whole
-from veilwatch.report.names import visible
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import Status
+from veilwatch.schema.text import visible
 from veilwatch.traffic.subscriber import Rotation
 
 SHOWN_TUNNELS: Final = 20

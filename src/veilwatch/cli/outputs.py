@@ -94,9 +94,9 @@ def leaving(*outputs: Path, kept: str = "") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise  # who ends the run asks for it
+        raise  # whoever ends the run asks what it left
     except BaseException:
-        _left.remove(say)
+        _left.remove(say)  # an error says for itself what it means
         raise
     _left.remove(say)
 

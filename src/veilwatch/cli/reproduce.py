@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +12,7 @@ from rich.text import Text
 from veilwatch.cli.corpus import CACHED
 from veilwatch.cli.options import CorpusManifest, Seed, Threads
 from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_option
-from veilwatch.cli.terminal import AsJson, Quiet, console, working
+from veilwatch.cli.terminal import AsJson, Quiet, console, this_command, working
 from veilwatch.cli.times import duration_option
 from veilwatch.errors import TrainingError
 from veilwatch.files import write_text
@@ -89,7 +87,7 @@ def header_words(
     if output is not None:
         check_output(output, force=force)
     as_json |= output == STDOUT
-    command = shlex.join(["veilwatch", *sys.argv[1:]])
+    command = this_command()
     files = [] if output is None else [output]
     with working(quiet or as_json) as progress, leaving(*files, kept=CACHED):
         result = reproduce(corpus, options, command=command, progress=progress)

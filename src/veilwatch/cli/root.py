@@ -85,7 +85,7 @@ def _set_help(command: CommandInfo) -> None:
 
 
 def help_of(function: Callable[..., Any]) -> str:
-    """Return the help of a verb: its docstring, with examples on lines of their own.
+    r"""Return the help of a verb: its docstring, with examples on lines of their own.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def help_of(function: Callable[..., Any]) -> str:
     ...     Example: `veilwatch do it`
     ...     '''
     >>> help_of(verb)
-    'Do it.\\n\\n\\x08\\nExample:\\n  veilwatch do it'
+    'Do it.\n\n\x08\nExample:\n  veilwatch do it'
     """
     text = inspect.getdoc(function) or ""
     text = re.sub(r"^Example: `(.*)`$", r"\b\nExample:\n  \1", text, flags=re.M)

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from veilwatch.cli.terminal import console
 from veilwatch.report.listing import Listing, numbers, texts, whole
-from veilwatch.report.names import visible
 from veilwatch.schema.forms import teid_text
 from veilwatch.schema.sessions import Session, SubscriberReport, TunnelEnd
+from veilwatch.schema.text import visible
 
 SHOWN_SESSIONS: Final = 50
 """Sessions shown on the console, those with most flows first."""

@@ -13,7 +13,7 @@ from veilwatch.cli.terminal import Quiet, console
 from veilwatch.cli.times import Since, Until, period
 from veilwatch.errors import VeilwatchError
 from veilwatch.report.listing import Listing, numbers, whole
-from veilwatch.sinks.base import SCHEMES, open_sink, sink_class
+from veilwatch.sinks.base import known_schemes, open_sink, sink_class
 from veilwatch.sinks.delivery import Delivery
 from veilwatch.sinks.spool import Spool
 
@@ -35,7 +35,7 @@ def list_(quiet: Quiet = False) -> None:
 
     Example: `veilwatch sinks list`
     """
-    for name, scheme in SCHEMES.items():
+    for name, scheme in known_schemes().items():
         console.print(Text(f"{name}://", style="bold") + Text(f"  {scheme.what}"), soft_wrap=True)
         console.print(Text(f"    {scheme.example}"), soft_wrap=True)
         for parameter, meaning in sink_class(name).PARAMETERS.items():
@@ -66,11 +66,11 @@ def status(file: SpoolFile, quiet: Quiet = False) -> None:
                 f"{age:,.0f} s" if counts.oldest_ns else "–",
                 *(f"{count:,}" for count in (counts.set_aside, counts.delivered, counts.dropped)),
             )
-            reasons += [(name, trouble) for trouble in spool.set_aside(name, 10)]
+            reasons += [(name, failure) for failure in spool.set_aside(name, 10)]
     console.print(f"{events:,} events, {size / 1e6:,.1f} MB")
     console.print(table)
-    for name, trouble in reasons:
-        console.print(Text(f"{name}: {trouble.event_id}: {trouble.reason}"), soft_wrap=True)
+    for name, failure in reasons:
+        console.print(Text(f"{name}: {failure.event_id}: {failure.reason}"), soft_wrap=True)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from veilwatch.detection.alerting.site import QuietPeriod, learn_thresholds, sit
 from veilwatch.errors import VeilwatchError
 from veilwatch.files import write_text
 from veilwatch.sensor.load import load_config
-from veilwatch.sensor.scorebook import read_scores
+from veilwatch.sensor.score_history import read_scores
 from veilwatch.sensor.sitemodel import model_identity
 
 app = typer.Typer(

@@ -12,9 +12,9 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from veilwatch.cli.times import SECOND_NS
 from veilwatch.errors import VeilwatchError
-from veilwatch.report.names import MAX_SENTENCE, visible
+from veilwatch.schema.text import MAX_SHOWN_SENTENCE, visible
+from veilwatch.schema.units import SECOND_NS
 from veilwatch.sensor.config import DEFAULT_STATE
 from veilwatch.store import Store
 
@@ -94,7 +94,7 @@ def cell(text: str, style: str = "") -> Text:
 
 def sentence(text: str, style: str = "") -> Text:
     """Return a sentence that may hold such names."""
-    return Text(visible(text, MAX_SENTENCE), style=style)
+    return Text(visible(text, MAX_SHOWN_SENTENCE), style=style)
 
 
 def severity_cell(number: int) -> Text:
@@ -117,7 +117,9 @@ def tally(count: int, what: str, limit: int | None, asked: Mapping[str, object])
     """
     if not count:
         chosen = " ".join(f"{name} {value}" for name, value in asked.items() if value)
-        return f"no {what} matches {visible(chosen, MAX_SENTENCE)}" if chosen else f"no {what}s"
+        return (
+            f"no {what} matches {visible(chosen, MAX_SHOWN_SENTENCE)}" if chosen else f"no {what}s"
+        )
     more = f", more may match (--limit {limit:,})" if count == limit else ""
     return f"{count:,} {what}{'' if count == 1 else 's'}{more}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from veilwatch.imports import hidden
 from veilwatch.jit import load_numba
 from veilwatch.progress import SILENT
 from veilwatch.progress import Progress as Listener
-from veilwatch.report.names import visible
 from veilwatch.schema.captures import CaptureReport
+from veilwatch.schema.text import visible
 from veilwatch.traffic.pipeline import warm
 
 Quiet = Annotated[
@@ -61,6 +62,11 @@ console = Screen()
 
 errors = Screen(stderr=True)
 """Standard error: progress and notes."""
+
+
+def this_command() -> str:
+    """Return the command line of this process, as pages and documents name it."""
+    return shlex.join(["veilwatch", *sys.argv[1:]])
 
 
 def remark(text: str, *, quiet: bool) -> None:

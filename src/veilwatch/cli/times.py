@@ -11,9 +11,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.report.names import visible
-
-SECOND_NS: Final = 10**9
+from veilwatch.schema.text import visible
+from veilwatch.schema.units import DAY_S, HOUR_S
 
 MAX_NS: Final = 2**63 - 1
 """Latest time that a store holds, in the year 2262."""
@@ -27,7 +26,7 @@ LEAST_S: Final = 0.001
 MAX_AGE: Final = 1_000_000
 """Most units of an age: what goes back before 1970 is all that there is."""
 
-UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
 
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ?(ms|s|m|h|d|w)?", re.A)
 

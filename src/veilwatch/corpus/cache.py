@@ -125,8 +125,10 @@ def fill(
 
 
 def leave_quietly() -> None:
-    """Make Ctrl-C and SIGTERM end a worker like an error does, cleaned up and without a traceback;
-    and have a worker end with the process that started it, however that ended."""
+    """Make Ctrl-C and SIGTERM end a worker like an error does, cleaned up and without a traceback.
+
+    It also ends with the process that started it, however that ended.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     end_with_parent(signal.SIGTERM)

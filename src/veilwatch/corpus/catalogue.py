@@ -33,12 +33,15 @@ class Corpus:
         SHA-256 of each capture's file by its name in the manifest.
     faults
         For captures that could not be read to their end: name and reason.
+    manifest
+        Where it was loaded from; None for one that was made in memory.
     """
 
     entries: list[CaptureEntry]
     flows: pl.DataFrame
     hashes: dict[str, str]
     faults: dict[str, str]
+    manifest: Path | None = None
 
     @property
     def emulated(self) -> bool:
@@ -84,7 +87,7 @@ def load_corpus(
             faults[entry.name] = fault
         frames.append(frame.with_columns(pl.lit(index, pl.UInt32).alias("capture")))
         progress.advance()
-    return Corpus(entries, pl.concat(frames), hashes, faults)
+    return Corpus(entries, pl.concat(frames), hashes, faults, manifest)
 
 
 def _read(path: Path) -> pl.DataFrame | None:

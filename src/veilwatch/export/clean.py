@@ -1,13 +1,21 @@
-"""Text that every receiver can read: no half surrogates, no separators where lines matter."""
+"""Values that every receiver can read, and the one form of JSON in which they go out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+from veilwatch.schema.text import encodable
 
 T = TypeVar("T")
+
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | JsonObject | None"
+"""What JSON has a form for."""
+
+JsonObject: TypeAlias = Mapping[str, Json]
+"""A document that leaves us: an object of JSON."""
 
 
 def clean(value: T) -> T:
@@ -26,7 +34,7 @@ def clean(value: T) -> T:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return _text(value)
+        return encodable(value)
     if isinstance(value, Mapping):
         return {_clean(key): _clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -36,22 +44,7 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _text(text: str) -> str:
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
-def one_line(text: str) -> str:
-    """Return `text` with everything that some reader takes for an end of line as a space."""
-    return "".join(" " if not c.isprintable() else c for c in text)
-
-
-def compact_json(document: Any) -> bytes:
+def compact_json(document: Json) -> bytes:
     """Return a document as one ASCII line of JSON.
 
     ASCII only: a name may hold U+2028 or U+0085, which some readers take for line ends.

@@ -6,6 +6,8 @@ from typing import IO
 
 import polars as pl
 
+from veilwatch.schema.forms import known_frame
+
 
 class Encoder:
     """How rows become bytes of one file form."""
@@ -14,7 +16,10 @@ class Encoder:
         self._stream = stream
 
     def write(self, frame: pl.DataFrame) -> None:
-        """Append rows."""
+        """Append rows, with null where a flow has no such value."""
+        self._append(known_frame(frame))
+
+    def _append(self, frame: pl.DataFrame) -> None:
         raise NotImplementedError
 
     def finish(self) -> None:

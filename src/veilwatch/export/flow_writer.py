@@ -21,7 +21,6 @@ from veilwatch.errors import OutputError
 from veilwatch.export.encoder import Encoder
 from veilwatch.export.zeek import ConnJson, ConnLog
 from veilwatch.files import is_device, output_error, replacing
-from veilwatch.schema.forms import known_frame
 
 ROW_GROUP: Final = 32_768
 """Rows gathered before a Parquet row group is written: small groups make large files, large
@@ -37,7 +36,7 @@ class _Parquet(Encoder):
         self._waiting: list[pl.DataFrame] = []
         self._rows = 0
 
-    def write(self, frame: pl.DataFrame) -> None:
+    def _append(self, frame: pl.DataFrame) -> None:
         self._waiting.append(frame)
         self._rows += frame.height
         if self._rows >= ROW_GROUP:
@@ -67,7 +66,7 @@ class _Parquet(Encoder):
 class _Csv(Encoder):
     _header = True
 
-    def write(self, frame: pl.DataFrame) -> None:
+    def _append(self, frame: pl.DataFrame) -> None:
         joined = [
             pl.col(name).cast(pl.List(pl.String)).list.join(" ")
             if isinstance(dtype, pl.List)
@@ -81,7 +80,7 @@ class _Csv(Encoder):
 
 
 class _JsonLines(Encoder):
-    def write(self, frame: pl.DataFrame) -> None:
+    def _append(self, frame: pl.DataFrame) -> None:
         self._stream.write(frame.write_ndjson().encode())
 
 
@@ -147,7 +146,7 @@ class FlowWriter:
             self._schema = frame.schema
         elif frame.schema != self._schema:
             raise OutputError("a batch has other columns than the first", where=self.path)
-        self._encoder.write(known_frame(frame))
+        self._encoder.write(frame)
 
     def __exit__(
         self,

@@ -164,7 +164,7 @@ class ConnLog(Encoder):
         super().__init__(stream)
         self._begun = False
 
-    def write(self, frame: pl.DataFrame) -> None:
+    def _append(self, frame: pl.DataFrame) -> None:
         lines = conn_log(frame)
         self._begin()
         texts = lines.select(
@@ -182,6 +182,7 @@ class ConnLog(Encoder):
         )
 
     def finish(self) -> None:
+        """Write the footer."""
         self._begin()
         self._stream.write(f"#close\t{_now()}\n".encode())
 
@@ -205,7 +206,7 @@ class ConnLog(Encoder):
 class ConnJson(Encoder):
     """One JSON object a line, as Zeek writes them: seconds as numbers, unset fields left out."""
 
-    def write(self, frame: pl.DataFrame) -> None:
+    def _append(self, frame: pl.DataFrame) -> None:
         for row in conn_log(frame).iter_rows(named=True):
             known = {name: value for name, value in row.items() if value is not None}
             known |= {name: known[name] / 1e6 for name in ("ts", "duration") if name in known}

@@ -15,15 +15,14 @@ from typing import Final
 from markupsafe import Markup
 
 from veilwatch.report import svg, units
-
-SECOND: Final = 10**9
+from veilwatch.schema.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 STEPS_NS: Final = (
     *(n * 10**6 for n in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
-    *(n * SECOND for n in (1, 2, 5, 10, 15, 30)),
-    *(n * 60 * SECOND for n in (1, 2, 5, 10, 15, 30)),
-    *(n * 3600 * SECOND for n in (1, 2, 3, 6, 12, 24)),
-    *(n * 86400 * SECOND for n in (2, 7, 14, 28, 91, 182, 364)),
+    *(n * SECOND_NS for n in (1, 2, 5, 10, 15, 30)),
+    *(n * MINUTE_NS for n in (1, 2, 5, 10, 15, 30)),
+    *(n * HOUR_NS for n in (1, 2, 3, 6, 12, 24)),
+    *(n * DAY_NS for n in (2, 7, 14, 28, 91, 182, 364)),
 )
 """Steps of a time axis that people can name."""
 
@@ -124,7 +123,7 @@ def rates_plot(
         ticks = [(point(rate, 0)[0], units.target(rate)) for rate in rates]
         parts += [
             svg.line(left, bottom, right, bottom, "axis"),
-            *svg.marks(ticks, left, right, bottom),
+            *svg.marks(ticks, right, bottom),
             svg.label((left + right) / 2, bottom + 38, x_title),
         ]
         for shade, curve in curves:
@@ -164,4 +163,4 @@ def time_axis(
     ]
     if len(places) < 2:  # one name tells no scale
         places = [(left, units.clock(start_ns, span)), (right, units.clock(start_ns + span, span))]
-    return svg.marks(places, left, right, y)
+    return svg.marks(places, right, y)

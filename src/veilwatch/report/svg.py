@@ -80,15 +80,15 @@ def across_half(draw: Callable[[int, str], Markup]) -> Markup:
     return join([draw(HALF, "plot half"), draw(NARROW, "plot narrow")])
 
 
-def marks(places: Iterable[tuple[float, str]], left: float, right: float, y: float) -> list[Markup]:
+def marks(places: Iterable[tuple[float, str]], right: float, y: float) -> list[Markup]:
     """Return ticks below an axis with their names, those left out that would run into another.
 
     Parameters
     ----------
     places
         (x, name), from left to right.
-    left, right
-        Ends of the axis; no name stands out of the drawing.
+    right
+        End of the axis; no name stands out of the drawing.
     y
         Height of the axis.
     """

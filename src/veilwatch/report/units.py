@@ -7,8 +7,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from veilwatch.schema.units import DAY_NS, DAY_S, HOUR_NS, HOUR_S, SECOND_NS
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND: Final = 10**9
 _TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
 _ABBREVIATED: Final = (
     *("tls", "dtls", "ssl", "quic", "ssh", "ike", "dns", "http", "rtsp", "sip", "ssdp", "smb"),
@@ -189,13 +190,13 @@ def service(name: str) -> str:
 def clock(ns: int, span_ns: int) -> str:
     """Return a packet time as short as the span around it allows."""
     when = moment(ns)
-    if span_ns <= 10 * _SECOND:
+    if span_ns <= 10 * SECOND_NS:
         return f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}"
-    if span_ns <= 600 * _SECOND:
+    if span_ns <= 600 * SECOND_NS:
         return f"{when:%H:%M:%S}"
-    if span_ns <= 36 * 3600 * _SECOND:
+    if span_ns <= 36 * HOUR_NS:
         return f"{when:%H:%M}"
-    if span_ns <= 10 * 86400 * _SECOND:
+    if span_ns <= 10 * DAY_NS:
         return f"{when:%m-%d %H:%M}"
     return f"{when:%Y-%m-%d}"
 
@@ -208,16 +209,16 @@ def duration(ns: int) -> str:
     >>> duration(1_500_000), duration(95 * 10**9), duration(93_600 * 10**9)
     ('1.5 ms', '1 min 35 s', '1 d 2 h')
     """
-    if ns < _SECOND:
+    if ns < SECOND_NS:
         return f"{ns / 1e6:.3g} ms"
-    seconds = round(ns / _SECOND)
+    seconds = round(ns / SECOND_NS)
     if seconds < 60:
-        return f"{ns / _SECOND:.3g} s"
-    if seconds < 3600:
+        return f"{ns / SECOND_NS:.3g} s"
+    if seconds < HOUR_S:
         return _two_units(seconds, 60, "min", 1, "s")
-    if seconds < 86400:
-        return _two_units(seconds, 3600, "h", 60, "min")
-    return _two_units(seconds, 86400, "d", 3600, "h")
+    if seconds < DAY_S:
+        return _two_units(seconds, HOUR_S, "h", 60, "min")
+    return _two_units(seconds, DAY_S, "d", HOUR_S, "h")
 
 
 def _two_units(seconds: int, big: int, big_name: str, small: int, small_name: str) -> str:

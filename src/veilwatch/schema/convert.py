@@ -13,6 +13,7 @@ from typing import Any
 
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.events import Event, EventKind, Incident, Step
+from veilwatch.schema.flow_facts import facts_from_plain
 from veilwatch.schema.forms import known_values
 from veilwatch.schema.scores import Reason
 
@@ -43,30 +44,31 @@ def incident_from_plain(plain: Mapping[str, Any]) -> Incident:
     return Incident(**{**values, "timeline": tuple(steps)})
 
 
-def event_to_plain(event: Event) -> dict[str, Any]:
-    """Return an event as plain values."""
-    return {
-        "event_id": event.event_id,
-        "kind": str(event.kind),
-        "made_ns": event.made_ns,
-        "sensor": event.sensor,
-        "interface": event.interface,
-        "again": event.again,
-        "alert": alert_to_plain(event.alert),
-        "flow": _finite_items(known_values(event.flow)),
-        "incident": incident_to_plain(event.incident) if event.incident else None,
-    }
+def event_to_plain(event: Event, *, exact: bool = False) -> dict[str, Any]:
+    """Return an event as plain values.
+
+    Parameters
+    ----------
+    exact
+        Whether a number stays what it is where it stands for none, or is not finite: for those
+        who read it with `event_from_plain`. Else it becomes None, for everybody's JSON.
+    """
+    plain = dataclasses.asdict(event)
+    flow = {} if event.flow is None else plain["flow"]
+    plain |= {"kind": str(event.kind), "flow": flow if exact else known_values(flow)}
+    return plain if exact else _finite_items(plain)
 
 
 def event_from_plain(plain: Mapping[str, Any]) -> Event:
     """Return the event that `event_to_plain` was given."""
     values = _known(Event, plain)
-    incident = values.get("incident")
+    flow, incident = values.get("flow"), values.get("incident")
     return Event(
         **{
             **values,
             "kind": EventKind(values["kind"]),
             "alert": alert_from_plain(values["alert"]),
+            "flow": facts_from_plain(flow) if flow else None,
             "incident": incident_from_plain(incident) if incident else None,
         }
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from veilwatch.schema.alerts import Alert
+from veilwatch.schema.flow_facts import FlowFacts
 
 
 class EventKind(StrEnum):
@@ -109,7 +108,7 @@ class Event:
     alert
         The alert; of an incident its strongest one.
     flow
-        Row of the flow table for `alert.flow_id`, by column; plain numbers and strings.
+        The flow that the alert points at, `alert.flow_id`; None where it is not known any more.
     incident
         The incident that it belongs to, None where there is none.
     sensor
@@ -124,7 +123,7 @@ class Event:
     kind: EventKind
     made_ns: int
     alert: Alert
-    flow: Mapping[str, Any] = field(default_factory=dict)
+    flow: FlowFacts | None = None
     incident: Incident | None = None
     sensor: str = ""
     interface: str = ""

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from veilwatch.errors import VeilwatchError
+
+if TYPE_CHECKING:
+    import pandas
 
 Unit = Literal["flow", "host_window", "capture"]
 """What one row of a frame describes, and therefore what a detector judges."""
@@ -99,3 +105,25 @@ class FeatureFrame:
     def take(self, rows: npt.NDArray[np.intp]) -> FeatureFrame:
         """Return some of the units."""
         return FeatureFrame(self.schema, self.values[rows], self.keys[rows])
+
+    def to_numpy(self) -> Values:
+        """Return the values, shape (units, features); columns are named by `schema.names`."""
+        return self.values
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return keys and features side by side; a key that is also a feature stands there once."""
+        names = self.schema.names
+        values = pl.DataFrame(self.values, schema=names)
+        return self.keys.drop(names, strict=False).hstack(values)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the same as `to_polars` for pandas.
+
+        Raises
+        ------
+        VeilwatchError
+            If pandas is not installed.
+        """
+        if find_spec("pandas") is None:
+            raise VeilwatchError("pandas is not installed", hint="install it, or use to_polars()")
+        return self.to_polars().to_pandas()

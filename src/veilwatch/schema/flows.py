@@ -44,11 +44,23 @@ MAX_DATAGRAMS: Final = 24
 """Most datagrams of a QUIC or DTLS handshake kept per direction. Six full ones fill `HEAD_BYTES`,
 so this bounds small ones: a server's Initial packets without their padding, fragments of DTLS."""
 
+TLS_SERVICES: Final = frozenset({"tls", "dtls", "quic"})
+"""Values of `service` that begin with a handshake of TLS, whatever carries it."""
+
+DTLS_OVER: Final = (17, 33, 136)
+"""Protocols that carry DTLS: UDP (RFC 6347), DCCP (RFC 5238), UDP-Lite."""
+
+ENCRYPTED_SERVICES: Final = TLS_SERVICES | {"ssh", "wireguard", "openvpn"}
+"""Values of `service` that encrypt from their first or second message on."""
 
 FILE_MESSAGES: Final = (
     *("open", "close", "read", "write", "change", "list", "other", "error", "encrypted"),
 )
 """Kinds of SMB and NFS messages that are counted, see traffic/flow/file_sharing.py."""
+
+MAX_PROXY_HEADERS: Final = 4
+"""Most PROXY headers before the first byte of a stream: each load balancer in a row may add one,
+and three in a row are rare."""
 
 
 class EndReason(IntEnum):

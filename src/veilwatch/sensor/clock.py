@@ -71,6 +71,14 @@ class SteadyClock:
             self._offset_ns, self._step = offset, None
         return steady + self._offset_ns
 
+    def wall_ns(self) -> int:
+        """Return the wall clock as it is, ns since the epoch."""
+        return self._wall_ns()
+
+    def monotonic_s(self) -> float:
+        """Return seconds that never run back, since some moment."""
+        return self._steady_ns() / 1e9
+
 
 class TrafficClock:
     """How late it is in the traffic, told by two of which either may be wrong.

@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema import counters as known
 from veilwatch.sensor import settings
-from veilwatch.sensor.bookkeeping import Bookkeeper
 from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.config import SensorConfig
+from veilwatch.sensor.counter_recorder import CounterRecorder
 from veilwatch.sensor.heartbeat import shorten
-from veilwatch.sensor.places import Places
+from veilwatch.sensor.state_paths import StatePaths
 from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.sensor.supervise import Heart, check_threads
 from veilwatch.sinks.base import open_sink
@@ -61,15 +62,15 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
     """
     drop_privileges(None)
     heart.settled()
-    places = Places(config)
+    paths = StatePaths(config)
     stop = threading.Event()
-    troubles: dict[str, str] = {}
+    failures: dict[str, str] = {}
     notes = _Notes()
     with (
-        Spool(places.spool) as spool,
+        Spool(paths.spool) as spool,
         closing(StoreProxy(partial(settings.store, config), note=notes.add)) as store,
     ):
-        bookkeeper = Bookkeeper(store, places.status, config.sensor.name, run)
+        recorder = CounterRecorder(store, paths.status, config.sensor.name, run)
         sinks = [open_sink(url) for url in config.sinks.urls]
         names = [sink.address.shown for sink in sinks]
         spool.rename_sinks({sink.address.shown_before: sink.address.shown for sink in sinks})
@@ -77,23 +78,23 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
         threads = []
         for name, sink in zip(names, sinks, strict=True):
 
-            def told(progress: Progress, name: str = name) -> None:
+            def report(progress: Progress, name: str = name) -> None:
                 if progress.reason.startswith("unexpected "):
                     notes.add(f"{name}: {progress.reason}")
-                troubles[name] = shorten(progress.reason, MAX_REASON)
+                failures[name] = shorten(progress.reason, MAX_REASON)
 
             delivery = Delivery(name, sink, spool)
             thread = threading.Thread(
-                target=delivery.run, args=(stop, told), name=f"sink {name}", daemon=True
+                target=delivery.run, args=(stop, report), name=f"sink {name}", daemon=True
             )
             thread.start()
             threads.append(thread)
-        status = _Status(spool, store, names, troubles, notes)
+        status = _Status(spool, store, names, failures, notes)
         clock = SteadyClock()
         retained_s = -RETAIN_S
         while not heart.stopping:
             heart.beat(status.now)
-            bookkeeper.tick()
+            recorder.tick()
             check_threads({thread.name: thread.is_alive() for thread in threads})
             check_threads({"store": store.is_alive})
             if time.monotonic() - retained_s >= RETAIN_S:
@@ -106,7 +107,7 @@ def deliver(heart: Heart, config: SensorConfig, run: str) -> None:
         stop.set()
         for thread in threads:
             thread.join(LAST_S)
-        bookkeeper.tick(final=True)
+        recorder.tick(final=True)
         for sink in sinks:
             sink.close()
         heart.say(status.now())
@@ -146,11 +147,11 @@ class _Status:
         spool: Spool,
         store: StoreProxy,
         names: list[str],
-        troubles: dict[str, str],
+        failures: dict[str, str],
         notes: _Notes,
     ) -> None:
         self._spool, self._store = spool, store
-        self._names, self._troubles, self._notes = names, troubles, notes
+        self._names, self._failures, self._notes = names, failures, notes
         self._asked_s = -COUNTS_S
         self._said: dict[str, Any] = {}
         self._faults = 0
@@ -167,18 +168,18 @@ class _Status:
             return self._said
         now_ns = time.time_ns()
         self._said = {
-            "pending_events": sum(count.pending for count in counts),
-            "store_faults": self._store.faults + self._faults,
+            known.PENDING_EVENTS.name: sum(count.pending for count in counts),
+            known.STORE_FAULTS.name: self._store.faults + self._faults,
             "notes": self._notes.all(),
             "sinks": [
                 {
                     "name": shorten(name, MAX_REASON),
-                    "pending": count.pending,
-                    "delivered": count.delivered,
-                    "set_aside": count.set_aside,
-                    "dropped": count.dropped,
-                    "lag_s": _lag_s(count.oldest_ns, now_ns),
-                    "trouble": self._troubles.get(name, ""),
+                    known.SINK_PENDING.name: count.pending,
+                    known.SINK_DELIVERED.name: count.delivered,
+                    known.SINK_SET_ASIDE.name: count.set_aside,
+                    known.SINK_DROPPED.name: count.dropped,
+                    known.SINK_LAG.name: _lag_s(count.oldest_ns, now_ns),
+                    "trouble": self._failures.get(name, ""),
                 }
                 for name, count in zip(self._names, counts, strict=True)
             ],

@@ -9,7 +9,6 @@ comes after it from being read.
 from __future__ import annotations
 
 import glob
-import json
 import math
 import os
 import stat
@@ -22,10 +21,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from veilwatch.errors import CaptureError, OutputError
+from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport
 from veilwatch.schema.packets import RECORD_DTYPE, RawBlock
+from veilwatch.schema.text import file_name
+from veilwatch.sensor.read_log import ReadLog, Seen
 from veilwatch.traffic.capture import open_captures
 from veilwatch.traffic.capture.times import TimeWatch
 
@@ -58,14 +59,6 @@ TEMPORARY: Final = (".tmp", ".part", ".partial", ".crdownload", ".swp")
 EARLIER: Final = "earlier files"
 
 
-class Seen(NamedTuple):
-    """By what a file is known."""
-
-    name: str
-    size: int
-    inode: int
-
-
 class _Watched(NamedTuple):
     """A file that may still be written."""
 
@@ -73,123 +66,6 @@ class _Watched(NamedTuple):
     changed_ns: int  # its time of change
     since_s: float  # by our clock, when it last was another
     renamed: bool  # whether it came from a temporary name
-
-
-class Memory:
-    """What was read, one JSON line each, in a file that only grows while we run.
-
-    Beside it lies a small file of what was begun and not brought to an end: it may be what ends the
-    process.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._begun_path = path.with_name(f"{path.name}.begun")
-        self._known: OrderedDict[Seen, None] = OrderedDict()
-        self._by_name: dict[str, Seen] = {}
-        try:
-            for seen, _ in _lines(path):
-                self._add(seen)
-            self._tries = OrderedDict(_lines(self._begun_path))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Written anew, so that it holds no more than is known.
-            _replace(path, "".join(map(_line, self._known)))
-            self._stream = path.open("a", encoding="ascii")
-        except OSError as error:
-            raise OutputError(
-                f"cannot remember what was read: {error.strerror or error}", where=path
-            ) from error
-
-    def __contains__(self, seen: Seen) -> bool:
-        return seen in self._known
-
-    def add(self, seen: Seen) -> None:
-        """Remember a file for good; a full disk makes it be read again after a restart."""
-        self._add(seen)
-        with suppress(OSError):
-            self._stream.write(_line(seen))
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-        self._note(seen, 0)
-
-    def tries(self, seen: Seen) -> int:
-        """Return how often a file was begun and not brought to an end."""
-        return self._tries.get(seen, 0)
-
-    def begin(self, seen: Seen) -> None:
-        """Remember that a file is being read now: it may end the process."""
-        self._note(seen, self.tries(seen) + 1)
-
-    def interrupted(self, seen: Seen) -> None:
-        """Take back a begin: the process is told to end amid the file, which is not its fault."""
-        self._note(seen, self.tries(seen) - 1)
-
-    def has_grown(self, seen: Seen) -> bool:
-        """Tell whether the file was read when it was shorter."""
-        old = self._by_name.get(seen.name)
-        return old is not None and old.inode == seen.inode and old.size < seen.size
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(OSError):
-            self._stream.close()
-
-    def _note(self, seen: Seen, tries: int) -> None:
-        self._tries.pop(seen, None)
-        if tries > 0:
-            self._tries[seen] = tries
-            while len(self._tries) > MAX_ASIDE:
-                self._tries.popitem(last=False)
-        with suppress(OSError):  # a full disk: what ends the process does so once more
-            _replace(self._begun_path, "".join(_line(*begun) for begun in self._tries.items()))
-
-    def _add(self, seen: Seen) -> None:
-        self._known[seen] = None
-        self._by_name[seen.name] = seen
-        while len(self._known) > 2 * MAX_FILES:
-            old, _ = self._known.popitem(last=False)
-            if self._by_name.get(old.name) == old:
-                del self._by_name[old.name]
-
-
-def _lines(path: Path) -> Iterator[tuple[Seen, int]]:
-    """Yield the files that a memory names, and how often they were begun."""
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        with suppress(ValueError, TypeError, KeyError):  # a line that a crash cut
-            said = json.loads(line)
-            seen = Seen(str(said["name"]), int(said["size"]), int(said["inode"]))
-            yield seen, int(said.get("tries", 0))
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="ascii")
-    fresh.replace(path)
-
-
-def _line(seen: Seen, tries: int = 0) -> str:
-    # ASCII: a name on disk is any bytes, and those that are no UTF-8 stand in ours as half
-    # surrogates, which JSON can escape and UTF-8 cannot say.
-    return json.dumps(seen._asdict() | ({"tries": tries} if tries else {})) + "\n"
-
-
-def shown_name(name: str) -> str:
-    r"""Return the name of a file for people and logs: what is no printable text is escaped.
-
-    Examples
-    --------
-    >>> print(shown_name("a\udcff\tb.pcap"))
-    a\xff\tb.pcap
-    """
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
 
 
 class FolderStream:
@@ -204,7 +80,7 @@ class FolderStream:
     ----------
     folder
         Looked at, not below. Links are not followed.
-    memory
+    read_log
         File that remembers what was read.
     settle_s
         See `SETTLE_S`.
@@ -227,7 +103,7 @@ class FolderStream:
     def __init__(
         self,
         folder: Path,
-        memory: Path,
+        read_log: Path,
         *,
         settle_s: float = SETTLE_S,
         quiet_s: float = math.inf,
@@ -236,7 +112,7 @@ class FolderStream:
         if not folder.is_dir():
             raise CaptureError("no such folder", where=folder)
         self._folder = folder
-        self._memory = Memory(memory)
+        self._read_log = ReadLog(read_log)
         self._settle_s = settle_s
         self._quiet_s = quiet_s
         self._progress = progress
@@ -257,7 +133,7 @@ class FolderStream:
     def close(self) -> None:
         """Let go of the file that is being read; harmless when done twice."""
         self._blocks.close()
-        self._memory.close()
+        self._read_log.close()
 
     def __iter__(self) -> Iterator[RawBlock]:
         return self._blocks
@@ -283,28 +159,28 @@ class FolderStream:
         path = self._folder / seen.name
         if self._is_refused(seen, path):
             return
-        if self._memory.tries(seen) >= MAX_TRIES:
+        if self._read_log.tries(seen) >= MAX_TRIES:
             self._set_aside(
                 seen.name,
                 f"reading it was broken off {MAX_TRIES} times, it is left out; under another name "
                 "it is read again",
             )
-            self._memory.add(seen)
+            self._read_log.add(seen)
             return
-        if self._memory.has_grown(seen):
+        if self._read_log.has_grown(seen):
             self._progress.note(
-                f"{shown_name(seen.name)}: has grown since it was read and is read again: let it "
+                f"{file_name(seen.name)}: has grown since it was read and is read again: let it "
                 "be written under a temporary name"
             )
-        self._memory.begin(seen)
+        self._read_log.begin(seen)
         try:
             yield from self._blocks_of(seen, path)
         except CaptureError as error:
             self._set_aside(seen.name, error.what)
         except Exception as error:  # a fault of ours: what comes after is not to wait for it
-            self._progress.note(f"{shown_name(seen.name)}: unexpected {type(error).__name__}")
+            self._progress.note(f"{file_name(seen.name)}: unexpected {type(error).__name__}")
             return  # once more, or set aside, with the next look
-        self._memory.add(seen)
+        self._read_log.add(seen)
 
     def _blocks_of(self, seen: Seen, path: Path) -> Generator[RawBlock, None, None]:
         # Should it vanish now, its name is still a name and no pattern.
@@ -319,9 +195,9 @@ class FolderStream:
                 yield RawBlock(block.buffer, block.records, now_ns=self._now_ns)
                 if self._stopping and not told:
                     told = True
-                    self._memory.interrupted(seen)
+                    self._read_log.interrupted(seen)
             report = stream.report.files[0]
-            report.name = str(self._folder / shown_name(seen.name))
+            report.name = str(self._folder / file_name(seen.name))
             self._keep(report)
             if report.fault:
                 self._set_aside(seen.name, report.fault)
@@ -369,7 +245,7 @@ class FolderStream:
                     status.st_ino in self._hidden or bool(before and same and before.renamed),
                 )
         self._watched, self._hidden = found, hidden
-        unread = [one for one in found.values() if one.seen not in self._memory]
+        unread = [one for one in found.values() if one.seen not in self._read_log]
         # Ones without a byte have not begun.
         youngest = max((one.changed_ns for one in found.values() if one.seen.size), default=0)
         whole = [
@@ -381,7 +257,7 @@ class FolderStream:
         return [one.seen for one in sorted(whole, key=lambda one: (one.changed_ns, one.seen.name))]
 
     def _set_aside(self, name: str, fault: str) -> None:
-        name = shown_name(name)
+        name = file_name(name)
         self.aside[name] = fault
         self.aside.move_to_end(name)
         while len(self.aside) > MAX_ASIDE:

@@ -1,4 +1,4 @@
-"""Forgetting one person: in the store, the desk's state, the spool and the archive of flows."""
+"""Forgetting one person: in the store, the gate's state, the spool and the archive of flows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from veilwatch.detection.alerting import desk
-from veilwatch.detection.alerting.desk import Desk, Policy
+from veilwatch.detection.alerting import gate
+from veilwatch.detection.alerting.gate import GATE_STATE, AlertGate, Policy
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.load import masked
-from veilwatch.sensor.places import DESK, Places
 from veilwatch.sensor.state import check_folder, hold_still
+from veilwatch.sensor.state_paths import StatePaths
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import Store, forget_flows
 from veilwatch.store.database import damaged_copies, parse_url
@@ -30,7 +30,7 @@ class Forgotten:
     events, verdicts, incidents
         In the store.
     open_incidents, repeats, limits
-        In the desk's state: open incidents, services that were told, rate limits.
+        In the gate's state: open incidents, services that were told, rate limits.
     spooled
         Events in the spool, delivered or not.
     flows, files
@@ -85,7 +85,7 @@ def forget(
     ):
         parts, state = _without(store, config.sensor.name, person)
         found = store.forget_person(person, parts.incidents, state=state, dry_run=dry_run)
-        spooled = _spooled(Places(config).spool, person, dry_run)
+        spooled = _spooled(StatePaths(config).spool, person, dry_run)
         archive = forget_flows(config.archive_folder, person, dry_run=dry_run)
     forgotten = Forgotten(
         events=len(found.event_ids),
@@ -109,19 +109,19 @@ def _beside(folder: Path) -> Iterator[None]:
     yield
 
 
-def _without(store: Store, sensor: str, person: Person) -> tuple[desk.Forgotten, dict[str, Any]]:
-    """Return what of a person is in the desk's state, and the state without it if any is."""
-    saved = store.load_state(DESK)
+def _without(store: Store, sensor: str, person: Person) -> tuple[gate.Forgotten, dict[str, Any]]:
+    """Return what of a person is in the gate's state, and the state without it if any is."""
+    saved = store.load_state(GATE_STATE)
     if not isinstance(saved, Mapping):
-        return desk.Forgotten(), {}
-    restored = Desk(sensor, Policy())
+        return gate.Forgotten(), {}
+    restored = AlertGate(sensor, Policy())
     try:
         restored.restore(saved)
     except VeilwatchError as error:
         error.where, error.hint = store.name, "start the sensor once: it begins without"
         raise
     parts = restored.forget_person(person)
-    return parts, {DESK: restored.state()} if parts != desk.Forgotten() else {}
+    return parts, {GATE_STATE: restored.state()} if parts != gate.Forgotten() else {}
 
 
 def _spooled(path: Path, person: Person, dry_run: bool) -> int:

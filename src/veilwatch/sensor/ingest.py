@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.errors import CaptureError
+from veilwatch.schema import counters as known
 from veilwatch.schema.packets import RawBlock, Status
-from veilwatch.sensor.folder import SETTLE_S, FolderStream, shown_name
+from veilwatch.schema.text import file_name
+from veilwatch.sensor.folder import SETTLE_S, FolderStream
 from veilwatch.sensor.link import MAX_WAITING, Kind, Outbox, Sender
-from veilwatch.sensor.memory import Level, Memory
+from veilwatch.sensor.memory_monitor import Level, MemoryMonitor
 from veilwatch.sensor.supervise import Heart, check_threads
 from veilwatch.traffic.capture.live import Group, LiveCapture, LiveSettings, open_taps
 from veilwatch.traffic.capture.live.interface import is_up
@@ -74,7 +76,7 @@ class FolderSource:
     """A folder into which captures are written; see `veilwatch.sensor.folder.FolderStream`."""
 
     folder: Path
-    memory: Path
+    read_log: Path
     settle_s: float = SETTLE_S
     quiet_s: float = math.inf
 
@@ -98,7 +100,7 @@ class IngestJob:
     max_waiting
         Rows that may wait for the scorer.
     spare_memory_mb
-        See `veilwatch.sensor.memory.Memory`.
+        See `veilwatch.sensor.memory_monitor.MemoryMonitor`.
     """
 
     source: InterfaceSource | FolderSource
@@ -121,7 +123,7 @@ def first_flow_id(number: int, now_s: float) -> int:
 def ingest(heart: Heart, job: IngestJob) -> None:
     """Read until told to end, then end the live flows and send what waits; a `Target`."""
     outbox = Outbox(job.max_waiting)
-    memory = Memory(job.spare_memory_mb)
+    monitor = MemoryMonitor(job.spare_memory_mb)
     sender = Sender(outbox, job.socket, secrets.randbits(63) + 1)
     stream = _open(job, heart)
     heart.on_stop(stream.stop)
@@ -147,7 +149,7 @@ def ingest(heart: Heart, job: IngestJob) -> None:
             heart.beat(status)
             check_threads({"sender": sender.is_alive})
             kind = Kind.EARLY if live.early else Kind.ENDED
-            if live.early and memory.level() is Level.SHORT:
+            if live.early and monitor.level() is Level.SHORT:
                 outbox.dropped["early"] += len(live.table)
             else:
                 outbox.offer(kind, live.table, live.now_ns)
@@ -166,7 +168,7 @@ def _open(job: IngestJob, heart: Heart) -> LiveCapture | FolderStream:
         load_kernels()
         return FolderStream(
             source.folder,
-            source.memory,
+            source.read_log,
             settle_s=source.settle_s,
             quiet_s=source.quiet_s,
             progress=progress,
@@ -206,25 +208,26 @@ def _status(
     report = reader.captures
     live = [file.live for file in report.files if file.live]
     balance = reader.balance
-    return {
-        "packets": report.packets,
-        "decoded": balance[Status.OK.name],
-        "kernel_dropped": sum(one.dropped for one in live),
-        "interruptions": sum(one.interruptions for one in live),
-        "live_flows": reader.meter.live,
-        "rows_early": rows[Kind.EARLY],
-        "rows_ended": rows[Kind.ENDED],
-        "waiting_rows": outbox.rows,
-        "sent_rows": sender.sent_rows,
-        "connections": sender.connections,
-        "dropped": dict(outbox.dropped),
-        "refused": {
+    counted = {
+        known.PACKETS: report.packets,
+        known.PACKETS_FROM_FILES: 0 if live else report.packets,
+        known.DECODED: balance[Status.OK.name],
+        known.KERNEL_DROPPED: sum(one.dropped for one in live),
+        known.INTERRUPTIONS: sum(one.interruptions for one in live),
+        known.LIVE_FLOWS: reader.meter.live,
+        known.ROWS_EARLY: rows[Kind.EARLY],
+        known.ROWS_ENDED: rows[Kind.ENDED],
+        known.WAITING_ROWS: outbox.rows,
+        known.SENT_ROWS: sender.sent_rows,
+        known.CONNECTIONS: sender.connections,
+        known.DROPPED: dict(outbox.dropped),
+        known.REFUSED: {
             status.name: balance[status.name]
             for status in Status
             if status is not Status.OK and balance[status.name]
         },
-        **reader.metering,
     }
+    return known.to_status(counted) | reader.metering
 
 
 class _Beating:
@@ -254,11 +257,11 @@ class _Notes:
 
     def start(self, task: str, total: float | None = None) -> None:
         """Say what begins."""
-        self._heart.say({"note": shown_name(task)})
+        self._heart.say({"note": file_name(task)})
 
     def advance(self, amount: float = 1.0) -> None:
         """Say nothing."""
 
     def note(self, message: str) -> None:
         """Say what happened."""
-        self._heart.say({"note": shown_name(message[:500])})
+        self._heart.say({"note": file_name(message[:500])})

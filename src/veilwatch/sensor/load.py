@@ -112,7 +112,8 @@ def load_config(
 def masked(text: str) -> str:
     """Return a URL without its secrets: the password, and parameters that are named like one.
 
-    Of a path at a web server the first segment is left: whoever knows all of it may write there.
+    Of a path at a web server no more than a first plain word is left (`shown_path`): whoever knows
+    all of it may write there.
 
     Examples
     --------

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from veilwatch.detection.scoring.live import LiveScorer, LiveScores
+from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.errors import VeilwatchError
 from veilwatch.learning.models import Model
+from veilwatch.schema import counters as known
+from veilwatch.schema.scores import ScoreFrame
 from veilwatch.sensor.clock import TrafficClock
 from veilwatch.sensor.link import Inbox, Kind, Parcel
 from veilwatch.sensor.supervise import Heart
@@ -31,7 +33,7 @@ class Scored:
         may have it.
     """
 
-    scores: LiveScores
+    scores: ScoreFrame
     parcel: Parcel
 
     @property
@@ -70,13 +72,19 @@ def serve(
     status
         What else the parent is to be told.
     """
-    counts = {"early_rows": 0, "ended_rows": 0, "archive_rows": 0, "alerted_rows": 0}
+    rows = dict.fromkeys(
+        (known.EARLY_ROWS, known.ENDED_ROWS, known.ARCHIVE_ROWS, known.ALERTED_ROWS), 0
+    )
     delay_s = 0.0
     traffic = TrafficClock()
 
     def said() -> dict[str, Any]:
-        state = status() | counts | scorer.counters | {"delay_s": round(delay_s, 3)}
-        return state | {"senders": inbox.senders, "repeated": inbox.repeated}
+        link = {
+            known.TABLE_DELAY: round(delay_s, 3),
+            known.SENDERS: inbox.senders,
+            known.REPEATED: inbox.repeated,
+        }
+        return status() | scorer.counters | known.to_status({**rows, **link})
 
     deadline: float | None = None
     for message in inbox.messages():
@@ -99,9 +107,9 @@ def serve(
                 delay_s = max(0.0, (time.time_ns() - parcel.made_ns) / 1e9)
                 hand_over(Scored(scores, parcel))
             message.done()
-            counts["early_rows" if early else "ended_rows"] += len(parcel.table)
-            counts["archive_rows"] += len(parcel.table) * parcel.archive
-            counts["alerted_rows"] += int(scores.flows["alert"].sum())
+            rows[known.EARLY_ROWS if early else known.ENDED_ROWS] += len(parcel.table)
+            rows[known.ARCHIVE_ROWS] += len(parcel.table) * parcel.archive
+            rows[known.ALERTED_ROWS] += int(scores.flows["alert"].sum())
         if deadline is not None and (message is None or time.monotonic() > deadline):
             break
     heart.say(said())

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from veilwatch.detection.alerting.allow import AllowList, parse_allow
-from veilwatch.detection.alerting.desk import Policy
+from veilwatch.detection.alerting.gate import Policy
+from veilwatch.detection.alerting.limits import Limits
+from veilwatch.detection.alerting.maintenance import MaintenanceWindow
 from veilwatch.detection.alerting.site import SiteThresholds, parse_site
-from veilwatch.detection.alerting.suppress import Limits, MaintenanceWindow
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.config import MaintenanceSection, SensorConfig
 from veilwatch.store import ArchiveLimits, Retention, Store

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilwatch.detection.alerting.site import apply_site
-from veilwatch.detection.scoring.live import check_unit
+from veilwatch.detection.scoring.unit import check_unit
 from veilwatch.errors import ModelError
 from veilwatch.learning.models import Model, ModelManifest, check_model, load_model
-from veilwatch.learning.models.store import MANIFEST
+from veilwatch.learning.models.persistence import MANIFEST
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import SensorConfig
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
-from veilwatch.errors import StoreError, VeilwatchError
+from veilwatch.errors import StoreError, UnexpectedStoreError, VeilwatchError, described
 from veilwatch.schema.events import Event, Incident
-from veilwatch.sensor.supervise import described
 from veilwatch.store import Store
 
 PATIENCE_S: Final = 2.5
@@ -26,10 +25,6 @@ FIRST_S: Final = 8.0
 hang."""
 
 T = TypeVar("T")
-
-
-class UnexpectedStoreError(StoreError):
-    """The store failed in a way that nobody foresaw: what was asked is not done."""
 
 
 class _Request(Generic[T]):

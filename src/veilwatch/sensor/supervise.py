@@ -13,7 +13,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,11 +20,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from veilwatch.errors import VeilwatchError
+from veilwatch.errors import VeilwatchError, described
 from veilwatch.sensor.heartbeat import join_status, split_status
 from veilwatch.traffic.capture.live.privileges import end_with_parent
 
@@ -51,14 +49,11 @@ BUSY_BEAT_S: Final = 1.0
 BUSY_S: Final = 120.0
 """How long a child may be busy with one thing (`Heart.busy`) until it is taken to hang."""
 
-MAX_FAULT: Final = 300
-"""Characters kept of what an exception says."""
-
 MAX_EVENTS: Final = 1000
 """Events remembered."""
 
 
-class What(StrEnum):
+class ChildEventKind(StrEnum):
     """What happened to a child."""
 
     STARTED = "started"
@@ -69,7 +64,7 @@ class What(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ChildEvent:
     """Something that happened to a child.
 
     Attributes
@@ -94,7 +89,7 @@ class Event:
 
     at_s: float
     child: str
-    what: What
+    what: ChildEventKind
     pid: int
     exit_code: int | None = None
     up_s: float = 0.0
@@ -263,16 +258,6 @@ def check_threads(alive: Mapping[str, bool]) -> None:
         )
 
 
-def described(error: BaseException | None) -> str:
-    """Return in one line what an exception is, what it says and where it was raised."""
-    if error is None:
-        return "no exception"
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    places = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
-    said = " ".join(str(error).split())[:MAX_FAULT]
-    return f"{type(error).__name__}: {said} ({places})"
-
-
 class _Kept:
     """A child and its process."""
 
@@ -344,7 +329,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, children: Sequence[Child], tell: Callable[[Event], None] = lambda event: None
+        self, children: Sequence[Child], tell: Callable[[ChildEvent], None] = lambda event: None
     ) -> None:
         if len({child.name for child in children}) != len(children):
             raise ValueError("children need different names")
@@ -354,7 +339,7 @@ class Supervisor:
         self._wake, self._waker = socket.socketpair()
         for end in (self._wake, self._waker):
             end.setblocking(False)
-        self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self.events: deque[ChildEvent] = deque(maxlen=MAX_EVENTS)
 
     @property
     def stopping(self) -> bool:
@@ -427,7 +412,7 @@ class Supervisor:
         for kept in reversed(self._kept):
             if kept.process is None and kept.again_s is not None and now >= kept.again_s:
                 kept.start()
-                self._note(kept, What.STARTED)
+                self._note(kept, ChildEventKind.STARTED)
 
     def _wait(self, timeout_s: float) -> None:
         running = [kept for kept in self._kept if kept.process is not None]
@@ -447,23 +432,23 @@ class Supervisor:
             kept.listen()
             if not kept.process.is_alive():
                 done = kept.process.exitcode == 0 and not kept.child.endless
-                self._gone(kept, What.ENDED if done else What.DIED)
+                self._gone(kept, ChildEventKind.ENDED if done else ChildEventKind.DIED)
             elif kept.is_hung(now):
                 kept.process.kill()
                 kept.process.join()
-                self._gone(kept, What.HUNG)
+                self._gone(kept, ChildEventKind.HUNG)
 
-    def _gone(self, kept: _Kept, what: What) -> None:
+    def _gone(self, kept: _Kept, what: ChildEventKind) -> None:
         """Note that a child is gone, and when it is to be started again."""
         assert kept.process is not None and kept.pipe is not None
         kept.process.join()
         kept.listen()  # what it said last
         up_s = time.monotonic() - kept.began_s
-        self._note(kept, what, up_s, "" if what is What.ENDED else kept.lost())
+        self._note(kept, what, up_s, "" if what is ChildEventKind.ENDED else kept.lost())
         kept.pipe.close()
         kept.process.close()
         kept.process = None
-        if what is What.ENDED or self._stopping:
+        if what is ChildEventKind.ENDED or self._stopping:
             kept.again_s = None
             return
         if up_s >= SETTLED_S:
@@ -471,10 +456,10 @@ class Supervisor:
         kept.again_s = time.monotonic() + kept.backoff_s
         kept.backoff_s = min(2 * kept.backoff_s, LONGEST_BACKOFF_S)
 
-    def _note(self, kept: _Kept, what: What, up_s: float = 0.0, lost: str = "") -> None:
+    def _note(self, kept: _Kept, what: ChildEventKind, up_s: float = 0.0, lost: str = "") -> None:
         process = kept.process
         assert process is not None
-        event = Event(
+        event = ChildEvent(
             at_s=time.time(),
             child=kept.child.name,
             what=what,
@@ -508,11 +493,11 @@ class Supervisor:
             if kept.process.is_alive():
                 kept.process.kill()
                 kept.process.join()
-                self._gone(kept, What.LATE)
+                self._gone(kept, ChildEventKind.LATE)
             else:
                 # One that was still starting knows no better than to die of the signal.
                 told = kept.process.exitcode in (0, -signal.SIGTERM)
-                self._gone(kept, What.ENDED if told else What.DIED)
+                self._gone(kept, ChildEventKind.ENDED if told else ChildEventKind.DIED)
             # Those that end later are told what this one said last.
             look()
         self._wake.close()

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from veilwatch.sensor.config import EXAMPLES, AlertsSection, MaintenanceSection, SensorConfig
 
@@ -92,7 +91,7 @@ def _rows(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     for key, item in model.model_fields.items():
         told = schema["properties"][key]
         default = item.get_default()
-        if default is PydanticUndefined:
+        if item.is_required():
             shown = "*must be given*"
         elif default is None:
             shown = ""

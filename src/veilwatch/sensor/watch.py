@@ -21,11 +21,11 @@ from veilwatch.sensor.ingest import FolderSource, IngestJob, InterfaceSource
 from veilwatch.sensor.judge import LOSES as JUDGE_LOSES
 from veilwatch.sensor.judge import JudgeJob, judge
 from veilwatch.sensor.logs import open_log
-from veilwatch.sensor.metrics import StatusServer
 from veilwatch.sensor.notify import Notifier
-from veilwatch.sensor.places import Places
 from veilwatch.sensor.state import private_folder
-from veilwatch.sensor.supervise import Child, Event, Supervisor, What
+from veilwatch.sensor.state_paths import StatePaths
+from veilwatch.sensor.status_server import StatusServer
+from veilwatch.sensor.supervise import Child, ChildEvent, ChildEventKind, Supervisor
 from veilwatch.traffic.capture.live import Group
 from veilwatch.traffic.subscriber import KeyRing
 
@@ -79,7 +79,7 @@ class Sensor:
     ) -> None:
         self._config = config
         self._file, self._overrides = file, overrides
-        self._places = Places(config)
+        self._paths = StatePaths(config)
         self._log = open_log(config.log)
         self._notifier = Notifier()
         self.run_name = datetime.now(UTC).isoformat(timespec="seconds")
@@ -88,7 +88,7 @@ class Sensor:
                 "the state folder was open to others and is not any more",
                 where=str(config.sensor.state),
             )
-        for caution in clock_cautions(self._places.written):
+        for caution in clock_cautions(self._paths.written):
             self._log.warning(caution)
         self._supervisor = Supervisor(self._children(keys), self._tell)
         self._began_s = self._written_s = time.monotonic()
@@ -109,7 +109,7 @@ class Sensor:
         self._log.info(
             "started",
             sensor=self._config.sensor.name,
-            inputs=self._places.inputs,
+            inputs=self._paths.inputs,
             metrics=f"port {self._server.port}",
             sinks=len(self._config.sinks.urls),
         )
@@ -119,7 +119,7 @@ class Sensor:
             self._notifier.stopping()
             self._server.close()
             self._write_status()
-            self._places.socket.unlink(missing_ok=True)
+            self._paths.socket.unlink(missing_ok=True)
             self._log.info("ended", sensor=self._config.sensor.name, left=self.left())
 
     def left(self) -> str:
@@ -159,7 +159,7 @@ class Sensor:
             "children": children,
         }
 
-    def _told(self) -> dict[str, Any]:
+    def _latest(self) -> dict[str, Any]:
         """Return the status as it was last looked at; for other threads.
 
         Only the thread of the supervisor looks at processes: they may be gone while one looks.
@@ -175,9 +175,9 @@ class Sensor:
         return "running" if said.get("heard") else "starting"
 
     def _children(self, keys: KeyRing) -> list[Child]:
-        config, places = self._config, self._places
+        config, paths = self._config, self._paths
         common: dict[str, Any] = {
-            "socket": places.socket,
+            "socket": paths.socket,
             "config": settings.meter(config),
             "early": settings.early(config),
             "gtp_ports": tuple(config.capture.gtp_ports),
@@ -187,12 +187,12 @@ class Sensor:
         sources: list[InterfaceSource | FolderSource]
         if config.capture.folder is not None:
             sources = [
-                FolderSource(config.capture.folder, places.memory, quiet_s=config.capture.quiet_s)
+                FolderSource(config.capture.folder, paths.read_log, quiet_s=config.capture.quiet_s)
             ]
         else:
             live, workers = settings.live(config), config.capture.workers
             sources = []
-            for place, name in enumerate(places.inputs):
+            for place, name in enumerate(paths.inputs):
                 group = Group.drawn() if workers > 1 else None
                 source = InterfaceSource(name, live, config.capture.user, place, group)
                 sources += [source] * workers
@@ -228,8 +228,8 @@ class Sensor:
             ),
         ]
 
-    def _tell(self, event: Event) -> None:
-        bad = event.what in (What.DIED, What.HUNG, What.LATE)
+    def _tell(self, event: ChildEvent) -> None:
+        bad = event.what in (ChildEventKind.DIED, ChildEventKind.HUNG, ChildEventKind.LATE)
         write = self._log.error if bad else self._log.info
         facts: dict[str, Any] = {"process": event.child, "pid": event.pid}
         if event.exit_code is not None:
@@ -272,7 +272,7 @@ class Sensor:
     def _served(self) -> StatusServer:
         config = self._config
         token = settings.metrics_token(config)
-        return StatusServer(config.metrics.listen, self._told, token=token)
+        return StatusServer(config.metrics.listen, self._latest, token=token)
 
     def _check_clock(self) -> None:
         offset_s = time.time() - time.monotonic()
@@ -298,7 +298,7 @@ class Sensor:
 
         It is said once that it cannot be written, not every second.
         """
-        path = self._places.status
+        path = self._paths.status
         fresh = path.with_name(f".{path.name}.new")
         try:
             fresh.write_text(json.dumps(status or self.status()) + "\n")
@@ -368,7 +368,7 @@ def check_start(config: SensorConfig) -> None:
                 raise VeilwatchError("a sink is named twice", where=sink.address.shown)
             seen.add(sink.address.shown)
     Store(config.store_url).close()
-    Spool(Places(config).spool).close()
+    Spool(StatePaths(config).spool).close()
     if config.capture.folder is not None and not config.capture.folder.is_dir():
         raise VeilwatchError("no such folder", where=config.capture.folder)
     user = config.capture.user

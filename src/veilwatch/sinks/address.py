@@ -1,13 +1,15 @@
 """Where a sink sends to: a URL, taken apart and checked.
 
 Credentials are kept out of everything that is shown: `Address.shown` and `repr` never hold them. A
-path at a host is one of them: chats and tickets take whoever knows it. Its first segment is shown.
+path at a web server is one of them: chats and tickets take whoever knows it. Its first segment is
+shown where that is a plain word.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +23,12 @@ from veilwatch.errors import VeilwatchError
 MAX_SECRET_BYTES: Final = 4096
 """Longest password or key file read: anything longer is some other file, named by mistake."""
 
-MAX_PLAIN_SEGMENT: Final = 24
-"""Longest first segment of a path that is shown: `services` and names of indices are shorter, drawn
-keys are longer."""
+MAX_WORD: Final = 12
+"""Longest segment of a path that is shown, characters: `services` and `webhooks` are shorter."""
+
+_WORD: Final = re.compile(r"[A-Za-z][a-z-]*\d{0,2}", re.ASCII)
+"""A segment that looks like a word and not like a key: lower-case letters but for the first, dashes
+between them, two digits at most at the end. What is drawn at random mixes them."""
 
 MARK: Final = "…"
 """Stands for the part of a path that is not shown."""
@@ -68,12 +73,12 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The URL without credentials and parameters, of a path at a host the first segment.
+        """The URL without credentials and parameters, of a path at a web server its first word.
 
         Two that differ in what is left out are told apart by a few digits of its hash.
         """
         path = self.path
-        if self.host:
+        if self.scheme.rpartition("+")[2] in ("http", "https"):
             path = shown_path(path)
             if path != self.path:
                 path += hashlib.blake2b(self.path.encode(), digest_size=3).hexdigest()
@@ -126,14 +131,17 @@ class Address:
 def shown_path(path: str) -> str:
     """Return the path of a URL without what may be a secret in it.
 
+    The first segment is left where it is a word of at most `MAX_WORD` characters: `hooks`, `api-v2`
+    and `Services` are, `veilwatch-alerts` is too long, `k3v9`, `aBc`, `T024BE7LD` look like keys.
+
     Examples
     --------
-    >>> shown_path("/services/T0/B0/XXXX"), shown_path("/alerts"), shown_path("/" + "k3" * 20)
+    >>> shown_path("/services/T0/B0/XXXX"), shown_path("/alerts"), shown_path("/k3v9xq/soc")
     ('/services/…', '/alerts', '/…')
     """
     first, slash, rest = path.removeprefix("/").partition("/")
     begin = path[: len(path) - len(path.removeprefix("/"))]
-    if len(first) > MAX_PLAIN_SEGMENT:
+    if first and not (len(first) <= MAX_WORD and _WORD.fullmatch(first)):
         return f"{begin}{MARK}"
     return f"{begin}{first}/{MARK}" if rest else f"{begin}{first}{slash}"
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from types import TracebackType
-from typing import ClassVar, Final, NamedTuple, Self
+from typing import ClassVar, Final, NamedTuple
 
-from veilwatch.errors import VeilwatchError
-from veilwatch.export.clean import clean, one_line
+from veilwatch import plugins
+from veilwatch.closing import Closeable
+from veilwatch.errors import PluginError, VeilwatchError
+from veilwatch.export.clean import clean
 from veilwatch.schema.events import Event
+from veilwatch.schema.text import one_line
 from veilwatch.sinks.address import Address, nearest_scheme, parse, scheme_of
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -33,7 +35,7 @@ MAX_REASON: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class DeliveryFailure:
     """Why one event was not delivered.
 
     Attributes
@@ -68,25 +70,25 @@ class Receipt:
     """
 
     delivered: tuple[str, ...] = ()
-    again: tuple[Trouble, ...] = ()
-    refused: tuple[Trouble, ...] = ()
+    again: tuple[DeliveryFailure, ...] = ()
+    refused: tuple[DeliveryFailure, ...] = ()
     wait_s: float = 0.0
 
 
-class Letter(NamedTuple):
+class EncodedEvent(NamedTuple):
     """An event in the form that goes out."""
 
     event: Event
     body: bytes
 
 
-class Tally:
+class DeliveryLog:
     """What became of the events so far; what is said last of an event counts."""
 
     def __init__(self) -> None:
         self._delivered: dict[str, None] = {}
-        self._again: dict[str, Trouble] = {}
-        self._refused: dict[str, Trouble] = {}
+        self._again: dict[str, DeliveryFailure] = {}
+        self._refused: dict[str, DeliveryFailure] = {}
         self.wait_s = 0.0
 
     def delivered(self, event_id: str) -> None:
@@ -97,17 +99,17 @@ class Tally:
     def again(self, event_id: str, reason: str, *, unsure: bool = False) -> None:
         """Note that it is to be sent again."""
         self._forget(event_id)
-        self._again[event_id] = Trouble(event_id, _short(reason), unsure)
+        self._again[event_id] = DeliveryFailure(event_id, _short(reason), unsure)
 
     def refused(self, event_id: str, reason: str) -> None:
         """Note that it will never be accepted."""
         self._forget(event_id)
-        self._refused[event_id] = Trouble(event_id, _short(reason))
+        self._refused[event_id] = DeliveryFailure(event_id, _short(reason))
 
-    def open(self, letters: Sequence[Letter]) -> list[Letter]:
-        """Return the letters of which nothing has been said."""
+    def unresolved(self, encoded: Sequence[EncodedEvent]) -> list[EncodedEvent]:
+        """Return the events of which nothing has been noted."""
         known = self._delivered.keys() | self._again.keys() | self._refused.keys()
-        return [letter for letter in letters if letter.event.event_id not in known]
+        return [item for item in encoded if item.event.event_id not in known]
 
     def receipt(self, ids: Sequence[str]) -> Receipt:
         """Return what was noted, in the order of `ids`."""
@@ -124,7 +126,7 @@ class Tally:
         self._refused.pop(event_id, None)
 
 
-class Sink(ABC):
+class Sink(Closeable):
     """A destination of events. A subclass says how an event looks and how bytes get there.
 
     Parameters
@@ -162,44 +164,33 @@ class Sink(ABC):
         Receipt
             Where each event is.
         """
-        tally = Tally()
-        letters = []
+        log = DeliveryLog()
+        encoded = []
         for event in events:
             try:
-                letters.append(Letter(event, self.encode(clean(event))))
+                encoded.append(EncodedEvent(event, self.encode(clean(event))))
             except Exception as error:  # one event that no code here can write must not stop all
-                tally.refused(event.event_id, f"cannot be written: {_told(error)}")
-        if letters:
+                log.refused(event.event_id, f"cannot be written: {_told(error)}")
+        if encoded:
             try:
-                self.deliver(letters, tally)
+                self.deliver(encoded, log)
                 reason, unsure = "the sink did not say what became of it", True
             except Exception as error:  # a fault here must not end a sensor that runs for months
                 reason, unsure = _told(error), self.UNSURE and not _never_left(error)
-            for letter in tally.open(letters):
-                tally.again(letter.event.event_id, reason, unsure=unsure)
-        return tally.receipt([event.event_id for event in events])
+            for item in log.unresolved(encoded):
+                log.again(item.event.event_id, reason, unsure=unsure)
+        return log.receipt([event.event_id for event in events])
 
     @abstractmethod
     def encode(self, event: Event) -> bytes:
         """Return the event in the peer's form; any exception refuses it for good."""
 
     @abstractmethod
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Send and note what became of each; an exception leaves the rest to be sent again."""
 
-    def close(self) -> None:  # noqa: B027 - most hold nothing
+    def close(self) -> None:
         """Let go of what is held; harmless when done twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Scheme(NamedTuple):
@@ -284,22 +275,45 @@ SCHEMES: Final = {
 """Every kind of sink by the scheme of its URL."""
 
 
+def known_schemes() -> dict[str, Scheme]:
+    """Return every kind of sink by its scheme: our own, and those that other packages bring.
+
+    Raises
+    ------
+    PluginError
+        If two packages give one scheme.
+    """
+    others = {
+        name: Scheme(entry.value, f"from the package {plugins.package_of(entry)}", f"{name}://…")
+        for name, entry in plugins.plugins(plugins.SINKS).items()
+        if name not in SCHEMES
+    }
+    return {**SCHEMES, **others}
+
+
 def sink_class(scheme: str) -> type[Sink]:
     """Return the class of a scheme, imported when it is asked for.
 
     Raises
     ------
     VeilwatchError
-        If there is no such scheme.
+        If there is no such scheme, or its plugin cannot be loaded.
     """
-    if scheme not in SCHEMES:
-        raise VeilwatchError(
-            f"unknown kind of sink {scheme[:40]!r}", hint=nearest_scheme(scheme, SCHEMES)
+    if scheme in SCHEMES:
+        module, _, name = SCHEMES[scheme].place.partition(":")
+        found = getattr(import_module(f"veilwatch.sinks.{module}"), name)
+        assert isinstance(found, type) and issubclass(found, Sink)
+        return found
+    others = plugins.plugins(plugins.SINKS)
+    if scheme not in others:
+        hint = nearest_scheme(scheme, known_schemes())
+        raise VeilwatchError(f"unknown kind of sink {scheme[:40]!r}", hint=hint)
+    kind = plugins.load(others[scheme])
+    if not (isinstance(kind, type) and issubclass(kind, Sink)):
+        raise PluginError(
+            f"{others[scheme].value} is no sink", hint="derive it from veilwatch.Sink"
         )
-    module, _, name = SCHEMES[scheme].place.partition(":")
-    found = getattr(import_module(f"veilwatch.sinks.{module}"), name)
-    assert isinstance(found, type) and issubclass(found, Sink)
-    return found
+    return kind
 
 
 def open_sink(url: str) -> Sink:

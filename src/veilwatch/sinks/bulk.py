@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
-from veilwatch.export.clean import compact_json
+from veilwatch.export.clean import JsonObject, compact_json
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address
-from veilwatch.sinks.base import BATCH_S, Letter, Sink, Tally
+from veilwatch.sinks.base import BATCH_S, DeliveryLog, EncodedEvent, Sink
 from veilwatch.sinks.http import Answer, Client
 
 MAX_BULK_BYTES: Final = 4 << 20
@@ -29,7 +29,7 @@ _CREATED: Final = frozenset({200, 201, 409})  # 409: a document with this id is 
 _POISON: Final = frozenset({400, 413})
 
 
-def action(index: str, event_id: str, document: Mapping[str, Any]) -> bytes:
+def action(index: str, event_id: str, document: JsonObject) -> bytes:
     """Return the two lines of a bulk that create a document."""
     head = compact_json({"create": {"_index": index, "_id": event_id}})
     return head + b"\n" + compact_json(document) + b"\n"
@@ -51,9 +51,9 @@ class BulkSink(Sink):
     def index_of(self, event: Event) -> str:
         """Return the index that the event's document is in, always the same."""
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Create the documents."""
-        create(self.client, self.prefix, letters, tally)
+        create(self.client, self.prefix, encoded, log)
 
     def missing(self, events: Sequence[Event]) -> set[str]:
         """Return the ids of events that the peer does not have.
@@ -67,8 +67,8 @@ class BulkSink(Sink):
         return missing(self.client, self.prefix, places)
 
 
-def create(client: Client, prefix: str, letters: Sequence[Letter], tally: Tally) -> None:
-    """Create the documents of `letters`; their bodies are made by `action`.
+def create(client: Client, prefix: str, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
+    """Create the documents of `encoded`; their bodies are made by `action`.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def create(client: Client, prefix: str, letters: Sequence[Letter], tally: Tally)
         The peer.
     prefix
         Path that Elasticsearch lies under, '' none.
-    letters
+    encoded
         What to create.
-    tally
+    log
         Where to note what became of each.
 
     Raises
@@ -86,27 +86,27 @@ def create(client: Client, prefix: str, letters: Sequence[Letter], tally: Tally)
     OSError
         If the peer is down or silent; what was noted until then stays.
     """
-    waiting = list(_parts(letters))
+    waiting = list(_parts(encoded))
     until = time.monotonic() + BATCH_S
     while waiting:
         if time.monotonic() > until:
             raise TimeoutError
         part = waiting.pop(0)
         answer = client.request(
-            "POST", f"{prefix}/_bulk", b"".join(letter.body for letter in part), _NDJSON
+            "POST", f"{prefix}/_bulk", b"".join(item.body for item in part), _NDJSON
         )
         if answer.status == 200:
-            _note(answer, part, tally)
+            _note(answer, part, log)
         elif answer.status in _POISON and len(part) > 1:
             # One document may be what the peer cannot take: halves find it.
             half = len(part) // 2
             waiting[:0] = [part[:half], part[half:]]
         elif answer.status in _POISON:
-            tally.refused(part[0].event.event_id, f"refused with {_what(answer)}")
+            log.refused(part[0].event.event_id, f"refused with {_what(answer)}")
         else:
-            tally.wait_s = max(tally.wait_s, answer.wait_s)
-            for letter in (*part, *(letter for later in waiting for letter in later)):
-                tally.again(letter.event.event_id, f"the peer answered {_what(answer)}")
+            log.wait_s = max(log.wait_s, answer.wait_s)
+            for item in (*part, *(item for later in waiting for item in later)):
+                log.again(item.event.event_id, f"the peer answered {_what(answer)}")
             return
 
 
@@ -143,22 +143,22 @@ def missing(client: Client, prefix: str, places: Mapping[str, str]) -> set[str]:
     return {name for name in places if name not in found}
 
 
-def _parts(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
-    part: list[Letter] = []
+def _parts(encoded: Sequence[EncodedEvent]) -> Iterator[list[EncodedEvent]]:
+    part: list[EncodedEvent] = []
     size = 0
-    for letter in letters:
-        if part and size + len(letter.body) > MAX_BULK_BYTES:
+    for item in encoded:
+        if part and size + len(item.body) > MAX_BULK_BYTES:
             yield part
             part, size = [], 0
-        part.append(letter)
-        size += len(letter.body)
+        part.append(item)
+        size += len(item.body)
     if part:
         yield part
 
 
-def _note(answer: Answer, part: Sequence[Letter], tally: Tally) -> None:
+def _note(answer: Answer, part: Sequence[EncodedEvent], log: DeliveryLog) -> None:
     """Note what became of each item; items that the answer leaves out are sent again."""
-    sent = {letter.event.event_id for letter in part}
+    sent = {item.event.event_id for item in part}
     for item in _items(answer, "items"):
         result = item.get("create")
         if not isinstance(result, dict) or result.get("_id") not in sent:
@@ -166,13 +166,13 @@ def _note(answer: Answer, part: Sequence[Letter], tally: Tally) -> None:
         name, status = result["_id"], result.get("status")
         error = result.get("error", {})
         if status in _CREATED:
-            tally.delivered(name)
+            log.delivered(name)
         elif status in _POISON:
-            tally.refused(name, f"{_type(error)}: {_cause(error)}")
+            log.refused(name, f"{_type(error)}: {_cause(error)}")
         else:
-            tally.again(name, f"{status} {_type(error)}")
-    for letter in tally.open(part):
-        tally.again(letter.event.event_id, "the answer does not tell of it", unsure=True)
+            log.again(name, f"{status} {_type(error)}")
+    for left in log.unresolved(part):
+        log.again(left.event.event_id, "the answer does not tell of it", unsure=True)
 
 
 def _items(answer: Answer, name: str) -> list[dict[str, Any]]:

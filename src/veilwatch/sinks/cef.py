@@ -7,8 +7,8 @@ from typing import Final
 from veilwatch import __version__
 from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
-from veilwatch.export.clean import one_line
 from veilwatch.schema.events import Event
+from veilwatch.schema.text import one_line
 from veilwatch.sinks.eve import MAX_NAME, MAX_PLACE, SIGNATURES, event_time_ns
 
 MAX_MESSAGE: Final = 500
@@ -41,8 +41,8 @@ def cef(event: Event) -> bytes:
         "proto": protocol_name(alert.protocol),
         "app": alert.service[:MAX_NAME],
         "dhost": alert.application[:MAX_NAME],
-        "out": str(flow.get("fwd_bytes", "")),
-        "in": str(flow.get("bwd_bytes", "")),
+        "out": "" if flow is None else str(flow.fwd_bytes),
+        "in": "" if flow is None else str(flow.bwd_bytes),
         "dvchost": event.sensor[:MAX_PLACE],
         "deviceInboundInterface": event.interface[:MAX_PLACE],
         "cfp1": f"{alert.score:.6f}",
@@ -59,6 +59,8 @@ def cef(event: Event) -> bytes:
         "cs4Label": "ATT&CK",
         "cs5": "possible" if event.again else "",
         "cs5Label": "resend",
+        "cs6": "little" if alert.thin else "",
+        "cs6Label": "evidence",
         "msg": "; ".join(reason.text for reason in alert.reasons)[:MAX_MESSAGE],
     }
     told = {name: value for name, value in fields.items() if value}

@@ -158,8 +158,8 @@ def check_esm(url: str, sensor: str = "") -> EsmCheck:
 
 def _sent(sink: Sink, event: Event) -> Iterator[Finding]:
     receipt = sink.send([event])
-    for trouble in (*receipt.again, *receipt.refused):
-        yield Finding(f"the test event was not taken: {trouble.reason}", True)
+    for failure in (*receipt.again, *receipt.refused):
+        yield Finding(f"the test event was not taken: {failure.reason}", True)
     if receipt.delivered:
         yield Finding("the test event was taken")
 

@@ -10,8 +10,9 @@ from typing import Final, Protocol, runtime_checkable
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
+from veilwatch.sinks.backoff import backoff_s
 from veilwatch.sinks.base import Sink
-from veilwatch.sinks.spool import Spool, backoff_s
+from veilwatch.sinks.spool import Spool
 
 BATCH: Final = 200
 """Most events sent at once: some 2 MB, and few enough that a crash repeats little."""
@@ -111,7 +112,7 @@ class Delivery:
         receipt = self._sink.send(events)
         self._spool.settle(self.name, receipt, now)
         self._failures = self._failures + 1 if receipt.again and not receipt.delivered else 0
-        troubles = (*receipt.again, *receipt.refused)
+        failures = (*receipt.again, *receipt.refused)
         wait_s = 0.0 if len(events) == self._batch and not receipt.again else POLL_S
         if self._failures:
             wait_s = backoff_s(self._failures - 1, self._chance)
@@ -120,11 +121,11 @@ class Delivery:
             len(receipt.delivered),
             len(receipt.again),
             len(receipt.refused),
-            troubles[0].reason if troubles else "",
+            failures[0].reason if failures else "",
             max(wait_s, receipt.wait_s),
         )
 
-    def run(self, stop: Stop, told: Callable[[Progress], None] | None = None) -> None:
+    def run(self, stop: Stop, report: Callable[[Progress], None] | None = None) -> None:
         """Send until told to stop; a spool that cannot be used is tried again.
 
         So is a round that failed in a way that nobody foresaw: what was taken is still in the spool
@@ -134,7 +135,7 @@ class Delivery:
         ----------
         stop
             Ends the loop, at the latest when the batch that is being sent has its answer.
-        told
+        report
             Called with what each round did that had something to do.
         """
         spool_failures = 0
@@ -152,8 +153,8 @@ class Delivery:
                 progress = Progress(
                     reason=f"unexpected {type(error).__name__}: {error}", wait_s=wait_s
                 )
-            if told is not None and (progress.taken or progress.reason):
-                told(progress)
+            if report is not None and (progress.taken or progress.reason):
+                report(progress)
             if progress.wait_s:
                 stop.wait(progress.wait_s)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from veilwatch import __version__
 from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import VeilwatchError
+from veilwatch.export.clean import JsonObject
 from veilwatch.schema.events import Event
+from veilwatch.schema.flow_facts import FlowFacts
+from veilwatch.schema.flows import TLS_SERVICES
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (
@@ -21,6 +24,7 @@ from veilwatch.sinks.eve import (
     SIGNATURES,
     event_time_ns,
     timestamp,
+    utc_timestamp,
 )
 from veilwatch.sinks.http import PARAMETERS
 
@@ -61,14 +65,13 @@ class Elastic(BulkSink):
         return f"{self.index}-{timestamp(event_time_ns(event))[:7]}"
 
 
-def document(event: Event) -> dict[str, Any]:
+def document(event: Event) -> JsonObject:
     """Return an event with ECS fields; what ECS has no name for is under `veilwatch`."""
     alert, flow = event.alert, event.flow
     number, signature = SIGNATURES[event.kind.value, alert.emulated]
     techniques = attack.of_alert(alert, flow)
-    up, down = flow.get("fwd_bytes"), flow.get("bwd_bytes")
     return {
-        "@timestamp": _iso(event_time_ns(event)),
+        "@timestamp": utc_timestamp(event_time_ns(event)),
         "ecs": {"version": ECS_VERSION},
         "message": signature + (f": {alert.reasons[0].text[:MAX_REASON]}" if alert.reasons else ""),
         "event": {
@@ -79,9 +82,9 @@ def document(event: Event) -> dict[str, Any]:
             "action": event.kind.value,
             "dataset": "veilwatch.alert",
             "module": "veilwatch",
-            "created": _iso(event.made_ns),
-            "start": _iso(alert.first_ns),
-            "end": _iso(alert.last_ns),
+            "created": utc_timestamp(event.made_ns),
+            "start": utc_timestamp(alert.first_ns),
+            "end": utc_timestamp(alert.last_ns),
             "severity": _SEVERITY[alert.severity],
             "risk_score": round(100 * alert.score, 2),
         },
@@ -94,8 +97,10 @@ def document(event: Event) -> dict[str, Any]:
             "ingress": {"interface": {"name": event.interface[:MAX_PLACE]}},
         },
         "host": {"ip": [alert.host]},
-        "source": _end(alert.src_ip, alert.src_port, up, flow.get("fwd_packets")),
-        "destination": _end(alert.dst_ip, alert.dst_port, down, flow.get("bwd_packets"))
+        "source": _end(alert.src_ip, alert.src_port)
+        | ({} if flow is None else {"bytes": flow.fwd_bytes, "packets": flow.fwd_packets}),
+        "destination": _end(alert.dst_ip, alert.dst_port)
+        | ({} if flow is None else {"bytes": flow.bwd_bytes, "packets": flow.bwd_packets})
         | ({"domain": alert.application[:MAX_NAME]} if alert.application else {}),
         "network": {
             "transport": protocol_name(alert.protocol).lower(),
@@ -114,6 +119,7 @@ def document(event: Event) -> dict[str, Any]:
             "family": alert.family[:MAX_NAME],
             "subscriber": alert.subscriber[:MAX_NAME],
             "emulated": alert.emulated,
+            "little_evidence": alert.thin,
             "reasons": [reason.text[:MAX_REASON] for reason in alert.reasons[:MAX_REASONS]],
             "teid": [t for t in (alert.tunnel.fwd_teid, alert.tunnel.bwd_teid) if t]
             if alert.tunnel
@@ -124,22 +130,14 @@ def document(event: Event) -> dict[str, Any]:
     }
 
 
-def _end(ip: str, port: int, size: Any, packets: Any) -> dict[str, Any]:
-    end = {"ip": ip, "address": ip, "port": port, "bytes": size, "packets": packets}
-    return {name: value for name, value in end.items() if value is not None}
+def _end(ip: str, port: int) -> dict[str, str | int]:
+    return {"ip": ip, "address": ip, "port": port}
 
 
-def _tls(flow: Mapping[str, Any]) -> dict[str, Any] | None:
-    if flow.get("service") not in ("tls", "quic", "dtls"):
+def _tls(flow: FlowFacts | None) -> dict[str, dict[str, str]] | None:
+    if flow is None or flow.service not in TLS_SERVICES:
         return None
     return {
-        "client": {
-            "server_name": flow.get("tls_sni", "")[:MAX_NAME],
-            "ja3": flow.get("ja3", ""),
-        },
-        "server": {"ja3s": flow.get("ja3s", "")},
+        "client": {"server_name": flow.tls_sni[:MAX_NAME], "ja3": flow.ja3},
+        "server": {"ja3s": flow.ja3s},
     }
-
-
-def _iso(ns: int) -> str:
-    return timestamp(ns).removesuffix("+0000") + "Z"

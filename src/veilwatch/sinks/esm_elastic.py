@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
+from veilwatch.export.clean import JsonObject
 from veilwatch.schema.events import Event
 from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (
@@ -22,6 +23,7 @@ from veilwatch.sinks.eve import (
     event_text,
     event_time_ns,
     timestamp,
+    utc_timestamp,
 )
 from veilwatch.sinks.http import PARAMETERS
 
@@ -51,11 +53,11 @@ def index_of(event: Event) -> str:
     return "eta-malware-" + timestamp(event_time_ns(event), TAIPEI)[:7]
 
 
-def document(event: Event) -> dict[str, Any]:
+def document(event: Event) -> JsonObject:
     """Return an event with the fields that ESM's pages read."""
     alert = event.alert
     time = _with_colon(timestamp(event_time_ns(event), TAIPEI))
-    made = timestamp(event.made_ns).removesuffix("+0000") + "Z"
+    made = utc_timestamp(event.made_ns)
     number, signature = SIGNATURES[event.kind.value, alert.emulated]
     techniques = attack.of_alert(alert, event.flow)
     test = event.kind.value == "test"
@@ -95,6 +97,8 @@ def _prediction(event: Event) -> str:
     """What the model says, in words: the page shows one text."""
     alert = event.alert
     words = [f"score {alert.score:.4f} (threshold {alert.threshold:.4f})"]
+    if alert.thin:
+        words.append("little evidence")
     if alert.family:
         words.append(f"family {alert.family[:MAX_NAME]}")
     if alert.application:

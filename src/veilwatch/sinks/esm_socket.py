@@ -17,7 +17,7 @@ from typing import Final
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address
-from veilwatch.sinks.base import Letter, Sink, Tally
+from veilwatch.sinks.base import DeliveryLog, EncodedEvent, Sink
 from veilwatch.sinks.eve import MAX_LINE_BYTES, TAIPEI, event_text
 
 FULL_WAIT_S: Final = 2.0
@@ -60,7 +60,7 @@ class EsmSocket(Sink):
         """Return one JSON object without a line's end."""
         return event_text(event, zone=TAIPEI, limit=MAX_LINE_BYTES)
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Send a datagram for each; what the reader has no room for is left."""
         until = time.monotonic() + FULL_WAIT_S
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
@@ -68,15 +68,15 @@ class EsmSocket(Sink):
             try:
                 # Connected anew for each batch: a reader that was restarted has another socket.
                 channel.connect(str(self.path))
-                for letter in letters:
+                for item in encoded:
                     try:
-                        _send(channel, letter.body, until)
+                        _send(channel, item.body, until)
                     except OSError as error:
                         if error.errno != errno.EMSGSIZE:
                             raise
-                        tally.refused(letter.event.event_id, "longer than the system sends")
+                        log.refused(item.event.event_id, "longer than the system sends")
                     else:
-                        tally.delivered(letter.event.event_id)
+                        log.delivered(item.event.event_id)
             except OSError as error:
                 words = _WORDS.get(error.errno or 0)
                 raise OSError(error.errno, words) if words else error from error

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -21,6 +21,7 @@ from veilwatch.export.clean import compact_json
 from veilwatch.files import replacing
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, EventKind
+from veilwatch.schema.flow_facts import FlowFacts, flow_facts_by_id
 from veilwatch.schema.flows import EndReason
 from veilwatch.schema.forms import teid_text
 from veilwatch.sinks import eve_types as eve
@@ -85,13 +86,6 @@ TAIPEI: Final = timezone(timedelta(hours=8))
 _CONFIDENCE: Final = {1: "High", 2: "Medium", 3: "Low"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PORTLESS: Final = frozenset({1, 58})  # ICMP has a type and a code instead
-_FLOW_COLUMNS: Final = (
-    *("flow_id", "ip_version", "icmp_type", "icmp_code", "service", "dst_port"),
-    *("fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes"),
-    *("fwd_payload_bytes", "bwd_payload_bytes", "first_ns"),
-    *("tls_sni", "tls_version", "tls_alpn", "tls_server_alpn", "ja3", "ja3s", "ja4"),
-    *("cert_subject", "cert_issuer", "quic_version"),
-)
 
 
 def write_alerts(
@@ -108,27 +102,19 @@ def write_alerts(
     alerts
         In the order in which they are to be written.
     flows
-        Flow table that holds every `flow_id` of the alerts.
+        Scored flows, among them every `flow_id` of the alerts.
 
     Raises
     ------
     OutputError
         If the file cannot be written or an alert's flow is not in `flows`.
     """
-    wanted = pl.Series("flow_id", [alert.flow_id for alert in alerts], dtype=pl.Int64).unique()
-    rows = {
-        row["flow_id"]: row
-        for row in flows.lazy()
-        .select(_FLOW_COLUMNS)
-        .filter(pl.col("flow_id").is_in(wanted.implode()))
-        .collect()
-        .iter_rows(named=True)
-    }
+    known = flow_facts_by_id(flows, [alert.flow_id for alert in alerts])
     with replacing(path) as stream:
         for alert in alerts:
-            if alert.flow_id not in rows:
+            if alert.flow_id not in known:
                 raise OutputError(f"flow {alert.flow_id} of an alert is unknown", where=path)
-            stream.write(line(alert, rows[alert.flow_id]))
+            stream.write(line(alert, known[alert.flow_id]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +128,7 @@ class _Form:
     zone: timezone = UTC
 
 
-def line(alert: Alert, flow: Mapping[str, Any]) -> bytes:
+def line(alert: Alert, flow: FlowFacts) -> bytes:
     """Return the event as one ASCII line of at most `MAX_LINE_BYTES` bytes.
 
     Reasons are dropped from the weakest on until the line fits; `alert.metadata.shortened` then
@@ -192,7 +178,7 @@ def _forms(reasons: int, steps: int, zone: timezone) -> Iterable[_Form]:
     yield _Form(0, 0, 16, 16, zone)
 
 
-def event(alert: Alert, flow: Mapping[str, Any], max_reasons: int = MAX_REASONS) -> eve.Event:
+def event(alert: Alert, flow: FlowFacts, max_reasons: int = MAX_REASONS) -> eve.Event:
     """Return the event of one alert.
 
     Parameters
@@ -200,7 +186,7 @@ def event(alert: Alert, flow: Mapping[str, Any], max_reasons: int = MAX_REASONS)
     alert
         The alert.
     flow
-        Row of the flow table for `alert.flow_id`.
+        The flow that it points at, `alert.flow_id`.
     max_reasons
         Reasons to keep.
     """
@@ -210,14 +196,14 @@ def event(alert: Alert, flow: Mapping[str, Any], max_reasons: int = MAX_REASONS)
 def _event(
     alert: Alert,
     kind: str,
-    flow: Mapping[str, Any],
+    flow: FlowFacts | None,
     form: _Form,
     item: Event | None = None,
 ) -> eve.Event:
     portless = alert.protocol in _PORTLESS
     techniques = attack.of_alert(alert, flow)
     metadata = _metadata(alert, kind, techniques, form) | (_told(item, form) if item else {})
-    service = flow.get("service", "")
+    over_quic = flow is not None and flow.service == "quic"
     return eve.Event(
         timestamp=timestamp(event_time_ns(item) if item else alert.last_ns, form.zone),
         flow_id=alert.flow_id,
@@ -229,14 +215,14 @@ def _event(
         dest_port=None if portless else alert.dst_port,
         proto=protocol_name(alert.protocol),
         ip_v=6 if ":" in alert.src_ip else 4,
-        icmp_type=flow.get("icmp_type") if portless else None,
-        icmp_code=flow.get("icmp_code") if portless else None,
+        icmp_type=flow.icmp_type if flow and portless else None,
+        icmp_code=flow.icmp_code if flow and portless else None,
         app_proto=alert.service[: form.name] or None,
         capture_file=alert.capture[: form.path] or None,
         tunnel=_tunnel(alert),
         alert=_alert(alert, kind, metadata),
-        tls=_tls(flow, form) if flow and service != "quic" else None,
-        quic=_quic(flow, form) if flow and service == "quic" else None,
+        tls=_tls(flow, form) if flow and not over_quic else None,
+        quic=_quic(flow, form) if flow and over_quic else None,
         flow=_flow(flow, form) if flow else None,
     )
 
@@ -245,6 +231,11 @@ def timestamp(ns: int, zone: timezone = UTC) -> str:
     """Return a time as `2026-06-01T08:40:00.000000+0000`, in the zone asked for."""
     time = (_EPOCH + timedelta(microseconds=ns // 1000)).astimezone(zone)
     return time.strftime("%Y-%m-%dT%H:%M:%S.%f%z")
+
+
+def utc_timestamp(ns: int) -> str:
+    """Return a time as `2026-06-01T08:40:00.000000Z`: what most receivers but EVE's take."""
+    return timestamp(ns).removesuffix("+0000") + "Z"
 
 
 def event_time_ns(item: Event) -> int:
@@ -276,6 +267,7 @@ def _metadata(alert: Alert, kind: str, techniques: list[str], form: _Form) -> di
         else [],
         "qfi": [str(tunnel.qfi)] if tunnel and tunnel.qfi is not None else [],
         "evidence": [f"{name} {count}" for name, count in sorted(alert.evidence.items())],
+        "little_evidence": ["true"] if alert.thin else [],
         "traffic": ["emulated"] if alert.emulated else [],
         "reasons": reasons,
         "shortened": (["reasons"] if len(reasons) < len(alert.reasons) else [])
@@ -285,7 +277,7 @@ def _metadata(alert: Alert, kind: str, techniques: list[str], form: _Form) -> di
 
 def _told(item: Event, form: _Form) -> dict[str, list[str]]:
     """Metadata that an event has and an alert alone has not."""
-    incident, ended = item.incident, item.flow.get("end_reason")
+    incident, ended = item.incident, None if item.flow is None else item.flow.end_reason
     told = {
         "event_id": [item.event_id[:MAX_PLACE]],
         "resend": ["possible"] if item.again else [],
@@ -320,13 +312,13 @@ def _alert(alert: Alert, kind: str, metadata: Mapping[str, list[str]]) -> eve.Al
     )
 
 
-def _flow(flow: Mapping[str, Any], form: _Form) -> eve.Flow:
+def _flow(flow: FlowFacts, form: _Form) -> eve.Flow:
     return eve.Flow(
-        pkts_toserver=flow["fwd_packets"],
-        pkts_toclient=flow["bwd_packets"],
-        bytes_toserver=flow["fwd_bytes"],
-        bytes_toclient=flow["bwd_bytes"],
-        start=timestamp(flow["first_ns"], form.zone),
+        pkts_toserver=flow.fwd_packets,
+        pkts_toclient=flow.bwd_packets,
+        bytes_toserver=flow.fwd_bytes,
+        bytes_toclient=flow.bwd_bytes,
+        start=timestamp(flow.first_ns, form.zone),
     )
 
 
@@ -337,25 +329,25 @@ def _tunnel(alert: Alert) -> eve.Tunnel | None:
     return eve.Tunnel(src_ip=tunnel.src_ip, dest_ip=tunnel.dst_ip, depth=tunnel.depth)
 
 
-def _tls(flow: Mapping[str, Any], form: _Form) -> eve.Tls | None:
+def _tls(flow: FlowFacts, form: _Form) -> eve.Tls | None:
     tls = eve.Tls(
-        sni=flow["tls_sni"][: form.name] or None,
-        version=tls_version_name(flow["tls_version"]) if flow["tls_version"] else None,
-        subject=_common_name(flow["cert_subject"][: form.name]),
-        issuerdn=_common_name(flow["cert_issuer"][: form.name]),
-        ja3=eve.Hash(hash=flow["ja3"]) if flow["ja3"] else None,
-        ja3s=eve.Hash(hash=flow["ja3s"]) if flow["ja3s"] else None,
-        ja4=flow["ja4"] or None,
+        sni=flow.tls_sni[: form.name] or None,
+        version=tls_version_name(flow.tls_version) if flow.tls_version else None,
+        subject=_common_name(flow.cert_subject[: form.name]),
+        issuerdn=_common_name(flow.cert_issuer[: form.name]),
+        ja3=eve.Hash(hash=flow.ja3) if flow.ja3 else None,
+        ja3s=eve.Hash(hash=flow.ja3s) if flow.ja3s else None,
+        ja4=flow.ja4 or None,
     )
     return tls if tls.model_dump(exclude_none=True) else None
 
 
-def _quic(flow: Mapping[str, Any], form: _Form) -> eve.Quic:
+def _quic(flow: FlowFacts, form: _Form) -> eve.Quic:
     return eve.Quic(
-        version=f"0x{flow['quic_version']:08x}" if flow["quic_version"] else None,
-        sni=flow["tls_sni"][: form.name] or None,
-        ja3=eve.Hash(hash=flow["ja3"]) if flow["ja3"] else None,
-        ja4=flow["ja4"] or None,
+        version=f"0x{flow.quic_version:08x}" if flow.quic_version else None,
+        sni=flow.tls_sni[: form.name] or None,
+        ja3=eve.Hash(hash=flow.ja3) if flow.ja3 else None,
+        ja4=flow.ja4 or None,
     )
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from veilwatch.schema.events import Event
 from veilwatch.sinks.lines import LineSink
-from veilwatch.sinks.wire import told
+from veilwatch.sinks.wire import public_json
 
 
 class JsonLines(LineSink):
@@ -17,4 +17,4 @@ class JsonLines(LineSink):
 
     def encode(self, event: Event) -> bytes:
         """Return the event's fields; a number that does not apply is null."""
-        return told(event)
+        return public_json(event)

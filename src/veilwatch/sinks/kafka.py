@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import CREDENTIALS, Address
-from veilwatch.sinks.base import ANSWER_TIMEOUT_S, Letter, Sink, Tally
-from veilwatch.sinks.wire import told
+from veilwatch.sinks.base import ANSWER_TIMEOUT_S, DeliveryLog, EncodedEvent, Sink
+from veilwatch.sinks.wire import public_json
 
 FLUSH_S: Final = ANSWER_TIMEOUT_S + 2.0
 """How long a batch is waited for: the library itself gives up at `ANSWER_TIMEOUT_S`."""
@@ -57,30 +57,30 @@ class Kafka(Sink):
 
     def encode(self, event: Event) -> bytes:
         """Return everything that the event holds."""
-        return told(event)
+        return public_json(event)
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Hand all to the library and wait for what it reports of each."""
 
         def report(name: str) -> Any:
             def answered(error: Any, _: Any) -> None:
-                _note(tally, name, error)
+                _note(log, name, error)
 
             return answered
 
-        for letter in letters:
-            name = letter.event.event_id
+        for item in encoded:
+            name = item.event.event_id
             try:
                 self._producer.produce(
-                    self._topic, letter.body, key=name.encode(), on_delivery=report(name)
+                    self._topic, item.body, key=name.encode(), on_delivery=report(name)
                 )
             except BufferError:
-                tally.again(name, "the queue of the library is full")
+                log.again(name, "the queue of the library is full")
             except Exception as error:  # of the library's own kind: the record is too large
-                _note(tally, name, error.args[0] if error.args else error)
+                _note(log, name, error.args[0] if error.args else error)
         self._producer.flush(FLUSH_S)
-        for letter in tally.open(letters):
-            tally.again(letter.event.event_id, "no broker answered in time", unsure=True)
+        for item in log.unresolved(encoded):
+            log.again(item.event.event_id, "no broker answered in time", unsure=True)
 
     def close(self) -> None:
         """Drop what was not acknowledged: the spool has it."""
@@ -112,12 +112,12 @@ def _settings(address: Address) -> dict[str, Any]:
     return settings
 
 
-def _note(tally: Tally, name: str, error: Any) -> None:
+def _note(log: DeliveryLog, name: str, error: Any) -> None:
     if error is None:
-        tally.delivered(name)
+        log.delivered(name)
         return
     code = error.name() if hasattr(error, "name") else type(error).__name__
     if code in _REFUSED:
-        tally.refused(name, f"refused with {code}")
+        log.refused(name, f"refused with {code}")
     else:
-        tally.again(name, f"Kafka says {code}", unsure=code not in _NEVER_LEFT)
+        log.again(name, f"Kafka says {code}", unsure=code not in _NEVER_LEFT)

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.sinks.address import Address
-from veilwatch.sinks.base import Letter, Sink, Tally
+from veilwatch.sinks.base import DeliveryLog, EncodedEvent, Sink
 
 KEEP_DAYS: Final = 30
 """Days for which daily files are kept unless the URL says otherwise."""
@@ -64,7 +64,7 @@ class LineSink(Sink):
         day = (now or datetime.now(UTC)).astimezone(self.ZONE)
         return self.path / f"{self.PREFIX}{day:%Y-%m-%d}{self.SUFFIX}"
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Append, and say so when the lines are on disk."""
         file = self.file()
         if self.CREATE:
@@ -74,13 +74,13 @@ class LineSink(Sink):
         try:
             _end_torn_line(handle)
             try:
-                for letter in letters:
-                    _append(handle, letter.body + b"\n")
-                    written.append(letter.event.event_id)
+                for item in encoded:
+                    _append(handle, item.body + b"\n")
+                    written.append(item.event.event_id)
             finally:
                 os.fsync(handle)
                 for event_id in written:
-                    tally.delivered(event_id)
+                    log.delivered(event_id)
         finally:
             os.close(handle)
         if file != self.path:

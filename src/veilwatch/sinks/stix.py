@@ -13,19 +13,20 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 from uuid import UUID, uuid5
 
 from veilwatch.detection.alerting import attack
 from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import OutputError, VeilwatchError
-from veilwatch.export.clean import compact_json
+from veilwatch.export.clean import Json, JsonObject, compact_json
 from veilwatch.files import replacing
 from veilwatch.schema.events import Event, Incident
 from veilwatch.schema.scores import UNKNOWN_FAMILY
+from veilwatch.schema.units import DAY_S
 from veilwatch.sinks.address import Address
-from veilwatch.sinks.base import Letter, Sink, Tally
-from veilwatch.sinks.eve import MAX_NAME, MAX_REASON, SIGNATURES, timestamp
+from veilwatch.sinks.base import DeliveryLog, EncodedEvent, Sink
+from veilwatch.sinks.eve import MAX_NAME, MAX_REASON, SIGNATURES, utc_timestamp
 
 KEEP_DAYS: Final = 90
 """Days for which bundles are kept unless the URL says otherwise."""
@@ -60,40 +61,42 @@ class StixFile(Sink):
         """Return the bundle, nothing where the event belongs to no incident."""
         return b"" if event.incident is None else compact_json(bundle(event, event.incident))
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Write a file for each."""
         self.folder.mkdir(exist_ok=True)  # one folder: a path that is wrong higher up shows
-        for letter in letters:
-            event = letter.event
-            if letter.body:
+        for item in encoded:
+            event = item.event
+            if item.body:
                 name = re.sub(r"[^0-9A-Za-z]", "", event.event_id)[:64]
                 try:
                     with replacing(self.folder / f"incident-{name}.json") as stream:
-                        stream.write(letter.body)
+                        stream.write(item.body)
                 except OutputError as error:
-                    tally.again(event.event_id, str(error))
+                    log.again(event.event_id, str(error))
                     return
-            tally.delivered(event.event_id)
+            log.delivered(event.event_id)
         self._delete_old()
 
     def _delete_old(self) -> None:
-        oldest = time.time() - 86_400 * self._keep
+        oldest = time.time() - DAY_S * self._keep
         for path in self.folder.glob("incident-*.json"):
             with suppress(OSError):  # deleted by another, or next time
                 if path.stat().st_mtime < oldest:
                     path.unlink()
 
 
-def bundle(event: Event, incident: Incident) -> dict[str, Any]:
+def bundle(event: Event, incident: Incident) -> JsonObject:
     """Return the bundle of one state of an incident."""
     alert = event.alert
-    created = _time(incident.opened_ns)
-    modified = _time(max(event.made_ns, incident.opened_ns))
+    created = utc_timestamp(incident.opened_ns)
+    modified = utc_timestamp(max(event.made_ns, incident.opened_ns))
     sensor = event.sensor[:MAX_NAME] or "Veilwatch"
-    author = _object("identity", sensor, _time(0), _time(0), name=sensor, identity_class="system")
+    author = _object(
+        "identity", sensor, utc_timestamp(0), utc_timestamp(0), name=sensor, identity_class="system"
+    )
     by = {"created_by_ref": author["id"]}
 
-    def made(kind: str, key: str, **fields: Any) -> dict[str, Any]:
+    def made(kind: str, key: str, **fields: Json) -> JsonObject:
         return _object(kind, key, created, modified, **by, **fields)
 
     observables = _observables(event)
@@ -101,8 +104,8 @@ def bundle(event: Event, incident: Incident) -> dict[str, Any]:
     observed = made(
         "observed-data",
         key,
-        first_observed=_time(alert.first_ns),
-        last_observed=_time(max(alert.last_ns, alert.first_ns)),
+        first_observed=utc_timestamp(alert.first_ns),
+        last_observed=utc_timestamp(max(alert.last_ns, alert.first_ns)),
         number_observed=min(max(incident.alerts, 1), 999_999_999),
         object_refs=[item["id"] for item in observables],
     )
@@ -128,8 +131,8 @@ def bundle(event: Event, incident: Incident) -> dict[str, Any]:
         pattern = _object(
             "attack-pattern",
             technique,
-            _time(0),
-            _time(0),
+            utc_timestamp(0),
+            utc_timestamp(0),
             name=technique,
             external_references=[{"source_name": "mitre-attack", "external_id": technique}],
         )
@@ -143,7 +146,9 @@ def bundle(event: Event, incident: Incident) -> dict[str, Any]:
         objects += [pattern, link]
     if incident.family and incident.family != UNKNOWN_FAMILY:
         family = incident.family[:MAX_NAME]
-        malware = _object("malware", family, _time(0), _time(0), name=family, is_family=True)
+        malware = _object(
+            "malware", family, utc_timestamp(0), utc_timestamp(0), name=family, is_family=True
+        )
         sighting = made(
             "sighting",
             f"{key} {family}",
@@ -151,12 +156,14 @@ def bundle(event: Event, incident: Incident) -> dict[str, Any]:
             observed_data_refs=[observed["id"]],
             where_sighted_refs=[author["id"]],
             first_seen=created,
-            last_seen=_time(max(incident.last_ns, incident.opened_ns)),
+            last_seen=utc_timestamp(max(incident.last_ns, incident.opened_ns)),
             count=min(max(incident.alerts, 1), 999_999_999),
         )
         objects += [malware, sighting]
     if incident.timeline:
-        lines = [f"{_time(step.at_ns)} {step.text[:MAX_REASON]}" for step in incident.timeline]
+        lines = [
+            f"{utc_timestamp(step.at_ns)} {step.text[:MAX_REASON]}" for step in incident.timeline
+        ]
         objects.append(made("note", key, content="\n".join(lines), object_refs=[main["id"]]))
     return {
         "type": "bundle",
@@ -165,7 +172,7 @@ def bundle(event: Event, incident: Incident) -> dict[str, Any]:
     }
 
 
-def _object(kind: str, key: str, created: str, modified: str, **fields: Any) -> dict[str, Any]:
+def _object(kind: str, key: str, created: str, modified: str, **fields: Json) -> JsonObject:
     return {
         "type": kind,
         "spec_version": "2.1",
@@ -176,16 +183,16 @@ def _object(kind: str, key: str, created: str, modified: str, **fields: Any) -> 
     }
 
 
-def _observables(event: Event) -> list[dict[str, Any]]:
+def _observables(event: Event) -> list[JsonObject]:
     alert = event.alert
     source, target = _address(alert.src_ip), _address(alert.dst_ip)
     protocols = ["ipv6" if ":" in alert.src_ip else "ipv4"]
     protocols.append(protocol_name(alert.protocol).lower())
     if alert.service:
         protocols.append(alert.service[:MAX_NAME])
-    traffic: dict[str, Any] = {
-        "start": _time(alert.first_ns),
-        "end": _time(max(alert.last_ns, alert.first_ns)),
+    traffic: JsonObject = {
+        "start": utc_timestamp(alert.first_ns),
+        "end": utc_timestamp(max(alert.last_ns, alert.first_ns)),
         "src_ref": source["id"],
         "dst_ref": target["id"],
         "src_port": alert.src_port,
@@ -199,11 +206,11 @@ def _observables(event: Event) -> list[dict[str, Any]]:
     return list({item["id"]: item for item in found}.values())
 
 
-def _address(text: str) -> dict[str, Any]:
+def _address(text: str) -> JsonObject:
     return _observable("ipv6-addr" if ":" in text else "ipv4-addr", value=text)
 
 
-def _observable(kind: str, **fields: Any) -> dict[str, Any]:
+def _observable(kind: str, **fields: Json) -> JsonObject:
     assert kind in _OBSERVABLES
     # RFC 8785 of the fields that make the id; ours are text, small numbers and lists of text.
     canonical = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -218,9 +225,7 @@ def _description(event: Event, incident: Incident) -> str:
     ]
     if incident.emulated:
         words.append("The traffic was emulated: no malware was there.")
+    if event.alert.thin:
+        words.append("Behind the latest alert there is little evidence.")
     words += [reason.text[:MAX_REASON] for reason in event.alert.reasons[:3]]
     return "\n".join(words)
-
-
-def _time(ns: int) -> str:
-    return timestamp(ns).removesuffix("+0000") + "Z"

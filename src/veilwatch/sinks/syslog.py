@@ -15,13 +15,19 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.export.clean import one_line
 from veilwatch.schema.events import Event, EventKind
+from veilwatch.schema.text import one_line
 from veilwatch.sinks.address import Address
-from veilwatch.sinks.base import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Letter, Sink, Tally
+from veilwatch.sinks.base import (
+    ANSWER_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    DeliveryLog,
+    EncodedEvent,
+    Sink,
+)
 from veilwatch.sinks.cef import cef
 from veilwatch.sinks.channel import opened, tls_context
-from veilwatch.sinks.eve import event_text, timestamp
+from veilwatch.sinks.eve import event_text, utc_timestamp
 
 MAX_MESSAGE_BYTES: Final = 8192
 """Longest message: what rsyslog takes unless told otherwise. It cuts longer ones in two."""
@@ -73,7 +79,7 @@ class SyslogUdp(Sink):
         severity = _SEVERITY[event.alert.severity]
         if event.kind is EventKind.TEST:
             severity = _INFORMATIONAL
-        time = timestamp(event.made_ns).removesuffix("+0000") + "Z"
+        time = utc_timestamp(event.made_ns)
         host = _printable(event.sensor or self._name)
         head = f"<{self._facility * 8 + severity}>1 {time} {host} veilwatch - {event.kind} - "
         if self._body == "cef":
@@ -85,18 +91,18 @@ class SyslogUdp(Sink):
             raise ValueError(f"longer than {MAX_MESSAGE_BYTES} bytes")
         return message
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Send a datagram for each."""
         family, kind, number, _, place = socket.getaddrinfo(*self._place, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, number) as channel:
             channel.settimeout(CONNECT_TIMEOUT_S)
             channel.connect(place)
-            for letter in letters:
-                channel.send(letter.body)
+            for item in encoded:
+                channel.send(item.body)
             if select.select([channel], [], [], REFUSAL_WAIT_S)[0]:
                 channel.recv(1)  # raises what the system was told: nobody listens
-        for letter in letters:
-            tally.delivered(letter.event.event_id)
+        for item in encoded:
+            log.delivered(item.event.event_id)
 
 
 class SyslogTcp(SyslogUdp):
@@ -115,15 +121,15 @@ class SyslogTcp(SyslogUdp):
         self._confirm = address.choice("confirm", ("close", "no"), "close") == "close"
         self._tls = tls_context(address) if address.scheme == "syslog+tls" else None
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Send a frame for each and wait until the receiver has read them."""
-        frames = b"".join(b"%d %b" % (len(letter.body), letter.body) for letter in letters)
+        frames = b"".join(b"%d %b" % (len(item.body), item.body) for item in encoded)
         with opened(*self._place, self._tls, ANSWER_TIMEOUT_S) as channel:
             channel.sendall(frames)
             if self._confirm:
                 _closed_by_peer(channel)
-        for letter in letters:
-            tally.delivered(letter.event.event_id)
+        for item in encoded:
+            log.delivered(item.event.event_id)
 
 
 def _closed_by_peer(channel: socket.socket) -> None:

@@ -11,9 +11,9 @@ from typing import ClassVar, Final
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.events import Event
 from veilwatch.sinks.address import Address, secret_file
-from veilwatch.sinks.base import BATCH_S, Letter, Sink, Tally
+from veilwatch.sinks.base import BATCH_S, DeliveryLog, EncodedEvent, Sink
 from veilwatch.sinks.http import PARAMETERS, Client
-from veilwatch.sinks.wire import told
+from veilwatch.sinks.wire import public_json
 
 _REFUSED: Final = frozenset({400, 413, 415, 422})
 _PORTS: Final = {"webhook+http": 80, "webhook+https": 443}
@@ -41,28 +41,28 @@ class Webhook(Sink):
 
     def encode(self, event: Event) -> bytes:
         """Return everything that the event holds."""
-        return told(event)
+        return public_json(event)
 
-    def deliver(self, letters: Sequence[Letter], tally: Tally) -> None:
+    def deliver(self, encoded: Sequence[EncodedEvent], log: DeliveryLog) -> None:
         """Post one after another; a peer that is not well is left alone."""
         until = time.monotonic() + BATCH_S
-        for letter in letters:
+        for item in encoded:
             if time.monotonic() > until:
                 raise TimeoutError
-            name = letter.event.event_id
+            name = item.event.event_id
             headers = {"Idempotency-Key": _header(name)}
             if self._key:
-                digest = hmac.new(self._key, letter.body, hashlib.sha256).hexdigest()
+                digest = hmac.new(self._key, item.body, hashlib.sha256).hexdigest()
                 headers["X-Veilwatch-Signature"] = f"sha256={digest}"
-            answer = self._client.request("POST", self._path, letter.body, headers)
+            answer = self._client.request("POST", self._path, item.body, headers)
             if 200 <= answer.status < 300:
-                tally.delivered(name)
+                log.delivered(name)
             elif answer.status in _REFUSED:
-                tally.refused(name, f"refused with {answer.status}")
+                log.refused(name, f"refused with {answer.status}")
             else:
-                tally.wait_s = answer.wait_s
-                for left in tally.open(letters):
-                    tally.again(left.event.event_id, f"the peer answered {answer.status}")
+                log.wait_s = answer.wait_s
+                for left in log.unresolved(encoded):
+                    log.again(left.event.event_id, f"the peer answered {answer.status}")
                 return
 
 

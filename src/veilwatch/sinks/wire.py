@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, replace
 from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.export.clean import compact_json
-from veilwatch.schema.convert import event_from_plain
+from veilwatch.export.clean import Json, compact_json
+from veilwatch.schema.convert import event_from_plain, event_to_plain
 from veilwatch.schema.events import Event
 
 VERSION: Final = 1
 """Of the form; an event of another version is refused rather than misread."""
 
 MAX_TEXT: Final = 500
-"""Characters of a text that others are told, and with `MAX_ITEMS` the bound that keeps an event
+"""Characters of a text that others are given, and with `MAX_ITEMS` the bound that keeps an event
 below the 1 MB that Kafka takes, even where JSON needs twelve bytes a character."""
 
 MAX_ITEMS: Final = 50
-"""Items of a list that others are told; a timeline's first ones."""
+"""Items of a list that others are given; a timeline's first ones."""
 
 
 def to_document(event: Event) -> dict[str, Any]:
     """Return an event as plain dictionaries, lists, numbers and text."""
-    flow = {name: _plain(value) for name, value in event.flow.items()}
-    return {"version": VERSION, **asdict(replace(event, flow={})), "flow": flow}
+    return {"version": VERSION, **event_to_plain(event, exact=True)}
 
 
 def to_bytes(event: Event) -> bytes:
@@ -40,7 +38,7 @@ def to_bytes(event: Event) -> bytes:
     Raises
     ------
     TypeError
-        If its flow holds something other than numbers, text, and lists of them.
+        If it holds what JSON has no form for.
     """
     text = json.dumps(to_document(event), ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
@@ -63,7 +61,7 @@ def from_bytes(data: bytes) -> Event:
         raise VeilwatchError(f"not a stored event: {error}") from error
 
 
-def told(event: Event) -> bytes:
+def public_json(event: Event) -> bytes:
     """Return everything that an event holds as strict JSON, for readers elsewhere.
 
     A number that does not apply is null; texts and lists end at `MAX_TEXT` and `MAX_ITEMS`.
@@ -76,7 +74,7 @@ def told(event: Event) -> bytes:
     return compact_json(_bounded(to_document(event)))
 
 
-def _bounded(value: Any) -> Any:
+def _bounded(value: Json) -> Json:
     if isinstance(value, str):
         return value[:MAX_TEXT]
     if isinstance(value, float):
@@ -86,11 +84,3 @@ def _bounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_bounded(item) for item in value[:MAX_ITEMS]]
     return value
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    raise TypeError(f"a flow's column cannot be {type(value).__name__}")

@@ -11,24 +11,19 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from veilwatch.detection.alerting.person import Person
-from veilwatch.errors import OutputError, StoreError, VeilwatchError
+from veilwatch.closing import Closeable
+from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.export.encoder import Encoder
-from veilwatch.export.flow_writer import ENCODERS, FlowWriter
-from veilwatch.files import PendingFile, make_folder, output_error
-from veilwatch.schema.forms import known_frame
+from veilwatch.export.flow_writer import ENCODERS
+from veilwatch.files import PendingFile, make_folder
 
 SECOND: Final = 10**9
 HOUR_NS: Final = 3600 * SECOND
@@ -45,13 +40,6 @@ MAX_FILE_BYTES: Final = 256 << 20
 MAX_PER_HOUR: Final = 9999
 """Most files of one hour, by the digits in their names."""
 
-PERSON_COLUMNS: Final = {
-    # Within tunnels of a subscriber's own, their address is an outer one.
-    "host": ("src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip"),
-    "subscriber": ("subscriber",),
-}
-"""Columns that say whose a flow is, by `Person.key`."""
-
 _NAME = re.compile(r"flows-(\d{8}T\d{2})Z-(\d{4})\.parquet")
 
 
@@ -62,7 +50,7 @@ class ArchiveLimits:
     Attributes
     ----------
     days
-        Files whose hour is older are removed; None keeps them.
+        Files that were recorded before are removed; None keeps them.
     max_bytes
         Size of all files together; the oldest are removed. None for no limit.
     file_bytes
@@ -105,7 +93,7 @@ class ArchiveCounts:
     last_fault: str = ""
 
 
-class FlowArchive:
+class FlowArchive(Closeable):
     """Write flow tables to files by hour, and remove the oldest.
 
     Parameters
@@ -147,19 +135,8 @@ class FlowArchive:
         self._free_bytes = free_bytes or _free_bytes
         self._open: _OpenFile | None = None
         self.counts = ArchiveCounts()
-        for path in _left_over(folder):
+        for path in left_over(folder):
             path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def write(self, frame: pl.DataFrame, now_ns: int) -> None:
         """Append flows; never raises for want of space.
@@ -211,7 +188,7 @@ class FlowArchive:
 
     def files(self) -> list[Path]:
         """Return the files that are in their place, the oldest first."""
-        return _files(self.folder)
+        return files_of(self.folder)
 
     def bytes_used(self) -> int:
         """Return what the files take together."""
@@ -259,9 +236,9 @@ class FlowArchive:
         most, days = self._limits.max_bytes, self._limits.days
         for path in files:
             oldest = 0 if days is None else (now_ns - int(days * DAY_NS)) // HOUR_NS
-            too_old = days is not None and (_hour(path) or 0) < oldest
+            too_old = days is not None and _recorded_hour(path, now_ns) < oldest
             if not too_old and (most is None or total <= most):
-                return
+                continue
             total -= _size(path)
             path.unlink(missing_ok=True)
             self.counts.files_expired += 1
@@ -289,7 +266,7 @@ class _OpenFile:
         self._encoder: Encoder = ENCODERS[SUFFIX](self._file.stream)
 
     def write(self, frame: pl.DataFrame) -> None:
-        self._encoder.write(known_frame(frame))
+        self._encoder.write(frame)
         self.flows += frame.height
 
     def size(self) -> int:
@@ -304,112 +281,12 @@ class _OpenFile:
         self._file.abandon()
 
 
-@dataclass(frozen=True, slots=True)
-class ForgottenFlows:
-    """What an archive forgot of one person.
-
-    Attributes
-    ----------
-    flows, files
-        Their flows, and how many files these were in.
-    unfinished
-        Files that a killed run left unfinished: nobody can read whose flows they hold.
-    """
-
-    flows: int = 0
-    files: int = 0
-    unfinished: int = 0
-
-
-def forget_flows(folder: Path, person: Person, *, dry_run: bool = False) -> ForgottenFlows:
-    """Take a person's flows out of an archive that nobody writes to, at either end of a flow.
-
-    A file that holds some is written anew beside its place and renamed, or removed where it holds
-    nothing else; others are not touched. Unfinished files are removed, as the next writer would.
-
-    Parameters
-    ----------
-    folder
-        Of the archive; may be missing.
-    person
-        Who.
-    dry_run
-        Whether flows are only counted.
-
-    Raises
-    ------
-    StoreError
-        If a file cannot be read; those before it are done.
-    OutputError
-        If a file cannot be written; it is as it was.
-    """
-    unfinished = _left_over(folder)
-    if not dry_run:
-        for path in unfinished:
-            _remove(path)
-    # Counting is done beside a sensor that runs, whose oldest files may go meanwhile.
-    files = (path for path in _files(folder) if path.exists() or not dry_run)
-    counts = [_forget_in(path, person, dry_run) for path in files]
-    return ForgottenFlows(sum(counts), sum(map(bool, counts)), len(unfinished))
-
-
-def _forget_in(path: Path, person: Person, dry_run: bool) -> int:
-    """Take a person's flows out of one file; return how many."""
-    with _reading(path):
-        file = pq.ParquetFile(path)
-    with file:
-        known = file.schema_arrow.names
-        columns = [name for name in PERSON_COLUMNS[person.key] if name in known]
-        if not columns:
-            return 0
-        theirs = pl.any_horizontal(pl.col(columns) == person.name).fill_null(value=False)
-        count = sum(frame.filter(theirs).height for frame in _parts(file, path, columns))
-        if not count or dry_run:
-            return count
-        if count == file.metadata.num_rows:
-            _remove(path)
-            return count
-        with FlowWriter(path) as writer:
-            for frame in _parts(file, path):
-                writer.write(frame.filter(~theirs))
-    return count
-
-
-def _parts(
-    file: pq.ParquetFile, path: Path, columns: list[str] | None = None
-) -> Iterator[pl.DataFrame]:
-    """Yield a file part by part: whole it may take more memory than there is."""
-    for number in range(file.num_row_groups):
-        with _reading(path):
-            frame = pl.from_arrow(file.read_row_group(number, columns))
-        assert isinstance(frame, pl.DataFrame)
-        yield frame
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(
-            "cannot be read: whose flows it holds is not known",
-            where=path,
-            hint="remove it and run this again",
-        ) from error
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of an archive that are in their place, the oldest first."""
     return sorted(path for path in folder.glob(f"flows-*{SUFFIX}") if _hour(path) is not None)
 
 
-def _left_over(folder: Path) -> list[Path]:
+def left_over(folder: Path) -> list[Path]:
     """Return what runs that were killed have not finished."""
     return list(folder.glob(f".flows-*{SUFFIX}.*"))
 
@@ -422,6 +299,20 @@ def _hour(path: Path) -> int | None:
     except ValueError:
         return None
     return int(moment.replace(tzinfo=UTC).timestamp()) // 3600 if moment else None
+
+
+def _recorded_hour(path: Path, now_ns: int) -> int:
+    """Return the hour in which a file was recorded, this one where that cannot be told.
+
+    The name says it. In earlier releases it was that of the packets, which a capture of 2017 or a
+    wrong stamp put anywhere: the latest of name and last change counts that is not to come.
+    """
+    now = now_ns // HOUR_NS
+    try:
+        told = (_hour(path), path.stat().st_mtime_ns // HOUR_NS)
+    except FileNotFoundError:  # somebody tidied up
+        return now
+    return max((hour for hour in told if hour is not None and hour <= now), default=now)
 
 
 def _size(path: Path) -> int:

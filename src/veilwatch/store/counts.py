@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import distinct, func, select
 
 from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.store.database import Database
+from veilwatch.store.query import clean
 from veilwatch.store.tables import counters
 
 MINUTE_NS: Final = 60 * 10**9
+
+
+def counter_values(
+    database: Database, *, since_ns: int, until_ns: int | None, names: Iterable[str]
+) -> list[tuple[int, str, str, float]]:
+    """Return counters minute by minute; see `Store.counters`."""
+    minute = counters.c.minute
+    asked = (
+        select(minute, counters.c.sensor, counters.c.name, func.sum(counters.c.value))
+        .where(minute >= since_ns // MINUTE_NS)
+        .group_by(minute, counters.c.sensor, counters.c.name)
+        .order_by(minute, counters.c.sensor, counters.c.name)
+    )
+    if until_ns is not None:
+        asked = asked.where(minute < -(-until_ns // MINUTE_NS))
+    wanted = [clean(name) for name in names]
+    if wanted:
+        asked = asked.where(counters.c.name.in_(wanted))
+    with database.reading() as connection:
+        return [
+            (int(at) * MINUTE_NS, sensor, name, float(value))
+            for at, sensor, name, value in connection.execute(asked)
+        ]
 
 
 def counter_steps(

@@ -46,7 +46,7 @@ def find(connection: Connection, person: Person, incident_ids: tuple[str, ...]) 
     """Return what the store has of a person, and of the incidents with these ids."""
     # The document says more than the columns: a subscriber's incident may bear an address that
     # the alert has no more.
-    theirs = or_(_of(events, person), _says(person.member)).label("theirs")
+    theirs = or_(_of(events, person), _says(person.json_pair)).label("theirs")
     named = or_(_of(events, person), _says(f'"{person.name}"'))
     rows = connection.execute(select(events.c.event_id, theirs).where(named)).all()
     event_ids = tuple(row.event_id for row in rows if row.theirs)

@@ -68,13 +68,13 @@ class EventFilter:
         if self.family:
             parts.append(events.c.family.ilike(_literal(clean(self.family)), escape="\\"))
         if self.kinds:
-            parts.append(events.c.kind.in_(self.kinds))
+            parts.append(events.c.kind.in_(map(clean, self.kinds)))
         if self.incident_id:
             parts.append(events.c.incident_id == clean(self.incident_id))
         if self.verdict == NO_VERDICT:
             parts.append(latest_verdict().is_(None))
         elif self.verdict:
-            parts.append(latest_verdict() == self.verdict)
+            parts.append(latest_verdict() == clean(self.verdict))
         return and_(*parts)
 
 
@@ -104,11 +104,11 @@ def latest_verdict() -> ScalarSelect[Any]:
 
 
 def clean(value: str) -> str:
-    """Return text that every database takes: NUL and lone surrogates become U+FFFD.
+    r"""Return text that every database takes: NUL and lone surrogates become U+FFFD.
 
     Examples
     --------
-    >>> clean("a\\x00b") == "a\\ufffdb"
+    >>> clean("a\x00b") == "a\ufffdb"
     True
     """
     return _UNSTORABLE.sub("\ufffd", value)

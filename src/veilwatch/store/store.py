@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Final, Self
+from dataclasses import replace
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, and_, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import func, or_, select
 
+from veilwatch.closing import Closeable
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import StoreError
-from veilwatch.schema.convert import (
-    event_from_plain,
-    event_to_plain,
-    incident_from_plain,
-    incident_to_plain,
-)
 from veilwatch.schema.counters import CountedMinute, CounterStep
-from veilwatch.schema.events import Event, EventKind, Incident
-from veilwatch.schema.verdicts import Verdict, VerdictKind
-from veilwatch.store import counts, erasure, retention
+from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.verdicts import Verdict
+from veilwatch.store import counts, erasure, reading, retention, writing
+from veilwatch.store.counts import MINUTE_NS
 from veilwatch.store.database import PATIENCE_S, Database
 from veilwatch.store.query import PAGE, EventFilter, StoredEvent, clean
+from veilwatch.store.rows import (
+    StoredIncident,
+    event_from_row,
+    event_row,
+    from_text,
+    incident_from_row,
+    incident_row,
+)
 from veilwatch.store.tables import counters, events, incidents, state, verdicts
-
-MIN_PREFIX: Final = 4
-"""Shortest beginning of an id that is taken for it."""
 
 MAX_WHO: Final = 100
 """Longest name of a person in characters."""
@@ -37,22 +35,8 @@ MAX_WHO: Final = 100
 MAX_NOTE: Final = 2000
 """Longest note in characters: a page."""
 
-CHUNK: Final = 200
-"""Rows of one INSERT: SQLite takes 32,766 values in a statement."""
 
-MINUTE_NS: Final = 60 * 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class StoredIncident:
-    """An incident as it was stored, and who closed it ('' nobody, or the sensor) and why."""
-
-    incident: Incident
-    closed_by: str = ""
-    closed_note: str = ""
-
-
-class Store:
+class Store(Closeable):
     """Events, incidents, verdicts, counters and the sensor's own state.
 
     Every call is one transaction: it is done whole or, where it raises, not at all. What is
@@ -76,23 +60,12 @@ class Store:
     Examples
     --------
     >>> with Store("veilwatch.db") as store:  # doctest: +SKIP
-    ...     store.record(ruling.events, ruling.incidents, state={"desk": desk.state()})
+    ...     store.record(decision.events, decision.incidents, state={"desk": gate.state()})
     """
 
     def __init__(self, url: str, *, create: bool = True, patience_s: float = PATIENCE_S) -> None:
         self._database = Database(url, create=create, patience_s=patience_s)
         self.name = self._database.name
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the store."""
@@ -128,14 +101,14 @@ class Store:
         list of str
             Ids of the events that were not there before.
         """
-        rows = {row["event_id"]: row for row in map(_event_row, new_events)}
+        rows = {row["event_id"]: row for row in map(event_row, new_events)}
         if now_ns is None:
             now_ns = max((row["made_ns"] for row in rows.values()), default=time.time_ns())
         with self._database.writing() as connection:
-            added = self._insert_events(connection, list(rows.values()))
+            added = writing.insert_events(connection, list(rows.values()))
             for incident in changed_incidents:
-                self._put_incident(connection, incident, now_ns)
-            self._put_state(connection, state or {})
+                writing.put_incident(connection, incident, now_ns)
+            writing.put_state(connection, state or {})
         return added
 
     def count(self, values: Mapping[str, float], *, minute_ns: int, sensor: str, run: str) -> None:
@@ -161,19 +134,19 @@ class Store:
             for name, value in values.items()
         ]
         with self._database.writing() as connection:
-            self._upsert(connection, counters, rows)
+            writing.upsert(connection, counters, rows)
 
     def save_state(self, values: Mapping[str, Any]) -> None:
         """Store what a restart must not forget, by name; plain values, None to forget it."""
         with self._database.writing() as connection:
-            self._put_state(connection, values)
+            writing.put_state(connection, values)
 
     def load_state(self, name: str) -> Any:
         """Return what was saved under `name`, None where nothing was."""
         with self._database.reading() as connection:
             found = connection.execute(select(state.c.document).where(state.c.name == clean(name)))
             document = found.scalar()
-        return None if document is None else _parsed(document, f"state {name}")
+        return None if document is None else from_text(document, f"state {name}")
 
     # What people ask and say.
 
@@ -187,9 +160,9 @@ class Store:
         wanted = wanted or EventFilter()
         left, after = wanted.limit, None
         while left is None or left > 0:
-            page = self._page(
-                wanted, after, PAGE if left is None else min(PAGE, left), newest_first
-            )
+            size = PAGE if left is None else min(PAGE, left)
+            with self._database.reading() as connection:
+                page = reading.event_page(connection, wanted, after, size, newest_first)
             yield from (stored for _, stored in page)
             if len(page) < PAGE:
                 return
@@ -205,9 +178,11 @@ class Store:
             If there is none, or more than one.
         """
         with self._database.reading() as connection:
-            full = self._full_id(connection, events, "event_id", event_id, "event")
+            full = reading.full_id(connection, events, "event_id", event_id, "event")
             row = connection.execute(select(events).where(events.c.event_id == full)).one()
-            return StoredEvent(_event(row), self._verdicts(connection, [full]).get(full, ()))
+            return StoredEvent(
+                event_from_row(row), reading.verdicts_of(connection, [full]).get(full, ())
+            )
 
     def judge(self, verdict: Verdict) -> Verdict:
         """Store what a person says of an event; what was said before stays.
@@ -230,7 +205,7 @@ class Store:
                 f"{MAX_NOTE:,}"
             )
         with self._database.writing() as connection:
-            full = self._full_id(connection, events, "event_id", verdict.event_id, "event")
+            full = reading.full_id(connection, events, "event_id", verdict.event_id, "event")
             latest = connection.execute(
                 select(func.max(verdicts.c.at_ns)).where(verdicts.c.event_id == full)
             ).scalar()
@@ -278,7 +253,7 @@ class Store:
         if limit is not None:
             asked = asked.limit(limit)
         with self._database.reading() as connection:
-            return [_incident(row) for row in connection.execute(asked)]
+            return [incident_from_row(row) for row in connection.execute(asked)]
 
     def incident(self, incident_id: str) -> StoredIncident:
         """Return an incident by its id, or by a beginning that only it has.
@@ -289,9 +264,9 @@ class Store:
             If there is none, or more than one.
         """
         with self._database.reading() as connection:
-            full = self._full_id(connection, incidents, "incident_id", incident_id, "incident")
+            full = reading.full_id(connection, incidents, "incident_id", incident_id, "incident")
             asked = select(incidents).where(incidents.c.incident_id == full)
-            return _incident(connection.execute(asked).one())
+            return incident_from_row(connection.execute(asked).one())
 
     def close_incident(self, incident_id: str, *, who: str, note: str = "") -> StoredIncident:
         """Close an incident; more evidence opens it again.
@@ -305,14 +280,14 @@ class Store:
         if not who or len(who) > MAX_WHO or len(note) > MAX_NOTE:
             raise StoreError(f"closing needs a name of 1 to {MAX_WHO} characters")
         with self._database.writing() as connection:
-            full = self._full_id(connection, incidents, "incident_id", incident_id, "incident")
+            full = reading.full_id(connection, incidents, "incident_id", incident_id, "incident")
             row = connection.execute(select(incidents).where(incidents.c.incident_id == full)).one()
-            closed = replace(_incident(row).incident, status="closed")
+            closed = replace(incident_from_row(row).incident, status="closed")
             connection.execute(
                 incidents.update()
                 .where(incidents.c.incident_id == full)
                 .values(
-                    **_incident_row(closed),
+                    **incident_row(closed),
                     closed_by=who,
                     closed_note=clean(note),
                     closed_alerts=row.alerts,
@@ -339,23 +314,9 @@ class Store:
         self, *, since_ns: int = 0, until_ns: int | None = None, names: Iterable[str] = ()
     ) -> list[tuple[int, str, str, float]]:
         """Return (minute in ns, sensor, name, value) in order, starts of a sensor added up."""
-        minute = counters.c.minute
-        asked = (
-            select(minute, counters.c.sensor, counters.c.name, func.sum(counters.c.value))
-            .where(minute >= since_ns // MINUTE_NS)
-            .group_by(minute, counters.c.sensor, counters.c.name)
-            .order_by(minute, counters.c.sensor, counters.c.name)
+        return counts.counter_values(
+            self._database, since_ns=since_ns, until_ns=until_ns, names=names
         )
-        if until_ns is not None:
-            asked = asked.where(minute < -(-until_ns // MINUTE_NS))
-        wanted = [clean(name) for name in names]
-        if wanted:
-            asked = asked.where(counters.c.name.in_(wanted))
-        with self._database.reading() as connection:
-            return [
-                (int(at) * MINUTE_NS, sensor, name, float(value))
-                for at, sensor, name, value in connection.execute(asked)
-            ]
 
     def counter_steps(self, *, since_ns: int, until_ns: int, step_ns: int) -> list[CounterStep]:
         """Return every counter added up within steps of time.
@@ -422,176 +383,10 @@ class Store:
             if dry_run:
                 return found
             erasure.erase(connection, found)
-            self._put_state(connection, state or {})
+            writing.put_state(connection, state or {})
         erasure.rewrite(self._database)
         return found
 
     def bytes_used(self) -> int:
         """Return what the contents take, without space that is free within the database."""
         return retention.bytes_used(self._database)
-
-    def _insert_events(self, connection: Connection, rows: list[dict[str, Any]]) -> list[str]:
-        added: list[str] = []
-        for start in range(0, len(rows), CHUNK):
-            statement = (
-                self._insert(events)
-                .values(rows[start : start + CHUNK])
-                .on_conflict_do_nothing(index_elements=["event_id"])
-                .returning(events.c.event_id)
-            )
-            added += connection.execute(statement).scalars()
-        return added
-
-    def _put_incident(self, connection: Connection, incident: Incident, now_ns: int) -> None:
-        row = _incident_row(incident)
-        known = connection.execute(
-            select(incidents.c.closed_by, incidents.c.closed_alerts, incidents.c.last_ns).where(
-                incidents.c.incident_id == row["incident_id"]
-            )
-        ).first()
-        if known and known.closed_by:
-            if incident.alerts <= known.closed_alerts and incident.last_ns <= known.last_ns:
-                row = _incident_row(replace(incident, status="closed"))
-            else:
-                row |= {"closed_by": "", "closed_note": "", "closed_alerts": 0}
-        self._upsert(connection, incidents, [row | {"recorded_ns": now_ns}])
-
-    def _put_state(self, connection: Connection, values: Mapping[str, Any]) -> None:
-        rows = [
-            {"name": clean(name), "document": _text(value), "saved_ns": time.time_ns()}
-            for name, value in values.items()
-            if value is not None
-        ]
-        if rows:
-            self._upsert(connection, state, rows)
-        for name in (name for name, value in values.items() if value is None):
-            connection.execute(state.delete().where(state.c.name == clean(name)))
-
-    def _insert(self, table: Table) -> Any:
-        dialect = sqlite if self._database.is_sqlite else postgresql
-        return dialect.insert(table)
-
-    def _upsert(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-        keys = [column.name for column in table.primary_key]
-        for start in range(0, len(rows), CHUNK):
-            statement = self._insert(table).values(rows[start : start + CHUNK])
-            changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-            connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
-
-    def _page(
-        self, wanted: EventFilter, after: tuple[int, str] | None, size: int, newest_first: bool
-    ) -> list[tuple[tuple[int, str], StoredEvent]]:
-        at, name = events.c.at_ns, events.c.event_id
-        asked = select(events).where(wanted.clause()).limit(size)
-        asked = asked.order_by(*((at.desc(), name.desc()) if newest_first else (at, name)))
-        if after:
-            beyond = at < after[0] if newest_first else at > after[0]
-            tie = name < after[1] if newest_first else name > after[1]
-            asked = asked.where(or_(beyond, and_(at == after[0], tie)))
-        with self._database.reading() as connection:
-            rows = connection.execute(asked).all()
-            said = self._verdicts(connection, [row.event_id for row in rows])
-        return [
-            ((row.at_ns, row.event_id), StoredEvent(_event(row), said.get(row.event_id, ())))
-            for row in rows
-        ]
-
-    @staticmethod
-    def _verdicts(connection: Connection, event_ids: list[str]) -> dict[str, tuple[Verdict, ...]]:
-        asked = (
-            select(verdicts)
-            .where(verdicts.c.event_id.in_(event_ids))
-            .order_by(verdicts.c.at_ns.desc(), verdicts.c.who)
-        )
-        out: dict[str, tuple[Verdict, ...]] = {}
-        for row in connection.execute(asked):
-            said = Verdict(row.event_id, VerdictKind(row.kind), row.who, row.at_ns, row.note)
-            out[row.event_id] = (*out.get(row.event_id, ()), said)
-        return out
-
-    def _full_id(
-        self, connection: Connection, table: Table, column: str, given: str, what: str
-    ) -> str:
-        """Return the one id that begins with `given`."""
-        if len(given) < MIN_PREFIX or not given.isalnum() or not given.isascii():
-            raise StoreError(
-                f"{given[:64]!r} is no id of an {what}",
-                hint=f"give at least its first {MIN_PREFIX} characters",
-            )
-        ids = table.c[column]
-        found = connection.execute(
-            # A range and not LIKE: it is answered from the index. Ids are hexadecimal, and "g"
-            # comes after them in every collation.
-            select(ids).where(ids >= given, ids < given + "g").order_by(ids).limit(2)
-        ).scalars()
-        names = list(found)
-        if given in names:
-            return given
-        if len(names) != 1:
-            raise StoreError(
-                f"{'several ids begin' if names else f'no {what} has an id that begins'} "
-                f"with {given[:64]}",
-                where=self.name,
-            )
-        return str(names[0])
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-
-
-def _parsed(document: str, where: str) -> Any:
-    try:
-        return json.loads(document)
-    except ValueError as error:
-        raise StoreError("what was stored is damaged", where=where) from error
-
-
-def _event_row(event: Event) -> dict[str, Any]:
-    alert, incident = event.alert, event.incident
-    of_incident = event.kind is EventKind.INCIDENT and incident is not None
-    return {
-        "event_id": clean(event.event_id),
-        "kind": str(event.kind),
-        "at_ns": incident.last_ns if of_incident and incident else alert.last_ns,
-        "made_ns": event.made_ns,
-        "sensor": clean(event.sensor),
-        "host": clean(alert.host),
-        "subscriber": clean(alert.subscriber),
-        "family": clean(alert.family),
-        "severity": incident.severity if of_incident and incident else alert.severity,
-        "score": float(alert.score),
-        "incident_id": clean(incident.incident_id) if incident else "",
-        "document": _text(event_to_plain(event)),
-    }
-
-
-def _event(row: Row[Any]) -> Event:
-    try:
-        return event_from_plain(_parsed(row.document, f"event {row.event_id}"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StoreError("what was stored is damaged", where=f"event {row.event_id}") from error
-
-
-def _incident_row(incident: Incident) -> dict[str, Any]:
-    return {
-        "incident_id": clean(incident.incident_id),
-        "status": incident.status,
-        "host": clean(incident.host),
-        "subscriber": clean(incident.subscriber),
-        "family": clean(incident.family),
-        "severity": incident.severity,
-        "opened_ns": incident.opened_ns,
-        "last_ns": incident.last_ns,
-        "alerts": incident.alerts,
-        "document": _text(incident_to_plain(incident)),
-    }
-
-
-def _incident(row: Row[Any]) -> StoredIncident:
-    where = f"incident {row.incident_id}"
-    try:
-        found = incident_from_plain(_parsed(row.document, where))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StoreError("what was stored is damaged", where=where) from error
-    return StoredIncident(found, row.closed_by, row.closed_note)

@@ -6,7 +6,8 @@ a time that an interface made up) changes nothing, whereas a clock that was trul
 capture joined to the first, is followed a few packets later. At the start, while hardly any packet
 has confirmed the clock, the majority decides.
 
-One judge serves the meter, the merging of files and what is said of a file, so that they agree.
+One judge serves the meter, the merging of files, what is said of a file, control messages and live
+scoring, so that they agree.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.jit import inner_kernel
+from veilwatch.jit import inner_kernel, kernel
 
 FAR_NS: Final = 86_400 * 1_000_000_000
 """A stamp within a day of the clock may well be the next packet after a quiet night: packets keep
@@ -96,3 +97,40 @@ def believe(cells: Any, time: Any, sure: Any) -> Any:
     cells[NOW] = time
     cells[SURE] = sure
     cells[AGREE] = cells[RUN] = 0
+
+
+@kernel
+def follow(cells: Any, times: Any, near: Any) -> Any:
+    """Judge times one after another; return the latest of those that are believed."""
+    latest = cells[NOW]
+    for time in times:
+        kind = judge(cells, time, near)
+        if kind == TURNED:
+            latest = cells[NOW]
+        elif kind == STEADY:
+            latest = max(latest, cells[NOW])
+    return latest
+
+
+class PacketClock:
+    """The judge for code that is no kernel.
+
+    Parameters
+    ----------
+    near_ns
+        How far the clock moves without a doubt, ns.
+
+    Examples
+    --------
+    >>> clock = PacketClock(near_ns=60)
+    >>> [clock.follow(np.array([time])) for time in (100, 110, 4_000, 120, 130, 140)]
+    [100, 110, 110, 120, 130, 140]
+    """
+
+    def __init__(self, near_ns: int) -> None:
+        self._cells = new_clock()
+        self._near_ns = near_ns
+
+    def follow(self, times: npt.NDArray[np.int64]) -> int:
+        """Take in times, ns since the epoch; return how late it is, 0 before the first."""
+        return int(follow(self._cells, times, self._near_ns))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from veilwatch.schema.alerts import Alert
+from veilwatch.schema.flow_facts import FlowFacts
 
 SECOND = 10**9
 START_NS = 1_780_303_200 * SECOND  # 2026-06-01 08:40 UTC, a Monday
@@ -31,13 +32,11 @@ def make_alert(at_s: float = 0.0, **changes: Any) -> Alert:
     return Alert(**(values | changes))
 
 
-def make_row(**changes: Any) -> dict[str, Any]:
-    """Return a row of a flow table with the columns that the forms of sinks ask for."""
-    row: dict[str, Any] = {
+def make_row(**changes: Any) -> FlowFacts:
+    """Return a flow with what the forms of sinks ask for."""
+    values: dict[str, Any] = {
         "flow_id": 7,
         "ip_version": 4,
-        "icmp_type": 0,
-        "icmp_code": 0,
         "service": "tls",
         "dst_port": 443,
         "fwd_packets": 9,
@@ -49,14 +48,9 @@ def make_row(**changes: Any) -> dict[str, Any]:
         "first_ns": START_NS,
         "tls_sni": "cdn.example",
         "tls_version": 0x0304,
-        "tls_alpn": ["h2"],
+        "tls_alpn": ("h2",),
         "tls_server_alpn": "h2",
         "ja3": "0" * 32,
-        "ja3s": "",
         "ja4": "t13d1516h2_8daaf6152771_02713d6af862",
-        "cert_subject": "",
-        "cert_issuer": "",
-        "quic_version": 0,
-        "dns_query": "",
     }
-    return row | changes
+    return FlowFacts(**(values | changes))

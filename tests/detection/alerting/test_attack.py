@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,15 +10,9 @@ import pytest
 from tests.detection.alerting.samples import make_alert
 from veilwatch.detection.alerting.attack import of_alert, techniques
 from veilwatch.detection.alerting.names import protocol_name, tls_version_name
+from veilwatch.schema.flow_facts import FlowFacts
 
-PLAIN: dict[str, Any] = {
-    "service": "",
-    "dst_port": 443,
-    "tls_alpn": [],
-    "tls_server_alpn": "",
-    "fwd_payload_bytes": 900,
-    "bwd_payload_bytes": 900,
-}
+PLAIN = FlowFacts(1, dst_port=443, fwd_payload_bytes=900, bwd_payload_bytes=900)
 
 
 @pytest.mark.parametrize(
@@ -34,21 +29,21 @@ PLAIN: dict[str, Any] = {
         ({"service": "tls", "tls_alpn": ["imap"]}, ["T1573.002"]),
         ({"service": "http", "dst_port": 80}, ["T1071.001"]),
         ({"service": "http", "dst_port": 443}, ["T1071.001", "T1571"]),
+        ({"service": "dtls", "dst_port": 51_820}, ["T1573.002"]),
         ({"service": "ssh", "dst_port": 2222}, []),
         ({"fwd_payload_bytes": 1 << 20}, ["T1041"]),
         ({"fwd_payload_bytes": (1 << 20) - 1}, []),
         ({"fwd_payload_bytes": 1 << 20, "bwd_payload_bytes": (1 << 18) + 1}, []),
-        ({"tls_alpn": None}, []),
     ],
 )
 def test_techniques(change: dict[str, Any], expected: list[str]) -> None:
-    assert techniques(PLAIN | change) == expected
+    assert techniques(replace(PLAIN, **change)) == expected
 
 
 def test_impact_is_only_context_of_a_known_family() -> None:
     alert = make_alert(ransomware=True)
-    assert of_alert(alert, PLAIN | {"service": "tls"}) == ["T1573.002", "T1486"]
-    assert of_alert(alert, {}) == ["T1486"]
+    assert of_alert(alert, replace(PLAIN, service="tls")) == ["T1573.002", "T1486"]
+    assert of_alert(alert, None) == ["T1486"]
     assert of_alert(make_alert(family="Conti"), PLAIN) == []
 
 

@@ -6,18 +6,15 @@ import json
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.detection.alerting.samples import make_alert, make_row
 from veilwatch.detection.alerting.events import (
-    MAX_ITEMS,
     alert_event,
     alert_id,
     identity,
-    plain_row,
 )
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.convert import alert_from_plain, alert_to_plain
@@ -53,22 +50,6 @@ def test_a_host_keeps_its_id_while_its_strongest_flow_changes() -> None:
 def test_parts_do_not_run_together(one: list[str], two: list[str]) -> None:
     assert (identity(*one) == identity(*two)) is (one == two)
     assert len(identity(*one)) == 32
-
-
-def test_rows_are_plain_and_bounded() -> None:
-    row = make_row(
-        fwd_bytes=np.uint64(2**63),
-        score=np.float32("nan"),
-        tls_alpn=np.array(["h2"] * 99),
-        tls_sni="x" * 5000,
-        seq_size=[1] * 64,
-        ja3=None,
-    )
-    plain = plain_row(row)
-    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert plain["fwd_bytes"] == 2**63 and plain["score"] is None and plain["ja3"] is None
-    assert len(plain["tls_alpn"]) == MAX_ITEMS and len(plain["tls_sni"]) == 1024
-    assert "seq_size" not in plain
 
 
 def test_an_event_says_who_and_where() -> None:

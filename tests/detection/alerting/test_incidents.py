@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from tests.detection.alerting.samples import SECOND, START_NS, make_alert, make_row
 from tests.examples import examples
 from veilwatch.detection.alerting.events import alert_id, evidence_id
-from veilwatch.detection.alerting.incidents import (
-    TIMELINE_HEAD,
-    TIMELINE_TAIL,
-    Change,
-    ChangeKind,
-    IncidentBook,
-)
+from veilwatch.detection.alerting.incidents import Change, ChangeKind, IncidentBook
+from veilwatch.detection.alerting.open_incident import TIMELINE_HEAD, TIMELINE_TAIL
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert, Tunnel
 
@@ -88,7 +83,7 @@ def test_a_subscriber_that_is_learned_later_takes_the_incident_over(way: Tunnel 
         assert third.incident.alerts == 3
 
 
-@pytest.mark.parametrize("one, two", [(None, None), (tunnel(1), tunnel(7))])
+@pytest.mark.parametrize(("one", "two"), [(None, None), (tunnel(1), tunnel(7))])
 def test_two_subscribers_with_one_address_never_share_an_incident(
     one: Tunnel | None, two: Tunnel | None
 ) -> None:

@@ -13,6 +13,7 @@ from veilwatch.detection.alerting.policy import raise_alerts, severity
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Tunnel
 from veilwatch.schema.captures import CaptureReport, FileReport
+from veilwatch.schema.flow_facts import flow_facts
 from veilwatch.schema.scores import UNKNOWN_FAMILY, Reason, ScoreFrame
 
 
@@ -36,40 +37,37 @@ def test_severity_compares_odds(score: float, threshold: float, expected: int) -
 
 
 def small() -> tuple[ScoreFrame, CaptureReport]:
-    flows = (
-        factory.flow_frame(
-            5,
-            flow_id=[11, 12, 13, 14, 15],
-            source=[0, 0, 1, 1, 0],
-            first_ns=[5, 4, 3, 2, 1],
-            last_ns=[50, 40, 30, 20, 10],
-            src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.3", "10.0.0.2", "fd00::1"],
-            dst_ip=["203.0.113.1"] * 4 + ["fd00::2"],
-            protocol=[6, 17, 6, 6, 58],
-            tls_sni=["a.example", "", "", "", ""],
-            dns_query=["", "b.example", "", "", ""],
-            service=["tls", "", "tls", "", ""],
-            gtp_depth=[1, 0, 1, 0, 0],
-            fwd_teid=[0xFFFFFFFF, 0, 7, 0, 0],
-            fwd_packets=[9] * 5,
-            bwd_packets=[9] * 5,
-            fwd_payload_bytes=[400] * 5,
-            bwd_payload_bytes=[900] * 5,
-            fwd_qfi=[255, 255, 5, 255, 255],
-            bwd_qfi=[9, 255, 6, 255, 255],
-            outer_src_ip=["192.0.2.1", "", "192.0.2.1", "", ""],
-            outer_dst_ip=["192.0.2.2", "", "192.0.2.2", "", ""],
-        )
-        .drop("subscriber")
-        .with_columns(
-            score=pl.Series([0.7, 0.9, 0.8, 0.2, 0.95], dtype=pl.Float32),
-            alert=pl.Series([True, True, True, False, False]),
-        )
+    flows = factory.flow_frame(
+        5,
+        flow_id=[11, 12, 13, 14, 15],
+        source=[0, 0, 1, 1, 0],
+        first_ns=[5, 4, 3, 2, 1],
+        last_ns=[50, 40, 30, 20, 10],
+        src_ip=["10.0.0.1", "10.0.0.1", "10.0.0.3", "10.0.0.2", "fd00::1"],
+        dst_ip=["203.0.113.1"] * 4 + ["fd00::2"],
+        protocol=[6, 17, 6, 6, 58],
+        tls_sni=["a.example", "", "", "", ""],
+        dns_query=["", "b.example", "", "", ""],
+        service=["tls", "", "tls", "", ""],
+        gtp_depth=[1, 0, 1, 0, 0],
+        fwd_teid=[0xFFFFFFFF, 0, 7, 0, 0],
+        fwd_packets=[9] * 5,
+        bwd_packets=[9] * 5,
+        fwd_payload_bytes=[400] * 5,
+        bwd_payload_bytes=[900] * 5,
+        fwd_qfi=[255, 255, 5, 255, 255],
+        bwd_qfi=[9, 255, 6, 255, 255],
+        outer_src_ip=["192.0.2.1", "", "192.0.2.1", "", ""],
+        outer_dst_ip=["192.0.2.2", "", "192.0.2.2", "", ""],
+    ).with_columns(
+        subscriber=pl.Series(["s1", "s1", "", "", ""]),
+        score=pl.Series([0.7, 0.9, 0.8, 0.2, 0.95], dtype=pl.Float32),
+        alert=pl.Series([True, True, True, False, False]),
     )
     hosts = pl.DataFrame(
         {
             "host": ["10.0.0.1", "10.0.0.3", "10.0.0.2"],
-            "subscriber": ["s1", None, ""],
+            "subscriber": ["s1", "", ""],
             "flows": [2, 1, 1],
             "alerts": [2, 1, 0],
             "first_ns": [4, 3, 2],
@@ -220,12 +218,11 @@ def test_what_holds_no_conversation_is_low_and_of_no_family(name: str) -> None:
     scores = dataclasses.replace(scores, flows=thin, hosts=hosts)
     alerts = raise_alerts(scores, captures=captures, emulated=False, ransomware=["LockBit"])
     assert {alert.kind for alert in alerts} == {"host", "flow"}
-    rows = {row["flow_id"]: row for row in thin.iter_rows(named=True)}
+    flows = {flow.flow_id: flow for flow in flow_facts(thin)}
     for alert in alerts:
         assert (alert.thin, alert.severity, alert.ransomware) == (True, 3, False)
         assert alert.family in ("", UNKNOWN_FAMILY) and not alert.family_probability
-        row = rows[alert.flow_id] | {"tls_alpn": [], "tls_server_alpn": ""}
-        assert "T1486" not in of_alert(alert, row)
+        assert "T1486" not in of_alert(alert, flows[alert.flow_id])
     # What a host does at large tells something, whatever its flows hold.
     busy = dataclasses.replace(scores, hosts=hosts.with_columns(flows=pl.lit(5000)))
     first = raise_alerts(busy, captures=captures, emulated=False)[0]

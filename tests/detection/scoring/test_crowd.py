@@ -14,7 +14,7 @@ import pytest
 from tests.learning.features.factory import random_flows
 from tests.learning.training.factory import make_model
 from veilwatch.detection.scoring import FlowScorer, naming, windows
-from veilwatch.learning.detectors.evidence import heard_together
+from veilwatch.learning.detectors.evidence import fused_scores
 from veilwatch.learning.features.windows import HOST
 from veilwatch.learning.models import Model
 from veilwatch.schema.features import FeatureFrame
@@ -98,7 +98,7 @@ def test_too_many_windows_leave_the_hosts_with_fewest_flows_to_their_flows(
     assert judged["flows"].min() >= left["flows"].max()
     # Windows that nobody looked at speak neither for nor against.
     neutral = np.full(left.height, 0.5)
-    wanted = heard_together([left["flow_score"].to_numpy().astype(np.float64), neutral])
+    wanted = fused_scores([left["flow_score"].to_numpy().astype(np.float64), neutral])
     np.testing.assert_allclose(left["score"].to_numpy(), wanted, rtol=1e-5)
     same = judged.join(whole.hosts, on=["host", "subscriber"], suffix="_whole")
     assert same.height == judged.height and same["score"].equals(
@@ -155,7 +155,7 @@ class Trees:
 def namer(trees: Trees) -> naming.HostNamer:
     card: Any = SimpleNamespace(flow_threshold=0.5, threshold=0.6)
     made: Any = trees
-    return naming.HostNamer(made, card, HOST)
+    return naming.HostNamer(made, card)
 
 
 def named(frames: Sequence[pl.DataFrame]) -> tuple[list[str], list[int]]:
@@ -163,10 +163,10 @@ def named(frames: Sequence[pl.DataFrame]) -> tuple[list[str], list[int]]:
     under_test = namer(trees)
     for frame in frames:
         under_test.add(frame)
-    flows = pl.concat([frame.select("flow_id", "src_ip", "score") for frame in frames])
-    hosts = flows["src_ip"].unique(maintain_order=True)
-    index = flows["src_ip"].replace_strict(hosts, range(len(hosts)), return_dtype=pl.Int64)
-    names, certainty = under_test.name(flows, index.to_numpy(), len(hosts))
+    hosts = list(
+        pl.concat([frame.select(HOST) for frame in frames]).unique(maintain_order=True).iter_rows()
+    )
+    names, certainty = under_test.name(hosts, np.ones(len(hosts), bool))
     assert len(certainty) == len(hosts) and (certainty[np.array(names) == "even"] > 0.6).all()
     return names, trees.asked
 

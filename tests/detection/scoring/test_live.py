@@ -17,6 +17,7 @@ from veilwatch.detection.scoring.hosts import HORIZON_NS
 from veilwatch.errors import ModelError
 from veilwatch.learning.models import Model
 from veilwatch.schema.flows import EndReason, FlowTable
+from veilwatch.schema.scores import ScoreFrame
 
 MALICIOUS = np.arange(400) % 4 == 0
 
@@ -63,7 +64,7 @@ def batch(model: Model, *tables: FlowTable) -> pl.DataFrame:
     return scorer.finish().hosts
 
 
-def latest(parts: list[live.LiveScores]) -> pl.DataFrame:
+def latest(parts: list[ScoreFrame]) -> pl.DataFrame:
     """What was said last of each host."""
     said = pl.concat([part.hosts for part in parts])
     return said.unique(["host", "subscriber"], keep="last")
@@ -143,6 +144,24 @@ def test_flows_of_the_last_hour_speak(model: Model, table: FlowTable) -> None:
     assert_same_hosts(said, batch(model, later))
 
 
+@pytest.mark.parametrize("place", [0, 5, 10])
+def test_a_flow_from_another_time_ends_nothing_of_others(
+    model: Model, table: FlowTable, place: int
+) -> None:
+    scorer = LiveScorer(model)
+    scorer.add(FlowTable(table.frame[:389]))
+    years = 74 * 365 * 86_400 * 10**9
+    stray = table.frame[389:390].with_columns(
+        pl.lit("10.9.9.9").alias("src_ip"), pl.col("first_ns", "last_ns") + years
+    )
+    rest = table.frame[390:]
+    said = scorer.add(FlowTable(pl.concat([rest[:place], stray, rest[place:]]))).hosts
+    others = FlowTable(pl.concat([table.frame[:389], rest]))
+    hosts = rest.select(host="src_ip", subscriber="subscriber").unique()
+    wanted = batch(model, others).join(hosts, on=["host", "subscriber"], how="semi")
+    assert_same_hosts(said.filter(pl.col("host") != "10.9.9.9"), wanted)
+
+
 def test_only_what_alerts_is_explained(model: Model, table: FlowTable) -> None:
     said = LiveScorer(model).add(table)
     alerted = set(said.flows.filter("alert")["flow_id"])
@@ -198,7 +217,7 @@ def test_windows_are_heard_when_they_are_over(whole: Model, table: FlowTable) ->
     wanted = batch(whole, table)
     assert_same_hosts(said.hosts, wanted)
     alerted = wanted.filter("alert").select("host", "subscriber").rows()
-    assert set(said.host_reasons) == set(alerted) and alerted
+    assert set(said.window_reasons) == set(alerted) and alerted
     assert scorer.counters["window_flows"] == 400
 
 

@@ -11,8 +11,9 @@ import pytest
 from tests.learning.features.factory import random_flows
 from tests.learning.training.factory import make_model
 from veilwatch.detection.scoring import FlowScorer, scorer
-from veilwatch.learning.detectors.evidence import group_scores, heard_together
+from veilwatch.learning.detectors.evidence import fused_scores, group_scores
 from veilwatch.learning.models import Model
+from veilwatch.schema.flow_facts import SCORED_COLUMNS
 from veilwatch.schema.flows import FLOW_COLUMNS, FlowTable
 from veilwatch.schema.scores import ScoreFrame
 
@@ -112,7 +113,7 @@ def test_hosts(model: Model, table: FlowTable) -> None:
         ]  # fmt: skip
         assert row["flow_score"] == pytest.approx(said[0][0], rel=1e-6)
         assert row["window_score"] == pytest.approx(said[1][0], rel=1e-6)
-        wanted = heard_together(said)[0]
+        wanted = fused_scores(said)[0]
         assert row["score"] == pytest.approx(wanted, rel=1e-6)
         assert row["alert"] == (wanted >= model.manifest.windows.group)
     assert seen == set(table.frame.select("src_ip", "subscriber").iter_rows())
@@ -127,9 +128,9 @@ def test_a_host_is_one_whatever_file_its_packets_lay_in(model: Model, table: Flo
 
 def test_the_columns_that_others_need_are_kept(model: Model, table: FlowTable) -> None:
     flows = score(model, table).flows
-    assert flows.columns == list(scorer.KEPT_COLUMNS)
+    assert flows.columns == list(SCORED_COLUMNS)
     known = {column.name for column in FLOW_COLUMNS} | {"score", "alert"}
-    assert set(scorer.KEPT_COLUMNS) <= known
+    assert set(SCORED_COLUMNS) <= known
 
 
 def test_every_alert_is_explained_and_the_worst_flow_of_an_alerted_host(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from veilwatch.learning.detectors.evidence import (
     EPSILON,
     UPPER_SHARES,
+    fused_scores,
     group_scores,
-    heard_together,
     log_odds,
     probability,
 )
@@ -77,9 +77,9 @@ def test_certainty_stays_finite() -> None:
 
 
 @given(st.lists(st.lists(st.none() | st.floats(0, 1), min_size=4, max_size=4), min_size=1))
-def test_witnesses_that_saw_something_weigh_alike(said: list[list[float | None]]) -> None:
+def test_models_that_saw_something_weigh_alike(said: list[list[float | None]]) -> None:
     scores = [np.array([math.nan if s is None else s for s in one]) for one in said]
-    found = heard_together(scores)
+    found = fused_scores(scores)
     for group in range(4):
         heard = [one[group] for one in scores if not math.isnan(one[group])]
         if heard:

@@ -66,6 +66,13 @@ def test_a_saved_model_says_the_same(model: FamilyModel, tmp_path: Path) -> None
     )
 
 
+def test_a_loaded_model_is_saved_as_the_same_bytes(model: FamilyModel, tmp_path: Path) -> None:
+    (name,) = model.save(tmp_path)
+    before = (tmp_path / name).read_bytes()
+    FamilyModel.load(tmp_path, flows(1, 5)[0].schema, NAMES).save(tmp_path)
+    assert (tmp_path / name).read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "binary"])
 def test_damaged_files_are_refused(damage: str, model: FamilyModel, tmp_path: Path) -> None:
     schema = flows(1, 5)[0].schema

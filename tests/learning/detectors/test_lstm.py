@@ -19,12 +19,12 @@ from veilwatch.learning.detectors.lstm import (
     LSTMDetector,
 )
 from veilwatch.learning.detectors.nets.piecewise import piecewise
-from veilwatch.learning.features.told import TOLD
+from veilwatch.learning.features.informative import NETWORK_PACKETS
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-SIZE, GAP, FLAGS = (slice(k * TOLD, (k + 1) * TOLD) for k in range(3))
+SIZE, GAP, FLAGS = (slice(k * NETWORK_PACKETS, (k + 1) * NETWORK_PACKETS) for k in range(3))
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def fitted(training: TrainingSet) -> LSTMDetector:
 
 def flow(*packets: tuple[float, float, float]) -> np.ndarray:
     """Values of one flow with these sizes, gaps and flags."""
-    values = np.full((1, 3 * TOLD), np.nan, np.float32)
+    values = np.full((1, 3 * NETWORK_PACKETS), np.nan, np.float32)
     for k, packet in enumerate(packets):
-        values[0, k], values[0, TOLD + k], values[0, 2 * TOLD + k] = packet
+        values[0, k], values[0, NETWORK_PACKETS + k], values[0, 2 * NETWORK_PACKETS + k] = packet
     return values
 
 
@@ -95,7 +95,9 @@ def test_a_score_does_not_depend_on_the_flows_beside_it(
     """Whatever the order, however long the others are."""
     values = training.features.values.copy()
     rng = np.random.default_rng(0)
-    values[:, SIZE][np.arange(TOLD) >= rng.integers(0, TOLD + 1, (len(values), 1))] = np.nan
+    values[:, SIZE][
+        np.arange(NETWORK_PACKETS) >= rng.integers(0, NETWORK_PACKETS + 1, (len(values), 1))
+    ] = np.nan
     features = replace(training.features, values=values)
     whole = fitted.predict_proba(features)
     order = rng.permutation(len(values))
@@ -115,11 +117,11 @@ def test_a_contribution_is_what_the_log_odds_lose(
         values[:, packet] = np.nan
         lost = whole - log_odds(fitted.predict_proba(replace(features, values=values)))
         np.testing.assert_allclose(parts[:, packet], lost, atol=1e-4)
-    assert not parts[:, TOLD:].any()
+    assert not parts[:, NETWORK_PACKETS:].any()
 
 
 def test_contributions_go_to_the_packets_that_tell(
     fitted: LSTMDetector, training: TrainingSet
 ) -> None:
-    mean = np.abs(fitted.explain(training.features)[:, :TOLD]).mean(axis=0)
+    mean = np.abs(fitted.explain(training.features)[:, :NETWORK_PACKETS]).mean(axis=0)
     assert mean[LATE:].mean() > 2 * mean[:LATE].mean()

@@ -12,7 +12,7 @@ from veilwatch.learning.detectors import TrainingSet
 from veilwatch.learning.detectors.evidence import log_odds
 from veilwatch.learning.detectors.mobilenet import MobileNetDetector
 from veilwatch.learning.features.flowpic import CELLS, CHANNEL, SIDE
-from veilwatch.learning.features.told import TOLD
+from veilwatch.learning.features.informative import NETWORK_PACKETS
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -46,8 +46,8 @@ def naive_picture(cells: list[float]) -> np.ndarray:
 
 def test_pictures_cell_by_cell() -> None:
     rng = np.random.default_rng(2)
-    values = rng.integers(0, CELLS, (9, TOLD)).astype(np.float32)
-    values[np.arange(TOLD) >= rng.integers(0, TOLD + 1, (9, 1))] = np.nan
+    values = rng.integers(0, CELLS, (9, NETWORK_PACKETS)).astype(np.float32)
+    values[np.arange(NETWORK_PACKETS) >= rng.integers(0, NETWORK_PACKETS + 1, (9, 1))] = np.nan
     values[0] = 77  # 64 packets in one cell
     values[1, :3] = CELLS, -1, 3e38
     (pictures,) = MobileNetDetector().inputs(values)
@@ -57,7 +57,7 @@ def test_pictures_cell_by_cell() -> None:
 
 
 def test_the_order_of_packets_within_a_picture_does_not_matter() -> None:
-    values = np.full((4, TOLD), np.nan, np.float32)
+    values = np.full((4, NETWORK_PACKETS), np.nan, np.float32)
     values[0, :3] = 5, 6, 6
     values[1, 2:5] = 6, 5, 6
     values[2, :3] = 5, 5, 6

@@ -171,7 +171,7 @@ def test_what_counts_as_encrypted() -> None:
         pl.Series("service", [row[3] for row in rows]),
     )
     found = frame.select(is_encrypted()).to_series().to_list()
-    assert found == [False, True, True, True, True, True, False, False]
+    assert found == [False, True, True, True, True, True, True, False]
 
 
 def test_labels_that_cannot_be_used() -> None:

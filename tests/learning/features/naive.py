@@ -220,7 +220,7 @@ def sequence(row: Row, steps: int) -> dict[str, float]:
     return out
 
 
-def telling(row: Row, count: int) -> list[tuple[bool, int, int, int, float]]:
+def informative(row: Row, count: int) -> list[tuple[bool, int, int, int, float]]:
     """Of the first packets those with payload, SYN, FIN or RST.
 
     Each as forward, payload, length, flags and time in seconds.
@@ -239,7 +239,7 @@ def packets(row: Row, count: int) -> dict[str, float]:
     names = ("size", "gap", "flags", "length")
     out = {f"told_{name}_{k}": NAN for name in names for k in range(count)}
     before = None
-    for k, (forward, payload, length, flags, time) in enumerate(telling(row, count)):
+    for k, (forward, payload, length, flags, time) in enumerate(informative(row, count)):
         sign = 1 if forward else -1
         out[f"told_size_{k}"] = sign * payload
         out[f"told_gap_{k}"] = 0.0 if before is None else time - before
@@ -252,7 +252,7 @@ def packets(row: Row, count: int) -> dict[str, float]:
 def flowpic(row: Row, count: int) -> dict[str, float]:
     """Every feature of the set `flowpic`, shortcuts included."""
     out = {f"{name}_{k}": NAN for name in ("cell", "length_cell") for k in range(count)}
-    for k, (forward, payload, _, _, time) in enumerate(telling(row, count)):
+    for k, (forward, payload, _, _, time) in enumerate(informative(row, count)):
         line = 0
         if payload:  # 31 rows whose lower edges are squares
             line = max(n for n in range(1, 32) if payload >= 1500 * ((n - 1) / 31) ** 2)

@@ -15,7 +15,7 @@ from tests.learning.features import naive
 from tests.learning.features.factory import random_flows
 from veilwatch.learning.features import compute_features
 from veilwatch.learning.features.flowpic import SIDE, cell_words, length_row, size_row, time_column
-from veilwatch.learning.features.told import TOLD
+from veilwatch.learning.features.informative import NETWORK_PACKETS
 from veilwatch.schema.flows import SEQUENCE_LENGTH, FlowTable
 
 Naive = Callable[[naive.Row, int], dict[str, float]]
@@ -26,7 +26,7 @@ ORACLES = {"packets": naive.packets, "flowpic": naive.flowpic}
 def assert_as_naive(table: FlowTable, name: str) -> None:
     found = compute_features(table, [name], shortcuts=True)
     for row, values in zip(table.frame.to_dicts(), found.values, strict=True):
-        wanted = ORACLES[name](row, TOLD)
+        wanted = ORACLES[name](row, NETWORK_PACKETS)
         assert set(wanted) == set(found.schema.names)
         np.testing.assert_allclose(
             values, [wanted[feature] for feature in found.schema.names], rtol=1e-6, atol=1e-9
@@ -39,7 +39,7 @@ def test_played_flows(name: str, flows: FlowTable) -> None:
 
 
 @pytest.mark.parametrize("name", ORACLES)
-@pytest.mark.parametrize("length", [1, TOLD - 1, SEQUENCE_LENGTH, TOLD + 7])
+@pytest.mark.parametrize("length", [1, NETWORK_PACKETS - 1, SEQUENCE_LENGTH, NETWORK_PACKETS + 7])
 def test_random_packets(name: str, length: int) -> None:
     """Flows of any number of packets, with gaps of all magnitudes."""
     rng = np.random.default_rng(length)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tests.learning.features.factory import random_flows, random_headers, random_windows
+from tests.learning.features.factory import random_flows
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.corpus.manifest import CaptureEntry
+from veilwatch.learning.checks.units import draw_features, draw_training_set
 from veilwatch.learning.detectors import DETECTORS, DetectorSettings, TrainingSet
-from veilwatch.learning.features import capture_features, compute_features
+from veilwatch.learning.features import compute_features
 from veilwatch.learning.models import Model
 from veilwatch.learning.training import TrainingOptions, train_model
 from veilwatch.schema.features import FeatureFrame
@@ -99,24 +100,12 @@ def own_features(
 ) -> FeatureFrame:
     """Units of a detector's own kind, with its own features."""
     kind = DETECTORS[detector]
-    if kind.unit == "capture":
-        tables = random_headers(rows, seed=seed, malicious=malicious)
-        return capture_features(tables, kind.feature_sets, shortcuts=shortcuts)
-    draw = random_windows if kind.unit == "host_window" else random_flows
-    flows = draw(rows, seed=seed, malicious=malicious)
-    return compute_features(flows, kind.feature_sets, shortcuts=shortcuts)
+    return draw_features(kind, rows, seed=seed, malicious=malicious, shortcuts=shortcuts)
 
 
 def own_training_set(detector: str, *, seed: int = 0, rows: int = 300) -> TrainingSet:
-    """Units of both classes as a detector sees them, of ten captures of one group each.
-
-    Where units are captures, each is one of its own, of ten groups.
-    """
-    group = np.arange(rows) % 10
-    malicious = group % 2 == 1
-    features = own_features(detector, rows, seed=seed, malicious=malicious)
-    capture = np.arange(rows) if DETECTORS[detector].unit == "capture" else group
-    return TrainingSet(features, malicious, capture, group, np.ones(rows))
+    """Units of both classes as a detector sees them."""
+    return draw_training_set(DETECTORS[detector], seed=seed, rows=rows)
 
 
 def make_model(folder: Path, *, folds: int = 2) -> tuple[Model, Corpus]:

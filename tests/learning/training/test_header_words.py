@@ -13,9 +13,9 @@ from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.errors import TrainingError
 from veilwatch.learning.training.header_words import ReproduceOptions, experiment, reproduce
 from veilwatch.learning.training.header_words.document import PUBLISHED, Reproduction, figures
-from veilwatch.learning.training.header_words.shape import (
+from veilwatch.learning.training.header_words.sampling import (
     BENIGN_NAME,
-    choose_shape,
+    choose_plan,
     draw,
     merged,
     shrink_to_fit,
@@ -44,13 +44,13 @@ def corpus(families: dict[str, int], benign: int, *, per_group: int = 2) -> list
 
 def test_a_corpus_of_the_published_size_gives_the_published_numbers() -> None:
     entries = corpus(FULL, 43, per_group=1)
-    shape = choose_shape(entries, merged(entries, {}), scaled=False)
-    assert shape.scale == 1
-    assert [(item.name, item.train, item.validate) for item in shape.classes] == [
+    plan = choose_plan(entries, merged(entries, {}), scaled=False)
+    assert plan.scale == 1
+    assert [(item.name, item.train, item.validate) for item in plan.classes] == [
         *[("a", 78, 10), ("b", 43, 10), ("c", 39, 10), ("d", 30, 10), ("e", 30, 10)],
         (BENIGN_NAME, 31, 12),
     ]
-    drawn = draw(entries, shape, seed=1)
+    drawn = draw(entries, plan, seed=1)
     assert (len(drawn.train), len(drawn.validate)) == (251, 62)
     labels = Counter(entries[k].label for k in drawn.validate)
     assert labels == {"malicious": 50, "benign": 12}
@@ -58,19 +58,19 @@ def test_a_corpus_of_the_published_size_gives_the_published_numbers() -> None:
 
 def test_no_capture_and_no_group_stands_on_both_sides() -> None:
     entries = corpus({name: 2 * count for name, count in FULL.items()}, 120, per_group=5)
-    shape = choose_shape(entries, merged(entries, {}), scaled=False)
+    plan = choose_plan(entries, merged(entries, {}), scaled=False)
     for seed in range(5):
-        drawn = draw(entries, shape, seed)
+        drawn = draw(entries, plan, seed)
         assert len(set(drawn.train + drawn.validate)) == 313
         sides = [{entries[k].group for k in side} for side in (drawn.train, drawn.validate)]
         assert not sides[0] & sides[1]
-    assert draw(entries, shape, 1) == draw(entries, shape, 1) != draw(entries, shape, 2)
+    assert draw(entries, plan, 1) == draw(entries, plan, 1) != draw(entries, plan, 2)
 
 
 def test_unseen_variants_come_from_as_many_groups_as_there_are() -> None:
     entries = corpus({name: 3 * count for name, count in FULL.items()}, 120, per_group=3)
-    shape = choose_shape(entries, merged(entries, {}), scaled=False)
-    drawn = draw(entries, shape, 3)
+    plan = choose_plan(entries, merged(entries, {}), scaled=False)
+    drawn = draw(entries, plan, 3)
     groups = {entries[k].group for k in drawn.validate if entries[k].family == "a"}
     assert len(groups) == 4  # 10 captures of groups of 3
 
@@ -83,8 +83,8 @@ def test_a_group_shared_by_families_stays_on_one_side() -> None:
         else entry(k, "malicious", family=item.family, group=f"day-{item.group[2:]}")
         for k, item in enumerate(entries)
     ]
-    shape = choose_shape(shared, merged(shared, {}), scaled=False)
-    drawn = draw(shared, shape, 5)
+    plan = choose_plan(shared, merged(shared, {}), scaled=False)
+    drawn = draw(shared, plan, 5)
     sides = [{shared[k].group for k in side} for side in (drawn.train, drawn.validate)]
     assert not sides[0] & sides[1]
 
@@ -104,25 +104,25 @@ def test_too_small_a_corpus_is_one_line(
 ) -> None:
     entries = corpus(families, benign)
     with pytest.raises(TrainingError, match=complaint) as caught:
-        choose_shape(entries, merged(entries, {}), scaled=False)
+        choose_plan(entries, merged(entries, {}), scaled=False)
     assert caught.value.hint
 
 
 def test_one_group_cannot_be_held_out() -> None:
     entries = corpus(FULL, 43, per_group=1000)
-    shape = choose_shape(entries, merged(entries, {}), scaled=False)
+    plan = choose_plan(entries, merged(entries, {}), scaled=False)
     with pytest.raises(TrainingError, match="groups of 'a' cannot be parted"):
-        draw(entries, shape, 1)
+        draw(entries, plan, 1)
     with pytest.raises(TrainingError, match="cannot be parted"):
-        shrink_to_fit(entries, shape, [1])
+        shrink_to_fit(entries, plan, [1])
 
 
 def test_scaled_numbers_keep_the_proportion_and_can_be_drawn() -> None:
     entries = corpus({"a": 60, "b": 40, "c": 24, "d": 20, "e": 20}, 200, per_group=4)
-    shape = choose_shape(entries, merged(entries, {}), scaled=True)
-    assert shape.scale == pytest.approx(24 / 49)
-    fitting = shrink_to_fit(entries, shape, [1, 2, 3])
-    assert 0 < fitting.scale <= shape.scale
+    plan = choose_plan(entries, merged(entries, {}), scaled=True)
+    assert plan.scale == pytest.approx(24 / 49)
+    fitting = shrink_to_fit(entries, plan, [1, 2, 3])
+    assert 0 < fitting.scale <= plan.scale
     for item, train in zip(fitting.classes, (78, 43, 39, 30, 30, 31), strict=True):
         assert item.train == max(2, int(train * fitting.scale))
     for seed in (1, 2, 3):

@@ -264,6 +264,7 @@ def capwap(walk: PlainWalk, datagram: Layer) -> None:
         or position & 7
         or (native and word >> 9 & 31 > 1)
         or (position and not fragment)
+        or (fragment and walk.result.fields.get("fragment"))
     )
     if contradicts:
         _false(walk)

@@ -27,7 +27,7 @@ def test_hostile_captures_agree_with_the_reference(corpus_path: Path) -> None:
     for path in [p for p in files if p.is_file()][::EVERY]:
         try:
             stream = open_captures([path])
-        except CaptureError:  # not a capture: the capture room's business
+        except CaptureError:  # not a capture: the business of `capture`
             continue
         with stream:
             for block in stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from scapy.packet import Packet, Raw
 from tests.examples import examples
 from tests.traffic.decode.frames import Frame, as_block, blocks, reference_rows
 from tests.traffic.decode.header_oracle import fields_of
+from tests.traffic.decode.reference import decode
 from tests.traffic.decode.test_fuzz import seeds
 from tests.traffic.decode.test_property import frames
 from veilwatch.schema.headers import ABSENT, WIRE_FIELDS
@@ -70,6 +72,24 @@ def present(row: Row) -> set[str]:
 @given(st.lists(frames(), min_size=1, max_size=4))
 def test_nested_cut_and_corrupt_packets_agree_with_the_oracle(sample: list[Frame]) -> None:
     assert_as_oracle(as_block(sample))
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_capwap_cuts_is_no_fragment_of_ip(version: int, first: bool) -> None:
+    """One frame, the second part of it; alone, or in an IP packet that is cut as well."""
+    part = struct.pack(">BBHHH", 0, 2 << 3, 0x80, 0, 8) + bytes(40)
+    udp = struct.pack(">HHHH", 5247, 0, 8 + len(part), 0) + part
+    if version == 4:
+        head = struct.pack(">BBHHHBBH8x", 0x45, 0, 20 + len(udp), 7, 0x2000 * first, 64, 17, 0)
+    elif first:
+        head = struct.pack(">IHBB32xBBHI", 6 << 28, 8 + len(udp), 44, 64, 17, 0, 1, 0)
+    else:
+        head = struct.pack(">IHBB32x", 6 << 28, len(udp), 17, 64)
+    ethertype = 0x0800 if version == 4 else 0x86DD
+    block = as_block([Frame(bytes(12) + ethertype.to_bytes(2) + head + udp, 1)])
+    assert assert_as_oracle(block) == 1
+    assert decode(head + udp, 12).notes["capwap_fragment"] == (not first)
 
 
 def test_mutated_packets_agree_with_the_oracle() -> None:

@@ -35,6 +35,7 @@ NS = 10**9
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ENDED = TcpState.FIN_FWD | TcpState.FIN_BWD | TcpState.RST
 TCP, UDP = 6, 17
+DTLS_OVER = (UDP, 33, 136)
 OK, LATER_FRAGMENT = 0, 7
 BARE = "outside tunnels"
 WINDOW, INSTANT = NS // 20, NS // 1000
@@ -798,7 +799,7 @@ class Oracle:
             return
         payloads = [sum(p.payload_length > 0 for p in flow.sent(d)) for d in (0, 1)]
         young = payloads[direction] <= START_WITHIN
-        if packet.protocol == UDP:
+        if packet.protocol in DTLS_OVER:
             self._collect_datagram(flow, direction, packet, sum(payloads))
             return
         if packet.protocol == TCP and packet.payload:
@@ -890,7 +891,7 @@ class Oracle:
             return
         content, at_start = head.stream(), head.base == stream.base
         skip = proxy_header(content)
-        if at_start and stream.skip == 0 and 0 < skip <= len(content):
+        if at_start and stream.skip < skip <= len(content):
             stream.first = dict(enumerate(content[skip : skip + PREFIX_BYTES]))
             stream.skip = skip
         verdict = opening(content, at_start)
@@ -1115,7 +1116,19 @@ def opening(seen: bytes, at_start: bool) -> int:
 
 
 def proxy_header(seen: bytes) -> int:
-    """Bytes of the PROXY header that a stream begins with, -1 where it goes on."""
+    """Bytes of the PROXY headers that a stream begins with, -1 where the last one goes on."""
+    skip = 0
+    for _ in range(4):
+        size = one_proxy_header(seen[skip:])
+        if size <= 0:
+            return size or skip
+        skip += size
+        if skip >= len(seen):
+            break
+    return skip
+
+
+def one_proxy_header(seen: bytes) -> int:
     if seen.startswith(PROXY_TEXT) or PROXY_TEXT.startswith(seen):
         line = seen[:107].find(b"\n") + 1
         return line or (-1 if len(seen) < 107 else 0)
@@ -1141,7 +1154,7 @@ def begins(packet: Packet, connection: Connection) -> bool:
         return continues(packet, fresh=True)
     if is_dtls(packet):
         return seen[13] in (1, 2, 3)
-    if len(seen) < 20 or packet.payload_length < 200:
+    if packet.protocol != UDP or len(seen) < 20 or packet.payload_length < 200:
         return False
     if seen[0] < 0xC0:
         return seen[0] & 0xC8 == 8 and seen[9:10] == b"Q"
@@ -1149,7 +1162,7 @@ def begins(packet: Packet, connection: Connection) -> bool:
 
 
 def is_dns(packet: Packet) -> bool:
-    return bool({packet.src_port, packet.dst_port} & DNS_PORTS)
+    return packet.protocol == UDP and bool({packet.src_port, packet.dst_port} & DNS_PORTS)
 
 
 def is_dtls(packet: Packet) -> bool:
@@ -1246,7 +1259,7 @@ def continues(packet: Packet, *, fresh: bool = False) -> bool:
     """Whether a later datagram of a handshake is kept; `fresh` if it is its direction's first."""
     if is_dtls(packet):
         return True
-    if len(packet.payload) < 7 or packet.payload[0] < 0x80:
+    if packet.protocol != UDP or len(packet.payload) < 7 or packet.payload[0] < 0x80:
         return False
     kinds = [kind for kind, _ in long_packets(packet.payload)]
     wanted = ["initial", "retry", "negotiation", *(["opaque"] if fresh else [])]
@@ -1258,7 +1271,7 @@ def continues(packet: Packet, *, fresh: bool = False) -> bool:
 
 def is_answered(packet: Packet, direction: int, connection: Connection) -> bool:
     """Whether both sides of a UDP exchange have said all that a head is kept for."""
-    if packet.protocol != UDP:
+    if packet.protocol not in DTLS_OVER:
         return False
     first, second = connection.heads
     if is_dns(packet):
@@ -1281,7 +1294,7 @@ def is_answered(packet: Packet, direction: int, connection: Connection) -> bool:
 
 def is_late(packet: Packet, connection: Connection, payloads: int) -> bool:
     """Whether no more of a handshake is waited for after so many payload packets of the flow."""
-    if packet.protocol != UDP:
+    if packet.protocol not in DTLS_OVER:
         return payloads >= READY_AFTER
     begun = [head.begun for head in connection.heads if isinstance(head, Datagrams)]
     if not begun:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
+from tests.traffic.flow.oracle import Packet
 from tests.traffic.flow.streams import assert_same, batch, packet, reply
 from tests.traffic.flow.test_heads import (
     CONFIG,
@@ -119,6 +120,25 @@ def test_a_dtls_handshake_is_kept_after_stun() -> None:
     for ending in (b"\x14\xfe\xfd", b"\x17\xfe\xfd", hello(20, epoch=1), b"\x2f" * 9, b"\x80" * 20):
         assert waiting(quic(*checks, *shake, ("s", ending))) == 1
     assert waiting(quic(*checks, *shake, ("s", b"\x40\x00" + bytes(20)))) == 0  # a TURN channel
+
+
+@pytest.mark.parametrize("protocol", [33, 136])
+def test_dtls_goes_over_dccp_and_udp_lite(protocol: int) -> None:
+    """Neither carries QUIC or DNS: what looks like them takes no room."""
+
+    def over(*turns: tuple[str, bytes]) -> list[Packet]:
+        return [Packet({**p.row, "protocol": protocol}, p.payload) for p in quic(*turns)]
+
+    first, answer = hello(1), hello(2, size=400)
+    turns = [("c", first), ("s", answer), ("c", first)]
+    assert kept(over(*turns)) == ([first], [answer])
+    assert waiting(over(*turns)) == 0
+    assert waiting(over(*turns, ("s", b"\x17\xfe\xfd"))) == 1
+    flow_meter = FlowMeter()
+    flow_meter.add(batch(over(("c", LONG[0]), ("s", LONG[1]))))
+    flow_meter.finish()
+    assert flow_meter.pending_heads == 0
+    assert_same(over(*turns, *[("c", STUN)] * READY_AFTER_DATAGRAMS), CONFIG)
 
 
 def test_fragments_and_late_starts_of_dtls() -> None:

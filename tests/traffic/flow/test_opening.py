@@ -38,7 +38,10 @@ def binary(length: int = 12, command: int = 0x21) -> bytes:
     return SIGNATURE + bytes([command, 0x11]) + length.to_bytes(2, "big") + bytes(length)
 
 
-HEADERS = [TEXT, b"PROXY UNKNOWN\r\n", LONG_TEXT, binary(), binary(0, 0x20), binary(900)]
+HEADERS = [
+    *(TEXT, b"PROXY UNKNOWN\r\n", LONG_TEXT, binary(), binary(0, 0x20), binary(900)),
+    *(TEXT + binary(), binary() + TEXT, TEXT + TEXT, 4 * binary(30)),
+]
 
 
 def sent(start: int, payload: bytes, base: int = 1000, **fields: int) -> Packet:
@@ -209,6 +212,20 @@ def test_other_services_behind_a_proxy_header(header: bytes, payload: bytes, ser
         assert heads == []
         assert recognise_services(records).tolist() == [service]
         assert free_buffers([*packets, sent(len(content), b"more")]) == 8
+
+
+def test_headers_of_several_segments_add_up() -> None:
+    segments = cut(TEXT + binary() + HELLO, len(TEXT), len(TEXT) + 28)
+    records, heads = run([*beginnings()["handshake"], *segments])
+    assert heads == [TEXT + binary() + HELLO]
+    assert records["prefix_skip"][0, 0] == len(TEXT) + 28
+    assert records["prefix"][0, 0].tobytes() == HELLO[:64]
+
+
+def test_more_headers_than_are_skipped() -> None:
+    records, heads = run([*beginnings()["handshake"], sent(0, 5 * TEXT + HELLO)])
+    assert heads == []
+    assert records["prefix_skip"][0, 0] == 4 * len(TEXT)
 
 
 @pytest.mark.parametrize(

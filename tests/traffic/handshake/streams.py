@@ -1,7 +1,7 @@
 """A plain-Python flow meter for tests: scapy takes packets apart, this puts streams together.
 
 It mirrors the rules by which the real meter keeps heads, slowly and obviously, so that the
-handshake room can be tested against real captures on its own. `capture_flows` is the one place
+handshake package can be tested against real captures on its own. `capture_flows` is the one place
 where heads and records of a capture come from.
 """
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.traffic.handshake.captures import udp_capture
+from tests.traffic.handshake.captures import DCCP, UDP_LITE, udp_capture
 from tests.traffic.handshake.peers import issued, shake
 from tests.traffic.handshake.streams import datagram_head, head
 from veilwatch.traffic.handshake import EMPTY, read_heads
@@ -200,6 +200,21 @@ def test_webrtc_is_named_by_its_hello(tmp_path: Path) -> None:
     assert flow["ja4"].startswith("dd2d")
     (only,) = flows(udp_capture(tmp_path / "stun.pcap", turns[:50]))
     assert only["service"] == "stun"
+
+
+@pytest.mark.parametrize("protocol", [DCCP, UDP_LITE])
+@pytest.mark.parametrize("port", [443, 53])
+def test_hellos_over_dccp_and_udp_lite_are_read(protocol: int, port: int, tmp_path: Path) -> None:
+    client, server = bodies()
+    answers = [(k, as_dtls(b, cookie=None) if k == 2 else b) for k, b in server]
+    turns = [("c", record(fragment(1, as_dtls(client), 0)))]
+    turns += [("s", record(fragment(k, b, n), n)) for n, (k, b) in enumerate(answers)]
+    (plain,) = flows(udp_capture(tmp_path / "udp.pcap", turns))
+    (flow,) = flows(udp_capture(tmp_path / "other.pcap", turns, port, protocol))
+    assert (flow["protocol"], flow["service"]) == (protocol, "dtls")
+    assert flow["tls_sni"] == "www.example.org"
+    for name in ("ja3", "ja3s", "ja4", "tls_version", "cert_subject"):
+        assert flow[name] == plain[name], name
 
 
 def flows(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The table that the room hands on."""
+"""The table that the package hands on."""
 
 from __future__ import annotations
 

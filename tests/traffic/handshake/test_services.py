@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.traffic.handshake.streams import PlainFlow, make_records
-from veilwatch.schema.flows import FLOW_RECORD_DTYPE, PREFIX_BYTES
+from veilwatch.schema.flows import (
+    ENCRYPTED_SERVICES,
+    FLOW_RECORD_DTYPE,
+    PREFIX_BYTES,
+    TLS_SERVICES,
+)
 from veilwatch.traffic.handshake import SERVICES, recognise_services
 
 TCP, UDP = 6, 17
@@ -118,6 +123,10 @@ def test_openings(expected: str, protocol: int, port: int, first: bytes, second:
 
 def test_every_service_has_a_case() -> None:
     assert {case[0] for case in CASES} == set(SERVICES)
+
+
+def test_encrypted_services_are_services() -> None:
+    assert set(SERVICES) > ENCRYPTED_SERVICES > TLS_SERVICES
 
 
 def test_flows_do_not_influence_each_other() -> None:

@@ -20,7 +20,7 @@ from veilwatch.traffic.handshake.text import (
     MAX_ALPN_NAMES,
     MAX_NAME,
     MAX_TEXT,
-    clean,
+    bounded_text,
     escape,
     escape_protocols,
     unescape,
@@ -62,7 +62,7 @@ def test_what_is_no_escape_stays(text: str) -> None:
 
 @given(st.text(max_size=2 * MAX_TEXT))
 def test_other_text_is_bounded_and_printable(text: str) -> None:
-    shown = clean(text)
+    shown = bounded_text(text)
     assert shown.isprintable()
     assert len(shown) == min(len(text), MAX_TEXT) + len(CUT) * (len(text) > MAX_TEXT)
 

@@ -46,7 +46,7 @@ from tests.traffic.subscriber.build import (
     uli,
 )
 from veilwatch.traffic.subscriber import Directory, KeyRing
-from veilwatch.traffic.subscriber.store import MAX_CONTEXTS
+from veilwatch.traffic.subscriber.session_store import MAX_CONTEXTS
 
 pytest.importorskip("pycrate_mobile")
 

@@ -170,7 +170,7 @@ class Stage:
 
 
 @singledispatch
-def perform(activity: Activity, stage: Stage) -> Iterator[EmulatedFlow]:
+def perform(activity: Activity, stage: Stage) -> Iterator[EmulatedFlow]:  # noqa: ARG001 - of all
     """Yield the flows of one activity."""
     raise TypeError(f"no such activity: {type(activity).__name__}")
 

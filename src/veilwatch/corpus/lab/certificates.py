@@ -30,7 +30,7 @@ _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @cache
-def _rsa_key(number: int) -> rsa.RSAPrivateKey:
+def _rsa_key(_number: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65_537, key_size=2048)
 
 

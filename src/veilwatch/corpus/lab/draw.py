@@ -24,8 +24,10 @@ class Draw(random.Random):
         super().__init__("/".join(map(str, key)))
 
     def between(self, bounds: Range) -> float:
-        """Draw between the bounds, uniform on a logarithmic scale: sizes and times of traffic
-        spread over orders of magnitude."""
+        """Draw between the bounds, uniform on a logarithmic scale.
+
+        Sizes and times of traffic spread over orders of magnitude.
+        """
         low, high = bounds
         if low <= 0:
             return self.uniform(low, high)

@@ -1,1 +1,1 @@
-"""See docs/architecture.md for what this room is for."""
+"""See docs/architecture.md for what this package is for."""

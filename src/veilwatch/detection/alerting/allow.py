@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
+from veilwatch.schema.flow_facts import FlowFacts
 
 MAX_ENTRIES: Final = 1000
 """Most entries of a list: it is kept by hand, and each alert is held against all of them."""
@@ -92,7 +93,7 @@ class AllowEntry:
         """Whether it speaks of single flows and not of a host as a whole."""
         return bool(self.destinations or self.names or self.ja3 or self.ja4 or self.ports)
 
-    def matches(self, alert: Alert, flow: Mapping[str, Any]) -> bool:
+    def matches(self, alert: Alert, flow: FlowFacts) -> bool:
         """Tell whether every criterion holds for the alert, whatever the time is.
 
         An entry that speaks of flows never matches the alert of a host: a host that also talks
@@ -106,25 +107,25 @@ class AllowEntry:
             and (not self.subscribers or alert.subscriber in self.subscribers)
             and (not self.destinations or _inside(alert.dst_ip, self.destinations))
             and (not self.names or _named(flow, self.names))
-            and (not self.ja3 or flow.get("ja3") in self.ja3)
-            and (not self.ja4 or flow.get("ja4") in self.ja4)
+            and (not self.ja3 or flow.ja3 in self.ja3)
+            and (not self.ja4 or flow.ja4 in self.ja4)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class AllowList:
-    """Entries in the order of their file.
+    r"""Entries in the order of their file.
 
     Examples
     --------
-    >>> allow = parse_allow('[[allow]]\\nreason="lab"\\nuntil=2030-01-01\\nhost="10.0.0.0/8"')
+    >>> allow = parse_allow('[[allow]]\nreason="lab"\nuntil=2030-01-01\nhost="10.0.0.0/8"')
     >>> [entry.reason for entry in allow.entries]
     ['lab']
     """
 
     entries: tuple[AllowEntry, ...] = ()
 
-    def match(self, alert: Alert, flow: Mapping[str, Any], now_ns: int) -> AllowEntry | None:
+    def match(self, alert: Alert, flow: FlowFacts, now_ns: int) -> AllowEntry | None:
         """Return the first entry that allows the alert and has not expired, else None."""
         for entry in self.entries:
             if now_ns < entry.until_ns and entry.matches(alert, flow):
@@ -304,8 +305,8 @@ def _between(port: int, spans: tuple[tuple[int, int], ...]) -> bool:
     return any(first <= port <= last for first, last in spans)
 
 
-def _named(flow: Mapping[str, Any], names: tuple[str, ...]) -> bool:
-    asked = str(flow.get("tls_sni") or flow.get("dns_query") or "").lower().removesuffix(".")
+def _named(flow: FlowFacts, names: tuple[str, ...]) -> bool:
+    asked = flow.asked_name.lower().removesuffix(".")
     if not asked:
         return False
     return any(

@@ -6,13 +6,14 @@ a flow looks like malware does not tell what the malware did.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from veilwatch.schema.alerts import Alert
+from veilwatch.schema.flow_facts import FlowFacts
+from veilwatch.schema.flows import TLS_SERVICES
 
 ASYMMETRIC_CHANNEL: Final = "T1573.002"
-"""Encrypted Channel: Asymmetric Cryptography. Shown by a TLS or QUIC handshake."""
+"""Encrypted Channel: Asymmetric Cryptography. Shown by a handshake of TLS, DTLS or QUIC."""
 
 WEB_PROTOCOL: Final = "T1071.001"
 """Application Layer Protocol: Web Protocols. Shown by HTTP in clear or by its ALPN names."""
@@ -31,7 +32,8 @@ REGISTERED_PORTS: Final = {
     "quic": frozenset({443, 853, 8443}),
     "http": frozenset({80, 591, 3128, 8000, 8008, 8080, 8888}),
 }
-"""Ports that the service is registered for or commonly offered at."""
+"""Ports that the service is registered for or commonly offered at. DTLS is not among them: calls in
+browsers, VPNs and games agree on a port of their own each time."""
 
 # STARTTLS and its like: TLS that begins inside another protocol keeps that protocol's port.
 UPGRADED_PORTS: Final = frozenset({21, 25, 110, 143, 389, 587, 1433, 3306, 3389, 5222, 5269, 5432})
@@ -45,7 +47,7 @@ EXFILTRATION_RATIO: Final = 4
 """Least ratio of upload to download: a conversation stays below it, a bulk upload does not."""
 
 
-def of_alert(alert: Alert, flow: Mapping[str, Any]) -> list[str]:
+def of_alert(alert: Alert, flow: FlowFacts | None) -> list[str]:
     """Name the ATT&CK techniques of an alert and of the flow that it points at.
 
     Parameters
@@ -53,19 +55,19 @@ def of_alert(alert: Alert, flow: Mapping[str, Any]) -> list[str]:
     alert
         The alert; of a family known as ransomware T1486 is added as context.
     flow
-        As for `techniques`; empty where the flow is not known.
+        As for `techniques`; None where the flow is not known.
     """
-    shown = techniques(flow) if flow else []
+    shown = [] if flow is None else techniques(flow)
     return [*shown, DATA_ENCRYPTED] if alert.ransomware else shown
 
 
-def techniques(flow: Mapping[str, Any]) -> list[str]:
+def techniques(flow: FlowFacts) -> list[str]:
     """Name the ATT&CK techniques that an alerted flow shows.
 
     Parameters
     ----------
     flow
-        One row of a flow table (`veilwatch.schema.flows.FLOW_COLUMNS`).
+        The flow.
 
     Returns
     -------
@@ -73,9 +75,9 @@ def techniques(flow: Mapping[str, Any]) -> list[str]:
         Technique identifiers, empty where the evidence carries none.
     """
     found = []
-    service, port = flow["service"], flow["dst_port"]
-    offered = {*(flow["tls_alpn"] or ()), flow["tls_server_alpn"]}
-    if service in ("tls", "quic"):
+    service, port = flow.service, flow.dst_port
+    offered = {*flow.tls_alpn, flow.tls_server_alpn}
+    if service in TLS_SERVICES:
         found.append(ASYMMETRIC_CHANNEL)
     if service == "http" or offered & HTTP_ALPN:
         found.append(WEB_PROTOCOL)
@@ -85,7 +87,7 @@ def techniques(flow: Mapping[str, Any]) -> list[str]:
         and not (service == "tls" and port in UPGRADED_PORTS)
     ):
         found.append(NON_STANDARD_PORT)
-    up, down = flow["fwd_payload_bytes"], flow["bwd_payload_bytes"]
+    up, down = flow.fwd_payload_bytes, flow.bwd_payload_bytes
     if up >= EXFILTRATION_BYTES and up >= EXFILTRATION_RATIO * down:
         found.append(EXFILTRATION)
     return found

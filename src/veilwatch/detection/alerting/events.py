@@ -9,43 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, EventKind, Incident
+from veilwatch.schema.flow_facts import FlowFacts
+from veilwatch.schema.units import HOUR_NS
 
 ID_VERSION: Final = 2
 """Part of every hash: a later rule for ids cannot collide with this one."""
 
-HOUR_NS: Final = 3600 * 10**9
+EVIDENCE_NS: Final = HOUR_NS
 """Span of traffic time in which what a host does is one piece of evidence: as long as its flows
 speak for or against it (`veilwatch.detection.scoring.hosts.HORIZON_NS`)."""
 
 ID_BYTES: Final = 16
 """128 bits: among 10^12 events two share an id with a probability of 10^-15."""
-
-MAX_ITEMS: Final = 32
-"""Items kept of a list in a flow's row: ALPN and cipher lists of real clients are shorter."""
-
-MAX_TEXT: Final = 1024
-"""Characters kept of a text in a flow's row: a DNS name has at most 255."""
-
-EVENT_COLUMNS: Final = (
-    *("flow_id", "parent_id", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
-    *("protocol", "ip_version", "icmp_type", "icmp_code", "tcp_state", "end_reason", "service"),
-    *("gtp_depth", "outer_src_ip", "outer_dst_ip", "fwd_teid", "bwd_teid", "fwd_qfi", "bwd_qfi"),
-    *("subscriber", "apn", "fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes"),
-    *("fwd_payload_bytes", "bwd_payload_bytes", "tls_sni", "tls_version", "tls_alpn"),
-    *("tls_server_alpn", "ja3", "ja3s", "ja4", "cert_subject", "cert_issuer", "cert_self_signed"),
-    *("quic_version", "dns_query", "score"),
-)
-"""Columns of the flow table that an event carries: what an analyst reads and the forms of the
-sinks ask for. The rest stays in the archive of flows."""
 
 
 def identity(*parts: str | int) -> str:
@@ -70,7 +50,7 @@ def evidence_id(alert: Alert, sensor: str) -> str:
     """
     whose = (sensor, alert.kind, alert.host, alert.subscriber)
     if alert.kind == EventKind.HOST:
-        return identity(*whose, "hour", alert.last_ns // HOUR_NS)
+        return identity(*whose, "hour", alert.last_ns // EVIDENCE_NS)
     return identity(
         *(*whose, alert.first_ns, alert.src_ip, alert.src_port),
         *(alert.dst_ip, alert.dst_port, alert.protocol),
@@ -86,34 +66,9 @@ def alert_id(alert: Alert, sensor: str) -> str:
     return identity(evidence_id(alert, sensor), alert.severity)
 
 
-def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a flow's row that events carry, as plain bounded values.
-
-    Numbers that are not finite become None: JSON has none.
-
-    Examples
-    --------
-    >>> plain_row({"tls_alpn": ["h2"], "score": float("nan"), "seq_size": [1, 2]})
-    {'tls_alpn': ['h2'], 'score': None}
-    """
-    return {name: _plain(row[name]) for name in EVENT_COLUMNS if name in row}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return value[:MAX_TEXT]
-    if value is None or isinstance(value, bool | int):
-        return value
-    return [_plain(item) for item in list(value)[:MAX_ITEMS]]
-
-
 def alert_event(
     alert: Alert,
-    flow: Mapping[str, Any],
+    flow: FlowFacts,
     *,
     sensor: str,
     made_ns: int,
@@ -127,7 +82,7 @@ def alert_event(
     alert
         Of a flow or of a host.
     flow
-        Row of the flow table for `alert.flow_id`.
+        The flow that it points at, `alert.flow_id`.
     sensor, interface
         Who saw it, and where.
     made_ns
@@ -140,7 +95,7 @@ def alert_event(
         kind=EventKind(alert.kind),
         made_ns=made_ns,
         alert=alert,
-        flow=plain_row(flow),
+        flow=flow,
         incident=incident,
         sensor=sensor,
         interface=interface,
@@ -150,7 +105,7 @@ def alert_event(
 def incident_event(
     incident: Incident,
     strongest: Alert,
-    flow: Mapping[str, Any],
+    flow: FlowFacts,
     *,
     sensor: str,
     made_ns: int,
@@ -165,7 +120,7 @@ def incident_event(
     incident
         As it stands now.
     strongest, flow
-        Its strongest alert, and the row of that alert's flow.
+        Its strongest alert, and the flow that it points at.
     sensor, made_ns, interface
         As for `alert_event`.
     """
@@ -175,7 +130,7 @@ def incident_event(
         kind=EventKind.INCIDENT,
         made_ns=made_ns,
         alert=strongest,
-        flow=plain_row(flow),
+        flow=flow,
         incident=incident,
         sensor=sensor,
         interface=interface,
@@ -184,7 +139,7 @@ def incident_event(
 
 def summary_event(
     strongest: Alert,
-    flow: Mapping[str, Any],
+    flow: FlowFacts,
     *,
     held_back: int,
     hosts: int,
@@ -201,7 +156,7 @@ def summary_event(
     Parameters
     ----------
     strongest, flow
-        The strongest alert held back, and the row of its flow.
+        The strongest alert held back, and the flow that it points at.
     held_back, hosts
         Counts.
     since_ns, until_ns
@@ -215,6 +170,6 @@ def summary_event(
         kind=EventKind.SUMMARY,
         made_ns=made_ns,
         alert=replace(strongest, first_ns=since_ns, last_ns=until_ns, evidence=evidence),
-        flow=plain_row(flow),
+        flow=flow,
         sensor=sensor,
     )

@@ -8,28 +8,30 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from veilwatch.detection.alerting.events import identity, plain_row
+from veilwatch.detection.alerting.events import identity
+from veilwatch.detection.alerting.open_incident import (
+    MAX_STEP_TEXT,
+    NOT_ANNOUNCED,
+    OpenIncident,
+    from_plain,
+    step_text,
+    to_plain,
+)
 from veilwatch.detection.alerting.person import Person
+from veilwatch.detection.alerting.ties import OUTSIDE, host_key, outside_tunnels, ties_of
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
-from veilwatch.schema.convert import alert_from_plain, alert_to_plain
 from veilwatch.schema.events import Incident, Step
+from veilwatch.schema.flow_facts import FlowFacts
 
 SECOND: Final = 10**9
 
 STATE_FORMAT: Final = 1
 """Version of what `IncidentBook.state` returns."""
-
-TIMELINE_HEAD: Final = 16
-"""First steps of an incident that are kept for good: how it began is asked first."""
-
-TIMELINE_TAIL: Final = 48
-"""Latest steps that are kept after them: the timeline is read by people and sent to receivers
-that take less than 32,000 bytes."""
 
 MAX_OPEN: Final = 4096
 """Most open incidents, a few KiB each: a hospital has fewer infected hosts, a scan with forged
@@ -57,15 +59,6 @@ MAX_TIES: Final = 64
 """Tunnels and flows remembered of an incident, the latest ones: handovers bring a new tunnel each,
 and what ties two alerts together lies minutes apart."""
 
-OUTSIDE: Final = " outside tunnels"
-"""End of the tie of an address where no tunnel tells subscribers apart."""
-
-NOT_ANNOUNCED: Final = 4
-"""Severity that an incident has been announced with before it has been: below low."""
-
-MAX_STEP_TEXT: Final = 300
-"""Characters kept of a step."""
-
 
 class ChangeKind(StrEnum):
     """What happened to an incident."""
@@ -87,9 +80,9 @@ class Change:
     incident
         As it stands now.
     strongest, flow
-        Its strongest alert, and the row of that alert's flow.
+        Its strongest alert, and the flow that it points at.
     announced
-        Least severity number of it that `IncidentBook.announce` was told of, 4 none.
+        Least severity number of it that `IncidentBook.announce` was called with, 4 none.
     reason
         Of a closing: "quiet", "evicted", "continued as" another, or who closed it; else ''.
     """
@@ -97,60 +90,9 @@ class Change:
     kind: ChangeKind
     incident: Incident
     strongest: Alert
-    flow: Mapping[str, Any]
+    flow: FlowFacts
     announced: int
     reason: str = ""
-
-
-@dataclass(slots=True)
-class _Open:
-    incident_id: str
-    key: str
-    host: str
-    subscriber: str
-    opened_ns: int
-    last_ns: int
-    strongest: Alert
-    flow: dict[str, Any]
-    severity: int
-    heard_ns: int = 0  # by the sensor's clock, when its last evidence came
-    family: str = ""
-    announced: int = NOT_ANNOUNCED
-    alerts: int = 0
-    left_out: int = 0
-    head: list[Step] = field(default_factory=list)
-    tail: list[Step] = field(default_factory=list)
-    ties: list[str] = field(default_factory=list)  # see `_ties`, the latest last
-    unnamed: bool = False  # whether it began before its subscriber was known
-
-    def add(self, step: Step) -> None:
-        if len(self.head) < TIMELINE_HEAD:
-            self.head.append(step)
-            return
-        self.tail.append(step)
-        if len(self.tail) > TIMELINE_TAIL:
-            del self.tail[0]
-            self.left_out += 1
-
-    def incident(self, status: str) -> Incident:
-        steps = self.head
-        if self.left_out:
-            gap = Step(self.tail[0].at_ns, f"… {self.left_out:,} steps left out …")
-            steps = [*steps, gap]
-        return Incident(
-            incident_id=self.incident_id,
-            host=self.host,
-            subscriber=self.subscriber,
-            status=status,
-            opened_ns=self.opened_ns,
-            last_ns=self.last_ns,
-            severity=self.severity,
-            score=self.strongest.score,
-            family=self.family,
-            alerts=self.alerts,
-            timeline=(*steps, *self.tail),
-            emulated=self.strongest.emulated,
-        )
 
 
 class IncidentBook:
@@ -159,7 +101,7 @@ class IncidentBook:
     Alerts belong together if they are of one subscriber, or of one address where the subscriber
     is unknown, with no quiet time between them. An incident of an address becomes that of a
     subscriber when an alert of that subscriber comes from the same address and the same tunnel or
-    flow (`adopt`), and what still comes without subscriber is told by its tunnel whose it is
+    flow (`adopt`), and what still comes without subscriber is known by its tunnel
     (`owned`): two subscribers that share an address share no tunnel. When `max_open` are open and
     another begins, the one of the lowest severity that has had no evidence for longest is closed.
 
@@ -188,7 +130,9 @@ class IncidentBook:
         self._bucket_ns = min(quiet_ns, MAX_BUCKET_NS)
         self._max_open = max_open
         # By severity, the one without evidence for longest first: what goes first is found at once.
-        self._open: dict[int, OrderedDict[str, _Open]] = {n: OrderedDict() for n in (1, 2, 3)}
+        self._open: dict[int, OrderedDict[str, OpenIncident]] = {
+            n: OrderedDict() for n in (1, 2, 3)
+        }
         self._severity: dict[str, int] = {}
         self._tied: dict[str, str] = {}  # by tie, the key of the entry that had it last
         self._outside: dict[str, set[str]] = {}  # by tie outside tunnels, the keys that have it
@@ -203,12 +147,12 @@ class IncidentBook:
     def add(
         self,
         alert: Alert,
-        flow: Mapping[str, Any],
+        flow: FlowFacts,
         event_id: str,
         *,
         evidence: str = "",
         evidence_before: str = "",
-        told: bool = True,
+        reported: bool = True,
         listed: bool = True,
         now_ns: int = 0,
     ) -> list[Change]:
@@ -217,7 +161,7 @@ class IncidentBook:
         Parameters
         ----------
         alert, flow
-            The alert, and the row of its flow.
+            The alert, and the flow that it points at.
         event_id
             Of its event.
         evidence
@@ -225,7 +169,7 @@ class IncidentBook:
             again; if it has grown more severe, the incident rises.
         evidence_before
             Id that the same evidence has while its subscriber is not known, '' none.
-        told
+        reported
             Whether the event goes out, so that the timeline may point at it.
         listed
             Whether the timeline gets a step; a repeat is only counted.
@@ -248,7 +192,7 @@ class IncidentBook:
             self._seen.popitem(last=False)
 
         changes = []
-        key, at_ns = _key(alert), alert.last_ns
+        key, at_ns = host_key(alert), alert.last_ns
         entry = self._find(key)
         if entry and at_ns > entry.last_ns + self._quiet_ns:
             changes.append(self._close(entry, QUIET))
@@ -267,11 +211,11 @@ class IncidentBook:
         if alert.family and (not entry.family or alert.score >= entry.strongest.score):
             entry.family = alert.family
         if (-alert.severity, alert.score) > (-entry.strongest.severity, entry.strongest.score):
-            entry.strongest, entry.flow = alert, plain_row(flow)
+            entry.strongest, entry.flow = alert, flow
         if listed:
             text = step_text(alert)[:MAX_STEP_TEXT]
-            entry.add(Step(at_ns, text, alert.score, event_id if told else ""))
-        self._tie(entry, _ties(alert))
+            entry.add(Step(at_ns, text, alert.score, event_id if reported else ""))
+        self._tie(entry, ties_of(alert))
         self._file(entry, min(entry.severity, alert.severity))
         changes.append(self._change(kind, entry))
         return changes
@@ -280,8 +224,8 @@ class IncidentBook:
         """Return the alert with the subscriber that an open incident of its tunnel has."""
         if alert.subscriber:
             return alert
-        outside = _outside(alert.host)
-        for tie in _ties(alert):
+        outside = outside_tunnels(alert.host)
+        for tie in ties_of(alert):
             entry = None if tie == outside else self._find(self._tied.get(tie, ""))
             if entry is not None and entry.subscriber:
                 return replace(alert, subscriber=entry.subscriber)
@@ -301,9 +245,9 @@ class IncidentBook:
         old = self._find(f"host {alert.host}")
         if not alert.subscriber or old is None:
             return False, []
-        mine = self._find(_key(alert))
-        common = set(old.ties) & set(_ties(alert))
-        outside = _outside(alert.host)
+        mine = self._find(host_key(alert))
+        common = set(old.ties) & set(ties_of(alert))
+        outside = outside_tunnels(alert.host)
         # Outside tunnels the address is all there is: nobody else may have it, and of a subscriber
         # that was known before there is a reason why this traffic was not said to be theirs.
         if mine is not None or self._outside.get(outside, set()) - {old.key}:
@@ -313,7 +257,7 @@ class IncidentBook:
         self._take_out(old)
         old.subscriber, old.unnamed = alert.subscriber, True
         if mine is None:
-            old.key = _key(alert)
+            old.key = host_key(alert)
             self._tie(old, ())
             self._file(old, old.severity)
             return True, []
@@ -333,13 +277,13 @@ class IncidentBook:
         return True, [self._close(old, f"{CONTINUED} as {mine.incident_id[:12]}")]
 
     def is_announced(self, alert: Alert) -> bool:
-        """Tell whether anything was told of the incident that an alert belongs to."""
-        entry = self._find(_key(alert))
+        """Tell whether anything was reported of the incident that an alert belongs to."""
+        entry = self._find(host_key(alert))
         return entry is not None and entry.announced != NOT_ANNOUNCED
 
     def announce(self, alert: Alert) -> None:
-        """Note that people were told of the alert's incident at the severity that it has."""
-        if entry := self._find(_key(alert)):
+        """Note that the alert's incident was reported at the severity that it has."""
+        if entry := self._find(host_key(alert)):
             entry.announced = entry.severity
 
     def tick(self, now_ns: int) -> list[Change]:
@@ -360,7 +304,7 @@ class IncidentBook:
         return [self._close(entry, reason) for entry in found]
 
     def forget_person(self, person: Person) -> tuple[str, ...]:
-        """Forget a person's open incidents, untold; return their ids.
+        """Forget a person's open incidents, without a report; return their ids.
 
         Ids of evidence stay: they are hashes, and of whom is not known.
         """
@@ -390,7 +334,7 @@ class IncidentBook:
 
     def of(self, alert: Alert) -> Incident | None:
         """Return the open incident that the alert would be added to."""
-        entry = self._find(_key(alert))
+        entry = self._find(host_key(alert))
         return entry.incident("open") if entry else None
 
     def state(self) -> dict[str, Any]:
@@ -400,7 +344,7 @@ class IncidentBook:
             "sensor": self._sensor,
             "seen": [[event_id, severity] for event_id, severity in self._seen.items()],
             "spent": list(self._spent),
-            "open": [_entry_to_plain(entry) for entry in self._entries()],
+            "open": [to_plain(entry) for entry in self._entries()],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -416,7 +360,7 @@ class IncidentBook:
                 f"incidents saved in format {state.get('format')!r}", hint="start with none"
             )
         try:
-            entries = [_entry_from_plain(entry) for entry in state["open"][: self._max_open]]
+            entries = [from_plain(entry) for entry in state["open"][: self._max_open]]
             spent = [str(incident_id) for incident_id in state["spent"]]
             seen = {str(event_id): int(severity) for event_id, severity in state["seen"]}
         except (KeyError, TypeError, ValueError) as error:
@@ -429,13 +373,13 @@ class IncidentBook:
         self._seen = OrderedDict(list(seen.items())[-MAX_SEEN:])
         self._spent = OrderedDict.fromkeys(spent[-MAX_SPENT:])
 
-    def _begin(self, key: str, alert: Alert, flow: Mapping[str, Any]) -> _Open:
+    def _begin(self, key: str, alert: Alert, flow: FlowFacts) -> OpenIncident:
         place = (self._sensor, key, alert.last_ns // self._bucket_ns)
         incident_id, again = identity(*place), 0
         while incident_id in self._spent:
             again += 1
             incident_id = identity(*place, again)
-        return _Open(
+        return OpenIncident(
             incident_id=incident_id,
             key=key,
             host=alert.host,
@@ -443,19 +387,19 @@ class IncidentBook:
             opened_ns=alert.last_ns,
             last_ns=alert.last_ns,
             strongest=alert,
-            flow=plain_row(flow),
+            flow=flow,
             severity=alert.severity,
         )
 
     def _known(self, alert: Alert, evidence: str, before: str) -> int | None:
         """Return the severity under which evidence was added before, None if it was not."""
         known = self._seen.get(evidence)
-        entry = self._find(_key(alert))
+        entry = self._find(host_key(alert))
         if known is None and before and entry is not None and entry.unnamed:
             known = self._seen.get(before)
         return known
 
-    def _tie(self, entry: _Open, ties: Iterable[str]) -> None:
+    def _tie(self, entry: OpenIncident, ties: Iterable[str]) -> None:
         """Remember the tunnels and flows of an incident, the latest ones."""
         ties = list(ties)
         kept = [*(tie for tie in entry.ties if tie not in ties), *ties]
@@ -466,7 +410,7 @@ class IncidentBook:
             if tie.endswith(OUTSIDE):
                 self._outside.setdefault(tie, set()).add(entry.key)
 
-    def _untie(self, entry: _Open, ties: Iterable[str]) -> None:
+    def _untie(self, entry: OpenIncident, ties: Iterable[str]) -> None:
         for tie in ties:
             if self._tied.get(tie) == entry.key:
                 del self._tied[tie]
@@ -475,27 +419,27 @@ class IncidentBook:
             if not keys:
                 self._outside.pop(tie, None)
 
-    def _entries(self) -> Iterator[_Open]:
+    def _entries(self) -> Iterator[OpenIncident]:
         for entries in self._open.values():
             yield from entries.values()
 
-    def _find(self, key: str) -> _Open | None:
+    def _find(self, key: str) -> OpenIncident | None:
         severity = self._severity.get(key)
         return None if severity is None else self._open[severity][key]
 
-    def _file(self, entry: _Open, severity: int) -> None:
+    def _file(self, entry: OpenIncident, severity: int) -> None:
         """Put an entry behind all others of its severity: its evidence is the latest."""
         self._unfile(entry)
         entry.severity = severity
         self._open[severity][entry.key] = entry
         self._severity[entry.key] = severity
 
-    def _unfile(self, entry: _Open) -> None:
+    def _unfile(self, entry: OpenIncident) -> None:
         severity = self._severity.pop(entry.key, None)
         if severity is not None:
             del self._open[severity][entry.key]
 
-    def _take_out(self, entry: _Open) -> None:
+    def _take_out(self, entry: OpenIncident) -> None:
         self._unfile(entry)
         self._untie(entry, entry.ties)
 
@@ -504,7 +448,7 @@ class IncidentBook:
         lowest = next(entries for n in (3, 2, 1) if (entries := self._open[n]))
         return self._close(next(iter(lowest.values())), "evicted")
 
-    def _close(self, entry: _Open, reason: str) -> Change:
+    def _close(self, entry: OpenIncident, reason: str) -> Change:
         self._take_out(entry)
         if reason != QUIET:
             self._spent[entry.incident_id] = None
@@ -513,90 +457,8 @@ class IncidentBook:
         return self._change(ChangeKind.CLOSED, entry, reason)
 
     @staticmethod
-    def _change(kind: ChangeKind, entry: _Open, reason: str = "") -> Change:
+    def _change(kind: ChangeKind, entry: OpenIncident, reason: str = "") -> Change:
         status = "closed" if kind is ChangeKind.CLOSED else "open"
         return Change(
             kind, entry.incident(status), entry.strongest, entry.flow, entry.announced, reason
         )
-
-
-def step_text(alert: Alert) -> str:
-    """Return what a timeline says of an alert: where a flow led and how it scored."""
-    family = f", like {alert.family}" if alert.family else ""
-    if alert.thin:
-        family += ", little evidence"
-    if alert.kind != "flow":
-        return f"host as a whole, score {alert.score:.3f}{family}"
-    address = f"[{alert.dst_ip}]" if ":" in alert.dst_ip else alert.dst_ip
-    place = f"{address}:{alert.dst_port}"
-    if alert.application:
-        place = f"{alert.application} ({place})"
-    return f"flow to {place}, score {alert.score:.3f}{family}"
-
-
-def _ties(alert: Alert) -> tuple[str, ...]:
-    """Return what tells that alerts of one address are of one subscriber: its tunnel, its flow.
-
-    A tunnel is told by its F-TEIDs, each the end point that packets go to and the TEID that they
-    carry (3GPP TS 29.281 cl. 5.1); of a handover one of the two stays.
-    """
-    ties = []
-    if alert.kind == "flow":
-        place = f"{alert.src_port} {alert.dst_ip} {alert.dst_port} {alert.protocol}"
-        ties.append(f"{alert.host} flow {place} {alert.first_ns}")
-    if alert.tunnel is None:
-        return (*ties, _outside(alert.host))
-    tunnel = alert.tunnel
-    ends = ((tunnel.dst_ip, tunnel.fwd_teid), (tunnel.src_ip, tunnel.bwd_teid))
-    return (*ties, *(f"{alert.host} tunnel {end} {teid}" for end, teid in ends if teid))
-
-
-def _outside(host: str) -> str:
-    """Return the tie of an address outside of tunnels, where nothing else tells subscribers."""
-    return f"{host}{OUTSIDE}"
-
-
-def _key(alert: Alert) -> str:
-    return f"subscriber {alert.subscriber}" if alert.subscriber else f"host {alert.host}"
-
-
-def _entry_to_plain(entry: _Open) -> dict[str, Any]:
-    return {
-        "incident_id": entry.incident_id,
-        "key": entry.key,
-        "host": entry.host,
-        "subscriber": entry.subscriber,
-        "opened_ns": entry.opened_ns,
-        "last_ns": entry.last_ns,
-        "strongest": alert_to_plain(entry.strongest),
-        "flow": entry.flow,
-        "severity": entry.severity,
-        "heard_ns": entry.heard_ns,
-        "family": entry.family,
-        "announced": entry.announced,
-        "alerts": entry.alerts,
-        "left_out": entry.left_out,
-        "head": [_step_to_plain(step) for step in entry.head],
-        "tail": [_step_to_plain(step) for step in entry.tail],
-        "ties": list(entry.ties),
-        "unnamed": entry.unnamed,
-    }
-
-
-def _entry_from_plain(plain: Mapping[str, Any]) -> _Open:
-    entry = _Open(
-        **{
-            "heard_ns": plain["last_ns"],  # earlier releases had one time for both
-            **plain,
-            "strongest": alert_from_plain(plain["strongest"]),
-            "head": [Step(*step) for step in plain["head"]],
-            "tail": [Step(*step) for step in plain["tail"]],
-        }
-    )
-    if entry.severity not in (1, 2, 3):
-        raise ValueError("severity")
-    return entry
-
-
-def _step_to_plain(step: Step) -> list[Any]:
-    return [step.at_ns, step.text, step.score, step.event_id]

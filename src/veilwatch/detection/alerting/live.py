@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from veilwatch.detection.alerting.policy import raise_alerts
-from veilwatch.detection.scoring.live import LiveScores
-from veilwatch.detection.scoring.owners import Claim
-from veilwatch.detection.scoring.scorer import KEPT_COLUMNS
 from veilwatch.learning.features.windows import HOST
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.captures import CaptureReport, FileReport
-from veilwatch.schema.scores import ScoreFrame
+from veilwatch.schema.flow_facts import SCORED_COLUMNS, FlowFacts, flow_facts_by_id
+from veilwatch.schema.scores import Claim, ScoreFrame
 
 MAX_POINTED: Final = 16_384
 """Most hosts whose highest-scoring flow is remembered, some 400 bytes each, for alerts of hosts
@@ -25,10 +24,10 @@ _KEYS: Final = list(HOST)
 
 
 class Raised(NamedTuple):
-    """An alert and the row of the flow that it points at."""
+    """An alert and the flow that it points at."""
 
     alert: Alert
-    flow: dict[str, Any]
+    flow: FlowFacts
 
 
 class LiveAlerts:
@@ -53,22 +52,13 @@ class LiveAlerts:
         self._best: list[pl.DataFrame] = []
         self.without_flow = 0
 
-    def raise_alerts(
-        self,
-        scores: LiveScores,
-        *,
-        flow_threshold: float,
-        host_threshold: float,
-        ransomware: Collection[str] = (),
-    ) -> list[Raised]:
+    def raise_alerts(self, scores: ScoreFrame, *, ransomware: Collection[str] = ()) -> list[Raised]:
         """Return the alerts of one table, those of hosts first.
 
         Parameters
         ----------
         scores
             What the table brought.
-        flow_threshold, host_threshold
-            What the scorer alerts from.
         ransomware
             Families known as ransomware.
         """
@@ -78,8 +68,7 @@ class LiveAlerts:
         if scores.flows.is_empty() and not self._best:
             self.without_flow += alerted.height
             return []
-        # A look at windows alone brings no flows.
-        flows = scores.flows.select(KEPT_COLUMNS) if scores.flows.width else self._best[0].clear()
+        flows = scores.flows.select(SCORED_COLUMNS)
         self._remember(_best(flows))
         if alerted.is_empty() and not flows["alert"].any():
             return []
@@ -90,25 +79,16 @@ class LiveAlerts:
             how="semi",
         )
         self.without_flow += alerted.height - known.height
-        frame = ScoreFrame(
-            flows, known, flow_threshold, host_threshold, scores.reasons, scores.host_reasons
-        )
         alerts = raise_alerts(
-            frame,
+            replace(scores, flows=flows, hosts=known),
             captures=self._captures,
             emulated=self._emulated,
             ransomware=ransomware,
             earlier=earlier,
         )
         # An early report and its record may stand in one table; either tells the flow.
-        wanted = pl.Series([alert.flow_id for alert in alerts], dtype=pl.Int64).unique()
-        rows = {
-            row["flow_id"]: row
-            for row in pl.concat([earlier, flows])
-            .filter(pl.col("flow_id").is_in(wanted.implode()))
-            .iter_rows(named=True)
-        }
-        return [Raised(alert, rows[alert.flow_id]) for alert in alerts]
+        facts = flow_facts_by_id(pl.concat([earlier, flows]), [alert.flow_id for alert in alerts])
+        return [Raised(alert, facts[alert.flow_id]) for alert in alerts]
 
     def _pointed(self, hosts: pl.DataFrame) -> pl.DataFrame:
         """Return the remembered flow of each of some hosts."""

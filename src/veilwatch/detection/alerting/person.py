@@ -63,8 +63,8 @@ class Person:
         return self.host or self.subscriber
 
     @property
-    def member(self) -> str:
-        """How an event in compact JSON says, anywhere in it, that it is theirs.
+    def json_pair(self) -> str:
+        """The name and value that mark an event as theirs, anywhere in its compact JSON.
 
         No text that a stranger chose looks like it: JSON escapes the quotes within texts.
         """

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.learning.detectors.content import carries_content
+from veilwatch.learning.features.windows import HOST
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.captures import CaptureReport
-from veilwatch.schema.packets import NONE8
-from veilwatch.schema.scores import UNKNOWN_FAMILY, ScoreFrame
+from veilwatch.schema.flow_facts import SCORED_COLUMNS, FlowFacts, flow_facts
+from veilwatch.schema.scores import UNKNOWN_FAMILY, HostFacts, ScoreFrame
 
 HIGH, MEDIUM, LOW = 1, 2, 3
 """Severities as Suricata numbers them."""
@@ -24,14 +25,10 @@ HIGH_ODDS: Final = 20.0
 MEDIUM_ODDS: Final = 4.0
 """The same for medium; below it an alert is low."""
 
-_MARGIN: Final = 1e-9  # keeps the odds of a score or threshold of exactly 0 or 1 finite
+_BY_SCORE: Final = ("score", "flow_id")
+_FALLING: Final = (True, False)
 
-_FLOW_COLUMNS: Final = (
-    *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
-    *("protocol", "tls_sni", "dns_query", "service", "gtp_depth", "outer_src_ip", "outer_dst_ip"),
-    *("fwd_teid", "bwd_teid", "fwd_qfi", "bwd_qfi", "score", "alert"),
-    *("fwd_packets", "bwd_packets", "fwd_payload_bytes", "bwd_payload_bytes"),
-)
+_MARGIN: Final = 1e-9  # keeps the odds of a score or threshold of exactly 0 or 1 finite
 
 MAX_ALERTS: Final = 1 << 16
 """Most alerts of hosts, and most of flows, that are made of one run: some 3 kB of memory, 1.5 kB
@@ -80,8 +77,7 @@ def raise_alerts(
     Parameters
     ----------
     scores
-        Scores of all flows and hosts. `flows` may carry a column `subscriber`; without it flows
-        belong to hosts by address alone.
+        Scores of flows and hosts.
     captures
         The inputs that `source` counts, for the name of the capture.
     emulated
@@ -104,57 +100,63 @@ def raise_alerts(
     VeilwatchError
         If an alerted host has no flow in the same frame nor in `earlier`.
     """
-    names = [report.name for report in captures.files]
-    keys = ["src_ip"]
-    ranked = scores.flows.select(*_FLOW_COLUMNS, content=carries_content())
-    if "subscriber" in scores.flows.columns:
-        keys.append("subscriber")
-        ranked = ranked.with_columns(scores.flows["subscriber"].fill_null(""))
-    order: dict[str, Any] = {"by": ["score", "flow_id"], "descending": [True, False]}
-    alerted = _foremost(ranked.filter("alert"), keys, most).sort(**order)
-    every = scores.hosts.filter("alert").with_columns(pl.col("subscriber").fill_null(""))
+    made = _Maker(scores, [report.name for report in captures.files], emulated)
+    ranked = scores.flows.select(*SCORED_COLUMNS, content=carries_content())
+    alerted = _foremost(ranked.filter("alert"), most).sort(*_BY_SCORE, descending=_FALLING)
+    every = scores.hosts.filter("alert")
     hosts = every.sort(["score", "host"], descending=[True, False]).head(most)
-    told = hosts.select(pl.col("host").alias("src_ip"), "subscriber").select(keys)
-    pointed = ranked.join(told, on=keys, how="semi").sort(**order)
+    wanted = hosts.select(src_ip="host", subscriber="subscriber")
+    pointed = ranked.join(wanted, on=HOST, how="semi").sort(*_BY_SCORE, descending=_FALLING)
     if earlier is not None:
-        before = earlier.with_columns(content=carries_content())
-        both = pl.concat([pointed, before.select(ranked.columns).join(told, on=keys, how="semi")])
+        before = earlier.select(*SCORED_COLUMNS, content=carries_content())
+        both = pl.concat([pointed, before.join(wanted, on=HOST, how="semi")])
         pointed = both.sort("score", descending=True, maintain_order=True)
-    speaking = set(pointed.filter(pl.col("content") & pl.col("alert")).select(keys).iter_rows())
+    speaking = set(pointed.filter(pl.col("content") & pl.col("alert")).select(HOST).iter_rows())
     best_flows = {
-        tuple(row[key] for key in keys): row
-        for row in pointed.unique(keys, keep="first", maintain_order=True).iter_rows(named=True)
+        (best.facts.src_ip, best.facts.subscriber): best
+        for best in _pointed(pointed.unique(HOST, keep="first", maintain_order=True))
     }
     host_alerts = []
-    for host in hosts.iter_rows(named=True):
-        identity = tuple(host["host" if key == "src_ip" else key] for key in keys)
-        if identity not in best_flows:
-            raise VeilwatchError(f"host {host['host']} has no flow", where="score frame")
-        best = best_flows[identity]
-        thin = host["flows"] < FEW_FLOWS and not best["content"] and identity not in speaking
-        host_alerts.append(_host_alert(host, best, scores, names, emulated, thin=thin))
+    for row in hosts.iter_rows(named=True):
+        host = HostFacts(**row)
+        if host.key not in best_flows:
+            raise VeilwatchError(f"host {host.host} has no flow", where="score frame")
+        best = best_flows[host.key]
+        thin = host.flows < FEW_FLOWS and not best.content and host.key not in speaking
+        host_alerts.append(made.host_alert(host, best, thin=thin))
     # A family is told from all flows of a host together: its flows are called what it is called,
     # but for those that nobody could tell it from.
-    called = every.select(pl.col("host").alias("src_ip"), "subscriber", "family").select(
-        *keys, "family"
-    )
+    called = every.select("family", src_ip="host", subscriber="subscriber")
     families = {
-        tuple(identity): family
-        for *identity, family in called.join(alerted, on=keys, how="semi").iter_rows()
+        (host, subscriber): family
+        for family, host, subscriber in called.join(alerted, on=HOST, how="semi").iter_rows()
     }
     flow_alerts = [
-        _flow_alert(row, scores, names, emulated, families.get(tuple(row[key] for key in keys), ""))
-        for row in alerted.iter_rows(named=True)
+        made.flow_alert(flow, families.get((flow.facts.src_ip, flow.facts.subscriber), ""))
+        for flow in _pointed(alerted)
     ]
     alerts = host_alerts + flow_alerts
     return [replace(a, ransomware=True) if a.family in ransomware else a for a in alerts]
 
 
-def _foremost(flows: pl.DataFrame, keys: list[str], most: int) -> pl.DataFrame:
+class _Pointed(NamedTuple):
+    """A flow that an alert points at, its input, and whether it holds a conversation."""
+
+    facts: FlowFacts
+    source: int
+    content: bool
+
+
+def _pointed(flows: pl.DataFrame) -> list[_Pointed]:
+    columns = flow_facts(flows), flows["source"], flows["content"]
+    return [_Pointed(*row) for row in zip(*columns, strict=True)]
+
+
+def _foremost(flows: pl.DataFrame, most: int) -> pl.DataFrame:
     """Return at most so many flows: of each host the highest-scoring, then the second and so on."""
     if flows.height <= most:
         return flows
-    rank = pl.col("score").rank("ordinal", descending=True).over(keys)
+    rank = pl.col("score").rank("ordinal", descending=True).over(HOST)
     return (
         flows.with_columns(rank=rank)
         .sort("rank", "score", "flow_id", descending=[False, True, False])
@@ -163,99 +165,107 @@ def _foremost(flows: pl.DataFrame, keys: list[str], most: int) -> pl.DataFrame:
     )
 
 
-def _flow_alert(
-    row: Mapping[str, Any], scores: ScoreFrame, names: list[str], emulated: bool, family: str
-) -> Alert:
-    thin = not row["content"]
-    return Alert(
-        kind="flow",
-        first_ns=row["first_ns"],
-        last_ns=row["last_ns"],
-        host=row["src_ip"],
-        subscriber=row.get("subscriber", ""),
-        score=row["score"],
-        threshold=scores.flow_threshold,
-        severity=LOW if thin else severity(row["score"], scores.flow_threshold),
-        family="" if thin else family,
-        thin=thin,
-        **_flow_facts(row, scores, names, emulated),
-    )
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes alerts of one score frame.
+
+    Attributes
+    ----------
+    scores
+        The frame.
+    captures
+        Names of the inputs that `source` counts.
+    emulated
+        Whether the traffic comes from the lab.
+    """
+
+    scores: ScoreFrame
+    captures: list[str]
+    emulated: bool
+
+    def flow_alert(self, flow: _Pointed, family: str) -> Alert:
+        """Return the alert of a flow, of the family that its host is called."""
+        threshold = self.scores.flow_threshold
+        return replace(
+            self._pointing_at(flow),
+            threshold=threshold,
+            severity=severity(flow.facts.score, threshold) if flow.content else LOW,
+            family=family if flow.content else "",
+            thin=not flow.content,
+        )
+
+    def host_alert(self, host: HostFacts, best: _Pointed, *, thin: bool) -> Alert:
+        """Return the alert of a host, which points at its highest-scoring flow."""
+        threshold = self.scores.host_threshold
+        alert = self._pointing_at(best)
+        of_windows = self.scores.window_reasons.get(host.key, [])
+        # What a host does within minutes and what its worst flow looks like, strongest first.
+        reasons = sorted([*of_windows, *alert.reasons], key=lambda r: -abs(r.contribution))
+        by_windows = (
+            {}
+            if host.window_score is None
+            else {
+                "flow_score": round(host.flow_score, 6),
+                "window_score": round(host.window_score, 6),
+            }
+        )
+        return replace(
+            alert,
+            kind="host",
+            first_ns=host.first_ns,
+            last_ns=host.last_ns,
+            host=host.host,
+            subscriber=host.subscriber,
+            score=host.score,
+            threshold=threshold,
+            severity=LOW if thin else severity(host.score, threshold),
+            family=UNKNOWN_FAMILY if thin and host.family else host.family,
+            family_probability=0.0 if thin else host.family_probability,
+            thin=thin,
+            evidence={
+                "flows": host.flows,
+                "alerts": host.alerts,
+                "probability": round(host.probability, 6),
+                **by_windows,
+            },
+            reasons=tuple(reasons),
+        )
+
+    def _pointing_at(self, pointed: _Pointed) -> Alert:
+        """Return the alert of one flow, as far as the flow alone tells it."""
+        flow, source = pointed.facts, pointed.source
+        return Alert(
+            kind="flow",
+            flow_id=flow.flow_id,
+            first_ns=flow.first_ns,
+            last_ns=flow.last_ns,
+            src_ip=flow.src_ip,
+            src_port=flow.src_port,
+            dst_ip=flow.dst_ip,
+            dst_port=flow.dst_port,
+            protocol=flow.protocol,
+            host=flow.src_ip,
+            score=flow.score,
+            threshold=0.0,
+            severity=LOW,
+            subscriber=flow.subscriber,
+            application=flow.asked_name or flow.service,
+            service=flow.service,
+            reasons=tuple(self.scores.reasons.get(flow.flow_id, ())),
+            tunnel=_tunnel(flow),
+            emulated=self.emulated,
+            capture=self.captures[source] if source < len(self.captures) else "",
+        )
 
 
-def _host_alert(
-    host: Mapping[str, Any],
-    row: Mapping[str, Any],
-    scores: ScoreFrame,
-    names: list[str],
-    emulated: bool,
-    *,
-    thin: bool,
-) -> Alert:
-    facts = _flow_facts(row, scores, names, emulated)
-    of_windows = scores.window_reasons.get((host["host"], host["subscriber"]), [])
-    # What a host does within minutes and what its worst flow looks like, strongest first.
-    reasons = sorted([*of_windows, *facts.pop("reasons")], key=lambda r: -abs(r.contribution))
-    by_windows = (
-        {}
-        if host["window_score"] is None
-        else {
-            "flow_score": round(host["flow_score"], 6),
-            "window_score": round(host["window_score"], 6),
-        }
-    )
-    return Alert(
-        kind="host",
-        first_ns=host["first_ns"],
-        last_ns=host["last_ns"],
-        host=host["host"],
-        subscriber=host["subscriber"],
-        score=host["score"],
-        threshold=scores.host_threshold,
-        severity=LOW if thin else severity(host["score"], scores.host_threshold),
-        family=UNKNOWN_FAMILY if thin and host["family"] else host["family"],
-        family_probability=0.0 if thin else host["family_probability"],
-        thin=thin,
-        evidence={
-            "flows": host["flows"],
-            "alerts": host["alerts"],
-            "probability": round(host["probability"], 6),
-            **by_windows,
-        },
-        reasons=tuple(reasons),
-        **facts,
-    )
-
-
-def _flow_facts(
-    row: Mapping[str, Any], scores: ScoreFrame, names: list[str], emulated: bool
-) -> dict[str, Any]:
-    """What an alert says of the one flow that it points at."""
-    source = row["source"]
-    return {
-        "flow_id": row["flow_id"],
-        "src_ip": row["src_ip"],
-        "src_port": row["src_port"],
-        "dst_ip": row["dst_ip"],
-        "dst_port": row["dst_port"],
-        "protocol": row["protocol"],
-        "application": row["tls_sni"] or row["dns_query"] or row["service"] or "",
-        "service": row["service"] or "",
-        "reasons": tuple(scores.reasons.get(row["flow_id"], ())),
-        "tunnel": _tunnel(row),
-        "emulated": emulated,
-        "capture": names[source] if source < len(names) else "",
-    }
-
-
-def _tunnel(row: Mapping[str, Any]) -> Tunnel | None:
-    if not row["gtp_depth"]:
+def _tunnel(flow: FlowFacts) -> Tunnel | None:
+    if not flow.gtp_depth:
         return None
-    qfi = next((q for q in (row["fwd_qfi"], row["bwd_qfi"]) if q != NONE8), None)
     return Tunnel(
-        src_ip=row["outer_src_ip"],
-        dst_ip=row["outer_dst_ip"],
-        fwd_teid=row["fwd_teid"],
-        bwd_teid=row["bwd_teid"],
-        qfi=qfi,
-        depth=row["gtp_depth"],
+        src_ip=flow.outer_src_ip,
+        dst_ip=flow.outer_dst_ip,
+        fwd_teid=flow.fwd_teid,
+        bwd_teid=flow.bwd_teid,
+        qfi=flow.qfi,
+        depth=flow.gtp_depth,
     )

@@ -3,7 +3,7 @@
 from veilwatch.detection.scoring.buffer import DueWindows, WindowBuffer
 from veilwatch.detection.scoring.explain import reasons
 from veilwatch.detection.scoring.hosts import HostEvidence
-from veilwatch.detection.scoring.live import LiveScorer, LiveScores
+from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.detection.scoring.scorer import FlowScorer
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "FlowScorer",
     "HostEvidence",
     "LiveScorer",
-    "LiveScores",
     "WindowBuffer",
     "reasons",
 ]

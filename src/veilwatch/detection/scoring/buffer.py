@@ -14,16 +14,17 @@ import numpy as np
 import polars as pl
 
 from veilwatch.detection.scoring.bounds import fair_share
-from veilwatch.detection.scoring.hosts import HostKey
 from veilwatch.learning.features.window_pairs import CONTEXT_WINDOWS
 from veilwatch.learning.features.windows import BEGAN, HOST, READ_COLUMNS, WINDOW_NS
 from veilwatch.schema.features import FeatureFrame
+from veilwatch.schema.scores import HostKey
+from veilwatch.schema.units import SECOND_NS
 
 KEPT_NS: Final = (CONTEXT_WINDOWS + 2) * WINDOW_NS
 """How long a flow is kept after its first packet, and a window's length more at most: the hour that
 a window's features look at ends with the window, and it may be judged one window later."""
 
-GRACE_NS: Final = 150 * 10**9
+GRACE_NS: Final = 150 * SECOND_NS
 """How long after its end a window is judged: a flow that fell silent at the end of it is ended by
 the idle timeout of 120 s and handed out."""
 

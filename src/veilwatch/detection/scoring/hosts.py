@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from veilwatch.detection.scoring.bounds import fair_share, rank_within
 from veilwatch.learning.detectors.evidence import EPSILON, log_odds, probability
+from veilwatch.schema.scores import HostKey
+from veilwatch.schema.units import HOUR_NS, MINUTE_NS
 
-HORIZON_NS: Final = 3600 * 10**9
+HORIZON_NS: Final = HOUR_NS
 """How long a flow speaks for or against its host after its last packet: an hour, as far as host
 windows look back."""
 
@@ -38,15 +40,12 @@ EVICTED_AT_ONCE: Final = 1 << 10
 """Hosts that make room together where there are too many: finding the longest silent ones costs as
 much for one as for all."""
 
-BUCKET_NS: Final = 300 * 10**9
+BUCKET_NS: Final = 5 * MINUTE_NS
 """Sums of flows that are not kept one by one fall out of the hour in steps of five minutes."""
 
 BUCKETS: Final = HORIZON_NS // BUCKET_NS + 1
 
 GONE: Final = -1
-
-HostKey = tuple[str, str]
-"""Address and subscriber; see `veilwatch.learning.features.windows.HOST`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,80 +3,49 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from veilwatch.detection.scoring.buffer import DueWindows, WindowBuffer
+from veilwatch.detection.scoring.buffer import GRACE_NS, DueWindows, WindowBuffer
 from veilwatch.detection.scoring.explain import reasons
-from veilwatch.detection.scoring.hosts import HORIZON_NS, HostEvidence, HostKey, HostSums
-from veilwatch.detection.scoring.owners import Claim, Owners
+from veilwatch.detection.scoring.host_frame import host_frame
+from veilwatch.detection.scoring.hosts import HORIZON_NS, HostEvidence
+from veilwatch.detection.scoring.naming import HostNamer
+from veilwatch.detection.scoring.owners import Owners
+from veilwatch.detection.scoring.unit import check_unit
 from veilwatch.detection.scoring.windows import ScoredWindows, host_reasons
-from veilwatch.errors import ModelError
-from veilwatch.learning.detectors.content import carries_content
-from veilwatch.learning.detectors.evidence import group_scores, heard_together, log_odds
-from veilwatch.learning.detectors.family import (
-    EVIDENCE_FLOWS,
-    FEATURE_SETS,
-    group_evidence,
-    name_groups,
-    strongest,
-)
-from veilwatch.learning.evaluation.posterior import Platt
-from veilwatch.learning.features import compute_features
+from veilwatch.learning.detectors.evidence import group_scores, log_odds
 from veilwatch.learning.features.windows import HOST, WINDOW_NS
-from veilwatch.learning.models import Model, ModelManifest, unit_of
+from veilwatch.learning.models import Model
 from veilwatch.schema.features import FeatureFrame
 from veilwatch.schema.flows import FlowTable
-from veilwatch.schema.scores import UNKNOWN_FAMILY, Reason
+from veilwatch.schema.scores import HostKey, Reason, ScoreFrame
+from veilwatch.schema.units import SECOND_NS
+from veilwatch.traffic.packet_time import PacketClock
 
 EXPLAINED_LIVE: Final = 8
 """Most flows of one table that are explained, the best-scored of each alerted host first: an
 explanation takes 6 ms with five LightGBM members, tables come up to four times a second, and early
 scores wait meanwhile. An incident has a reason from its first tables on."""
 
-WINDOWS_EVERY_NS: Final = 10 * 10**9
+WINDOWS_EVERY_NS: Final = 10 * SECOND_NS
 """How often windows that are over are looked for, of traffic time."""
 
 MAX_NAMED: Final = 4096
 """Most hosts of which flows are asked for their family, 8 MiB with 20 families: more hosts that are
 infected at a time are no incident but a mistake. The host asked about longest ago is forgotten."""
 
+NO_FLOWS: Final = FlowTable.empty().frame.with_columns(
+    score=pl.lit(None, pl.Float32), alert=pl.lit(None, pl.Boolean), early=pl.lit(None, pl.Boolean)
+)
+"""The table of a look at windows alone."""
+
 MAX_WINDOW_HOSTS: Final = 1 << 16
 """Most hosts whose windows are remembered, of each those of an hour. The host whose window was
 judged longest ago is forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveScores:
-    """What one table brought.
-
-    Attributes
-    ----------
-    flows
-        The table with the further columns `score` (Float32, 0…1), `alert` and `early` (Boolean).
-        An early row's flow comes again, with the same `flow_id`.
-    hosts
-        Hosts whose evidence changed: the columns of `ScoreFrame.hosts`. `flows` and `alerts` are of
-        the last hour; `first_ns` and `last_ns` of those of its flows that are kept one by one.
-    reasons
-        What decided for alerted flows and flows of alerted hosts, by `flow_id`, strongest first;
-        for `EXPLAINED_LIVE` flows at most.
-    host_reasons
-        What decided in the window that speaks most against an alerted host, by host and
-        subscriber; only where a window was judged now.
-    claims
-        Hosts whose subscriber became known now: what was said of them without one is theirs.
-    """
-
-    flows: pl.DataFrame
-    hosts: pl.DataFrame
-    reasons: dict[int, list[Reason]] = field(default_factory=dict)
-    host_reasons: dict[HostKey, list[Reason]] = field(default_factory=dict)
-    claims: tuple[Claim, ...] = ()
 
 
 class LiveScorer:
@@ -112,8 +81,9 @@ class LiveScorer:
         self._evidence = evidence or HostEvidence()
         self._buffer = windows or WindowBuffer()
         self._owners = Owners()
-        self._named = _Names()
+        self._namer = HostNamer.of(model, max_hosts=MAX_NAMED)
         self._said = _WindowScores()
+        self._clock = PacketClock(GRACE_NS)
         self._now_ns = self._looked_ns = 0
         self.replaced_models = 0
 
@@ -156,10 +126,10 @@ class LiveScorer:
         old, new = (np.array([item.manifest.thresholds.group]) for item in (self._model, model))
         self._evidence.shift(float((log_odds(new) - log_odds(old))[0]))
         self._model = model
-        self._named, self._said = _Names(), _WindowScores()
+        self._namer, self._said = HostNamer.of(model, max_hosts=MAX_NAMED), _WindowScores()
         self.replaced_models += 1
 
-    def add(self, table: FlowTable, *, early: bool = False, now_ns: int = 0) -> LiveScores:
+    def add(self, table: FlowTable, *, early: bool = False, now_ns: int = 0) -> ScoreFrame:
         """Score one table.
 
         Parameters
@@ -169,7 +139,8 @@ class LiveScorer:
         early
             Whether the flows are still alive.
         now_ns
-            Time up to which traffic has been seen, ns since the epoch; 0 to take it from the flows.
+            Time up to which traffic has been seen, ns since the epoch; 0 to take it from the flows,
+            of which one with a wrong stamp does not move it.
         """
         model, frame = self._model, table.frame
         features = model.features(table)
@@ -181,13 +152,14 @@ class LiveScorer:
             early=pl.lit(early),
         )
         if not now_ns and len(table):
-            now_ns = int(frame["last_ns"].max())  # type: ignore[arg-type]
+            now_ns = self._clock.follow(frame["last_ns"].to_numpy())
         self._now_ns = now_ns or self._now_ns
         flows, claims = self._owners.settle(flows)
         for claim in claims:
             old, new = (claim.host, ""), (claim.host, claim.subscriber)
-            for memory in (self._evidence, self._named, self._said, self._buffer):
-                memory.rename(old, new)
+            for memory in (self._evidence, self._namer, self._said, self._buffer):
+                if memory is not None:
+                    memory.rename(old, new)
         changed = self._remember(flows, early)
         judged = None
         if model.windows:
@@ -198,23 +170,30 @@ class LiveScorer:
             if judged is not None:
                 changed = np.union1d(changed, self._known(judged.hosts))
         hosts = self._hosts(changed)
-        return LiveScores(
+        return ScoreFrame(
             flows,
             hosts,
-            self._explain(flows, features, hosts),
-            host_reasons(model, judged, hosts) if judged is not None else {},
-            tuple(claims),
+            model.manifest.thresholds.unit,
+            model.host_threshold,
+            reasons=self._explain(flows, features, hosts),
+            window_reasons=host_reasons(model, judged, hosts) if judged is not None else {},
+            claims=tuple(claims),
         )
 
-    def judge_current(self) -> LiveScores:
+    def judge_current(self) -> ScoreFrame:
         """Judge the window of every host that is not over yet, as far as its flows have got."""
-        judged = None
-        if self._model.windows:
+        model, judged = self._model, None
+        if model.windows:
             judged = self._judge(self._buffer.current(self._now_ns))
         changed = np.zeros(0, np.int64) if judged is None else self._known(judged.hosts)
         hosts = self._hosts(changed)
-        said = host_reasons(self._model, judged, hosts) if judged is not None else {}
-        return LiveScores(pl.DataFrame(), hosts, {}, said)
+        return ScoreFrame(
+            NO_FLOWS,
+            hosts,
+            model.manifest.thresholds.unit,
+            model.host_threshold,
+            window_reasons=host_reasons(model, judged, hosts) if judged is not None else {},
+        )
 
     def _remember(self, flows: pl.DataFrame, early: bool) -> npt.NDArray[np.int64]:
         """Take in what flows say; return the numbers of the hosts that it concerns."""
@@ -237,7 +216,8 @@ class LiveScorer:
             early=early,
             now_ns=self._now_ns,
         )
-        self._named.add(self._model, latest)
+        if self._namer is not None:
+            self._namer.add(latest)
         return np.union1d(numbers, others)
 
     def _known(self, keys: pl.DataFrame) -> npt.NDArray[np.int64]:
@@ -266,10 +246,7 @@ class LiveScorer:
         if model.manifest.windows:
             card = model.manifest.windows.thresholds
             by_windows = self._said.of_hosts(known, card.upper_share, self._now_ns)
-        score = heard_together([sums.score, by_windows]) if len(known) else sums.score
-        alert = score >= model.host_threshold
-        families, certainty = self._named.name(model, known, alert)
-        return _host_frame(known, sums, score, by_windows, alert, families, certainty, model)
+        return host_frame(model, known, sums, by_windows, np.nan, self._namer)
 
     def _explain(
         self, flows: pl.DataFrame, features: FeatureFrame, hosts: pl.DataFrame
@@ -295,126 +272,6 @@ class LiveScorer:
         chosen = features.take(rows)
         said = reasons(chosen, self._model.explain(chosen), self._model.manifest.benign_ranges)
         return dict(zip(chosen.keys["flow_id"].to_list(), said, strict=True))
-
-
-def check_unit(manifest: ModelManifest) -> None:
-    """Refuse a model that judges something other than flows.
-
-    Raises
-    ------
-    ModelError
-        If it does.
-    """
-    unit = unit_of(manifest)
-    if unit != "flow":
-        raise ModelError(
-            f"{manifest.detector} judges {unit.replace('_', ' ')}s, not flows",
-            hint="a sensor takes a model of flows; host windows may be part of it",
-        )
-
-
-def _host_frame(
-    names: list[HostKey],
-    sums: HostSums,
-    score: npt.NDArray[np.float64],
-    by_windows: npt.NDArray[np.float64],
-    alert: npt.NDArray[np.bool_],
-    families: list[str],
-    certainty: npt.NDArray[np.float64],
-    model: Model,
-) -> pl.DataFrame:
-    card = model.calibration
-    meaning = np.full(len(names), np.nan)
-    said = ~np.isnan(score)
-    meaning[said] = Platt(card.slope, card.intercept).posterior(score[said], card.prior)
-    return pl.DataFrame(
-        [
-            pl.Series("host", [name[0] for name in names], pl.String),
-            pl.Series("subscriber", [name[1] for name in names], pl.String),
-            pl.Series("flows", sums.flows, pl.UInt32),
-            pl.Series("alerts", sums.alerts, pl.UInt32),
-            pl.Series("first_ns", sums.first_ns, pl.Int64),
-            pl.Series("last_ns", sums.last_ns, pl.Int64),
-            pl.Series("score", score, pl.Float32),
-            pl.Series("flow_score", sums.score, pl.Float32),
-            pl.Series("window_score", by_windows, pl.Float32).fill_nan(None),
-            pl.Series("alert", alert, pl.Boolean),
-            pl.Series("family", families, pl.String),
-            pl.Series("family_probability", certainty, pl.Float32),
-            pl.Series("probability", meaning, pl.Float32),
-        ]
-    )
-
-
-class _Names:
-    """What the trees of families say of the most malicious flows of each host."""
-
-    def __init__(self) -> None:
-        self._said: OrderedDict[HostKey, dict[int, tuple[float, npt.NDArray[np.float32]]]] = (
-            OrderedDict()
-        )
-
-    def add(self, model: Model, flows: pl.DataFrame) -> None:
-        """Ask about the flows of a table; what was said of them while they were alive is gone."""
-        card = model.manifest.families
-        if model.families is None or card is None:
-            return
-        if self._said:
-            self._forget(flows)
-        rank = pl.col("score").rank("ordinal", descending=True).over(HOST)
-        asked = (pl.col("score") >= card.flow_threshold) & carries_content()
-        chosen = flows.filter(asked).filter(rank <= EVIDENCE_FLOWS)
-        if chosen.is_empty():
-            return
-        features = compute_features(FlowTable(chosen), FEATURE_SETS)
-        said = model.families.log_probabilities(features).astype(np.float32)
-        rows = zip(chosen.select(*HOST, "flow_id", "score").iter_rows(), said, strict=True)
-        for (*host, flow, score), words in rows:
-            key: HostKey = (host[0], host[1])
-            kept = self._said.setdefault(key, {})
-            kept[flow] = score, words
-            if len(kept) > EVIDENCE_FLOWS:
-                del kept[min(kept, key=lambda one: kept[one][0])]
-            self._said.move_to_end(key)
-        while len(self._said) > MAX_NAMED:
-            self._said.popitem(last=False)
-
-    def rename(self, old: HostKey, new: HostKey) -> None:
-        """Count what was said of one host to another: they turned out to be the same."""
-        said = self._said.pop(old, None)
-        if said is not None:
-            kept = self._said.setdefault(new, {})
-            kept.update(said)
-            while len(kept) > EVIDENCE_FLOWS:
-                del kept[min(kept, key=lambda one: kept[one][0])]
-
-    def _forget(self, flows: pl.DataFrame) -> None:
-        for *host, flow in flows.select(*HOST, "flow_id").iter_rows():
-            kept = self._said.get((host[0], host[1]))
-            if kept is not None:
-                kept.pop(flow, None)
-
-    def name(
-        self, model: Model, hosts: list[HostKey], alert: npt.NDArray[np.bool_]
-    ) -> tuple[list[str], npt.NDArray[np.float64]]:
-        """Return the family of each alerted host and how sure that is; '' and 0 of the others."""
-        names, certainty = [""] * len(hosts), np.zeros(len(hosts))
-        card = model.manifest.families
-        if model.families is None or card is None:
-            return names, certainty
-        for k in np.flatnonzero(alert).tolist():
-            kept = list(self._said.get(hosts[k], {}).values())
-            names[k] = UNKNOWN_FAMILY
-            if not kept:
-                continue
-            group = np.zeros(len(kept), np.int64)
-            rows = strongest(np.array([score for score, _ in kept]), group)
-            said = np.stack([kept[row][1] for row in rows]).astype(np.float64)
-            best, sure = name_groups(group_evidence(said, group[rows], 1))
-            certainty[k] = sure[0]
-            if sure[0] >= card.threshold:
-                names[k] = model.families.names[int(best[0])]
-        return names, certainty
 
 
 class _WindowScores:

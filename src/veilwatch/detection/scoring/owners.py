@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final
 
 import polars as pl
+
+from veilwatch.schema.scores import Claim
 
 MAX_TIES: Final = 1 << 17
 """Most pairs of address and F-TEID that are remembered, some 300 bytes each: the one longest unused
@@ -28,21 +30,6 @@ address is one that many subscribers share."""
 _WAYS: Final = ("src_ip", "end", "teid", "subscriber")
 
 _Tie = tuple[str, str, int]
-
-
-class Claim(NamedTuple):
-    """A host that had no subscriber turned out to have one.
-
-    Attributes
-    ----------
-    host
-        Its address.
-    subscriber
-        Whose all of it is.
-    """
-
-    host: str
-    subscriber: str
 
 
 class Owners:

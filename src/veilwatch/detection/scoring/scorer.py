@@ -8,22 +8,19 @@ import numpy as np
 import polars as pl
 
 from veilwatch.detection.scoring.explain import reasons
+from veilwatch.detection.scoring.host_frame import host_frame
+from veilwatch.detection.scoring.hosts import HostSums
 from veilwatch.detection.scoring.naming import HostNamer
 from veilwatch.detection.scoring.owners import Owners
-from veilwatch.detection.scoring.windows import (
-    ScoredWindows,
-    host_index,
-    host_reasons,
-    score_windows,
-)
-from veilwatch.errors import ModelError
-from veilwatch.learning.detectors.evidence import group_scores, heard_together
-from veilwatch.learning.evaluation.posterior import Platt
+from veilwatch.detection.scoring.unit import check_unit
+from veilwatch.detection.scoring.windows import host_index, host_reasons, score_windows
+from veilwatch.learning.detectors.evidence import group_scores
 from veilwatch.learning.features.windows import HOST, READ_COLUMNS
 from veilwatch.learning.models import Model
 from veilwatch.schema.features import FeatureFrame
+from veilwatch.schema.flow_facts import SCORED_COLUMNS
 from veilwatch.schema.flows import FlowTable
-from veilwatch.schema.scores import Reason, ScoreFrame
+from veilwatch.schema.scores import HostKey, Reason, ScoreFrame
 
 EXPLAINED_PER_TABLE: Final = 256
 """Most flows of one table that may be explained, the best-scored of each host first: an exact
@@ -32,18 +29,6 @@ explanation costs as much as scoring hundreds of flows."""
 MAX_EXPLAINED: Final = 1024
 """Most flows explained in all, the best-scored of each host first: with five LightGBM members some
 seconds, whatever a capture holds. A page shows some dozens of alerts."""
-
-KEPT_COLUMNS: Final = (
-    *("flow_id", "source", "first_ns", "last_ns", "src_ip", "src_port", "dst_ip", "dst_port"),
-    *("protocol", "ip_version", "icmp_type", "icmp_code", "service", "gtp_depth"),
-    *("outer_src_ip", "outer_dst_ip", "fwd_teid", "bwd_teid", "fwd_qfi", "bwd_qfi"),
-    *("fwd_packets", "bwd_packets", "fwd_bytes", "bwd_bytes"),
-    *("fwd_payload_bytes", "bwd_payload_bytes", "tls_sni", "tls_version", "tls_alpn"),
-    *("tls_server_alpn", "ja3", "ja3s", "ja4", "cert_subject", "cert_issuer", "quic_version"),
-    *("dns_query", "subscriber", "end_reason", "score", "alert"),
-)
-"""Columns that alerts and the report need; the rest of a table is given back to the caller and
-not kept, so that a long capture costs about 250 bytes a flow here."""
 
 
 class FlowScorer:
@@ -61,17 +46,12 @@ class FlowScorer:
     """
 
     def __init__(self, model: Model) -> None:
-        if model.unit != "flow":
-            raise ModelError(
-                f"{model.manifest.detector} judges {model.unit.replace('_', ' ')}s, not flows",
-                hint="score captures with a model of flows; veilwatch evaluate takes this one",
-            )
+        check_unit(model.manifest)
         self._model = model
         self._kept: list[pl.DataFrame] = []
         self._window_flows: list[pl.DataFrame] = []
         self._asked: list[tuple[pl.DataFrame, FeatureFrame]] = []
-        card = model.manifest.families
-        self._namer = HostNamer(model.families, card, HOST) if model.families and card else None
+        self._namer = HostNamer.of(model)
 
     def add(self, table: FlowTable) -> pl.DataFrame:
         """Score one table; return it with the further columns `score` and `alert`."""
@@ -81,7 +61,7 @@ class FlowScorer:
         frame = table.frame.with_columns(
             pl.Series("score", score, pl.Float32), pl.Series("alert", alert, pl.Boolean)
         )
-        self._kept.append(frame.select(KEPT_COLUMNS))
+        self._kept.append(frame.select(SCORED_COLUMNS))
         if self._model.windows:
             self._window_flows.append(table.frame.select(READ_COLUMNS))
         self._explain(frame, features)
@@ -102,14 +82,17 @@ class FlowScorer:
             self._window_flows = []  # nobody adds after the end
             windows = score_windows(model, FlowTable(rows))
             del rows
-        hosts = _hosts(flows, model, windows, self._namer)
-        card = model.calibration
-        meaning = Platt(card.slope, card.intercept).posterior(
-            hosts["score"].to_numpy().astype(np.float64), card.prior
-        )
+        keys, sums = _sums(flows, model.manifest.thresholds.upper_share)
+        by_windows = windows.of_hosts(keys) if windows else np.full(keys.height, np.nan)
+        if self._namer:
+            self._namer.settle(flows)
+        names: list[HostKey] = list(keys.select(HOST).iter_rows())
+        # Windows that nobody judged say neither: left out, they would let flows alone pass a
+        # threshold that is meant for both.
+        hosts = host_frame(model, names, sums, by_windows, 0.5, self._namer)
         return ScoreFrame(
             flows,
-            hosts.with_columns(pl.Series("probability", meaning, pl.Float32)),
+            hosts,
             model.manifest.thresholds.unit,
             model.host_threshold,
             self._reasons(),
@@ -165,10 +148,8 @@ class FlowScorer:
         return dict(zip(chosen.keys["flow_id"].to_list(), found, strict=True))
 
 
-def _hosts(
-    flows: pl.DataFrame, model: Model, windows: ScoredWindows | None, namer: HostNamer | None
-) -> pl.DataFrame:
-    """Add up the evidence of each host, and name the family of those that alert."""
+def _sums(flows: pl.DataFrame, upper_share: float) -> tuple[pl.DataFrame, HostSums]:
+    """Add up the flows of each host; return `HOST` and `host_index` of each, and the sums."""
     hosts = (
         flows.lazy()
         .group_by(HOST, maintain_order=True)
@@ -181,35 +162,14 @@ def _hosts(
         .with_row_index("host_index")
         .collect()
     )
-    index = host_index(flows, hosts)
     score = group_scores(
         flows["score"].to_numpy().astype(np.float64),
-        index,
+        host_index(flows, hosts),
         hosts.height,
-        upper_share=model.manifest.thresholds.upper_share,
+        upper_share=upper_share,
     )
-    by_flows = score
-    by_windows = np.full(hosts.height, np.nan)
-    if windows:
-        by_windows = windows.of_hosts(hosts)
-        # A witness that was not asked says neither: left out, it would let flows alone pass a
-        # threshold that is meant for both.
-        score = heard_together([by_flows, np.where(np.isnan(by_windows), 0.5, by_windows)])
-    alert = pl.Series(score >= model.host_threshold, dtype=pl.Boolean)
-    families, certainty = [""] * hosts.height, np.zeros(hosts.height)
-    if namer:
-        families, certainty = namer.name(flows, index, hosts.height)
-    return hosts.select(
-        pl.col("src_ip").alias("host"),
-        "subscriber",
-        "flows",
-        "alerts",
-        "first_ns",
-        "last_ns",
-        pl.Series("score", score, pl.Float32),
-        pl.Series("flow_score", by_flows, pl.Float32),
-        pl.Series("window_score", by_windows, pl.Float32).fill_nan(None),
-        alert.alias("alert"),
-        family=pl.when(alert).then(pl.Series(families, dtype=pl.String)).otherwise(pl.lit("")),
-        family_probability=pl.when(alert).then(pl.Series(certainty, dtype=pl.Float32)).otherwise(0),
+    flow_count, alerts, first_ns, last_ns = (
+        hosts[name].to_numpy().astype(np.int64)
+        for name in ("flows", "alerts", "first_ns", "last_ns")
     )
+    return hosts, HostSums(flow_count, alerts, score, first_ns, last_ns)

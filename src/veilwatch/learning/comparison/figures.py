@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from veilwatch.corpus.manifest import CaptureEntry
+from veilwatch.extras import from_extra
 from veilwatch.learning.comparison.document import (
     Calibration,
     ClassFigures,
@@ -33,6 +33,9 @@ from veilwatch.learning.training.calibrate import (
     capture_scores,
     with_windows,
 )
+
+with from_extra("train", "a comparison"):
+    from sklearn.metrics import average_precision_score, precision_recall_curve
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

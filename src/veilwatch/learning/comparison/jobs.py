@@ -72,6 +72,8 @@ class Job:
         """Return what the result is filed under: everything that could change it."""
         parts = {k: v for k, v in asdict(self).items() if k not in ("manifest", "threads")}
         parts["trials"] = Path(self.trials).parent.name
+        if self.detector != METADATA and (code := DETECTORS.code_version(self.detector)):
+            parts["code"] = code  # of another package, which `_code_hash` does not read
         text = json.dumps([parts, corpus, source_hash(), _code_hash()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 

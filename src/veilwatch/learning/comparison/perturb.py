@@ -273,7 +273,7 @@ def _resized(packet: Packet, content: bytes, room: int, chance: random.Random) -
     return replace(packet, data=bytes(header) + content, length=length)
 
 
-def _unchanged(packets: Packets, chance: random.Random) -> Iterator[Packet]:
+def _unchanged(packets: Packets, _chance: random.Random) -> Iterator[Packet]:
     yield from packets
 
 
@@ -328,7 +328,7 @@ def _late(packets: Packets, chance: random.Random) -> Iterator[Packet]:
         yield replace(packet, ts_ns=ts_ns)
 
 
-def _slowed(packets: Packets, chance: random.Random) -> Iterator[Packet]:
+def _slowed(packets: Packets, _chance: random.Random) -> Iterator[Packet]:
     first: dict[tuple[int, ...], int] = {}
     for packet in packets:
         began = first.setdefault(packet.flow, packet.ts_ns)
@@ -339,11 +339,11 @@ def _lossy(packets: Packets, chance: random.Random) -> Iterator[Packet]:
     return (packet for packet in packets if chance.random() >= LOST_SHARE)
 
 
-def _cut(packets: Packets, chance: random.Random) -> Iterator[Packet]:
+def _cut(packets: Packets, _chance: random.Random) -> Iterator[Packet]:
     return (replace(packet, data=packet.data[:SNAP]) for packet in packets)
 
 
-def _heads(packets: Packets, chance: random.Random) -> Iterator[Packet]:
+def _heads(packets: Packets, _chance: random.Random) -> Iterator[Packet]:
     seen: dict[tuple[int, ...], int] = defaultdict(int)
     for packet in packets:
         seen[packet.flow] += 1

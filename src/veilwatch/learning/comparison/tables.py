@@ -70,7 +70,7 @@ def robustness_csv(comparison: Comparison) -> str:
 
 
 def latex(comparison: Comparison) -> str:
-    """Return one table for each split, ready for `\\input`."""
+    r"""Return one table for each split, ready for `\input`."""
     return "\n".join(_latex_table(comparison, split) for split in comparison.splits)
 
 

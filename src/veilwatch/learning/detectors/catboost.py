@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import catboost
 import numpy as np
 import numpy.typing as npt
 
 from veilwatch.errors import ModelError, OutputError, TrainingError
+from veilwatch.extras import from_extra
+from veilwatch.files import replacing
 from veilwatch.learning.detectors.base import DetectorSettings, Scores, TrainingSet, require_schema
 from veilwatch.learning.detectors.evidence import probability
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
+
+with from_extra("catboost", "a model with CatBoost"):
+    import catboost
 
 FILE: Final = "catboost.cbm"
 
@@ -51,6 +55,7 @@ class CatBoostDetector:
 
     def __init__(self) -> None:
         self._trees: Any = None
+        self._content = b""  # of the file that the trees came from, empty for grown ones
         self._schema: FeatureSchema | None = None
 
     def fit(
@@ -96,7 +101,7 @@ class CatBoostDetector:
             )
         except catboost.CatBoostError as error:
             raise TrainingError(f"CatBoost: {error}", hint="check its parameters") from error
-        self._trees, self._schema = trees, training.features.schema
+        self._trees, self._content, self._schema = trees, b"", training.features.schema
 
     def predict_proba(self, features: FeatureFrame) -> Scores:
         """Return the probability that each flow is malicious, shape (n,)."""
@@ -124,9 +129,14 @@ class CatBoostDetector:
         return change / max(float(change.sum()), 1e-12)
 
     def save(self, folder: Path) -> list[str]:
-        """Write the trees."""
+        """Write the trees, those of a file as the same bytes."""
         if self._trees is None:
             raise ModelError("the detector has not been trained", hint="run veilwatch train")
+        # CatBoost writes what it has read in another order, with rounded parameters.
+        if self._content:
+            with replacing(folder / FILE) as stream:
+                stream.write(self._content)
+            return [FILE]
         try:
             self._trees.save_model(str(folder / FILE))
         except (OSError, catboost.CatBoostError) as error:
@@ -145,7 +155,7 @@ class CatBoostDetector:
         path = folder / FILE
         trees = catboost.CatBoost()
         try:
-            _check_whole(path)
+            content = _whole_content(path)
             # By path and not from memory: only so does CatBoost verify the structure.
             trees.load_model(str(path))
         except (OSError, catboost.CatBoostError) as error:
@@ -159,18 +169,19 @@ class CatBoostDetector:
                 hint="train the model anew",
             )
         detector = cls()
-        detector._trees, detector._schema = trees, schema
+        detector._trees, detector._content, detector._schema = trees, content, schema
         return detector
 
 
-def _check_whole(path: Path) -> None:
-    """Refuse a file that is not CatBoost's, or was cut or lengthened."""
+def _whole_content(path: Path) -> bytes:
+    """Read a file; refuse one that is not CatBoost's, or was cut or lengthened."""
     with path.open("rb") as stream:
-        head = stream.read(8)
-    size = path.stat().st_size
-    whole = head.startswith(MAGIC) and int.from_bytes(head[4:], "little") + 8 == size
+        content = stream.read(MAX_BYTES + 1)
+    size = len(content)
+    whole = content.startswith(MAGIC) and int.from_bytes(content[4:8], "little") + 8 == size
     if not whole or size > MAX_BYTES:
         raise ModelError("the trees are not whole", where=path, hint="train the model anew")
+    return content
 
 
 def _pool(features: FeatureFrame) -> Any:

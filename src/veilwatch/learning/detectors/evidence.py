@@ -69,13 +69,13 @@ def group_scores(
     return np.where(sizes > 0, probability(means), np.nan)
 
 
-def heard_together(scores: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Return what several witnesses say of the same groups, all of them weighing alike.
+def fused_scores(scores: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Return what several models say of the same groups, all of them weighing alike.
 
     Parameters
     ----------
     scores
-        Of each witness the score of every group in 0…1, NaN where it saw nothing of it; each of
+        Of each model the score of every group in 0…1, NaN where it saw nothing of it; each of
         shape (groups,).
 
     Returns
@@ -85,7 +85,7 @@ def heard_together(scores: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.
 
     Examples
     --------
-    >>> heard_together([np.array([0.9, 0.2]), np.array([0.5, np.nan])]).round(3)
+    >>> fused_scores([np.array([0.9, 0.2]), np.array([0.5, np.nan])]).round(3)
     array([0.75, 0.2 ])
     """
     said = np.stack(scores)

@@ -19,7 +19,7 @@ import lightgbm
 from veilwatch.errors import ModelError, TrainingError
 from veilwatch.files import write_text
 from veilwatch.learning.detectors.base import DetectorSettings, Scores, TrainingSet, require_schema
-from veilwatch.learning.detectors.tree_text import MAX_TEXT, TreeTextError, check_trees
+from veilwatch.learning.detectors.tree_text import MAX_TEXT, TreeTextError, check_trees, trees_alone
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 
@@ -199,7 +199,10 @@ def read_trees(path: Path, schema: FeatureSchema) -> lightgbm.Booster:
 
 
 def write_trees(path: Path, trees: lightgbm.Booster) -> None:
-    """Write trees as text that `read_trees` takes.
+    """Write trees as text that `read_trees` takes, without the parameters that grew them.
+
+    Trees that were read have no parameters: so both give the same bytes. What was chosen stands in
+    the manifest.
 
     Raises
     ------
@@ -207,9 +210,8 @@ def write_trees(path: Path, trees: lightgbm.Booster) -> None:
         If parameters made them into what no model of ours is: larger than the bounds of
         `veilwatch.learning.detectors.tree_text`, with linear leaves or categories.
     """
-    text = trees.model_to_string()
     try:
-        check_trees(text)
+        text = check_trees(trees_alone(trees.model_to_string())).text
     except TreeTextError as error:
         raise TrainingError(
             f"LightGBM made trees that cannot be served: {error}", hint="check its parameters"

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.learning.detectors.nets.detector import Matrix, NeuralDetector
+from veilwatch.learning.detectors.nets.architecture import Matrix
+from veilwatch.learning.detectors.nets.detector import NeuralDetector
 from veilwatch.learning.detectors.nets.piecewise import piecewise
 from veilwatch.learning.detectors.nets.plan import Plan
 from veilwatch.learning.detectors.nets.server import Inputs
-from veilwatch.learning.features.told import BACKWARD, FIN, PSH, RST, SYN, TOLD
+from veilwatch.learning.features.informative import BACKWARD, FIN, NETWORK_PACKETS, PSH, RST, SYN
 
 FLAGS: Final = (FIN, SYN, RST, PSH)
 
@@ -56,7 +57,7 @@ class LSTMDetector(NeuralDetector):
         from veilwatch.learning.detectors.nets.packet_lstm import PacketLSTM
 
         # What `packets` holds beyond size, gap and flags are lengths, coded like sizes.
-        channels = CHANNELS + SIZE_CHANNELS * (features // TOLD - 3)
+        channels = CHANNELS + SIZE_CHANNELS * (features // NETWORK_PACKETS - 3)
         return PacketLSTM(channels, int(parameters["hidden"]), float(parameters["dropout"]))
 
     def export(self, module: Any, metadata: Mapping[str, str]) -> bytes:
@@ -67,7 +68,7 @@ class LSTMDetector(NeuralDetector):
 
     def cost(self, values: Matrix) -> npt.NDArray[np.int64]:
         """Return the packets of each flow."""
-        return np.asarray((~np.isnan(values[:, :TOLD])).sum(axis=1))
+        return np.asarray((~np.isnan(values[:, :NETWORK_PACKETS])).sum(axis=1))
 
     def inputs(self, values: Matrix) -> Inputs:
         """Return steps (n, most packets, channels) and the packets of each flow (n,).
@@ -76,7 +77,7 @@ class LSTMDetector(NeuralDetector):
         A flow without any shows one step of zeros.
         """
         size, gap, flags, *lengths = values.reshape(
-            len(values), values.shape[1] // TOLD, TOLD
+            len(values), values.shape[1] // NETWORK_PACKETS, NETWORK_PACKETS
         ).swapaxes(0, 1)
         there = ~np.isnan(size)
         count = np.maximum(there.sum(axis=1), 1)
@@ -106,7 +107,7 @@ class LSTMDetector(NeuralDetector):
 
     def pieces(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Take out one packet at a time; what it brought stands at its size."""
-        row, packet = np.nonzero(~np.isnan(values[:, :TOLD]))
+        row, packet = np.nonzero(~np.isnan(values[:, :NETWORK_PACKETS]))
         columns = np.zeros((len(row), values.shape[1]), bool)
         columns[np.arange(len(row)), packet] = True
         return row, columns

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.learning.detectors.nets.detector import Matrix, NeuralDetector
+from veilwatch.learning.detectors.nets.architecture import Matrix
+from veilwatch.learning.detectors.nets.detector import NeuralDetector
 from veilwatch.learning.detectors.nets.plan import Plan
 from veilwatch.learning.detectors.nets.server import Inputs
 from veilwatch.learning.features.flowpic import CELLS, SIDE
-from veilwatch.learning.features.told import TOLD
+from veilwatch.learning.features.informative import NETWORK_PACKETS
 
-SHADES: Final = (np.log1p(np.arange(TOLD + 1)) / np.log(2.0)).astype(np.float32)
+SHADES: Final = (np.log1p(np.arange(NETWORK_PACKETS + 1)) / np.log(2.0)).astype(np.float32)
 """What a cell with so many packets looks like: one packet gives 1, all 64 give 6."""
 
 EMPTY: Final = -1
@@ -35,7 +36,7 @@ class MobileNetDetector(NeuralDetector):
 
         from veilwatch.learning.detectors.nets.mobilenet_v2 import MobileNetV2
 
-        channels = features // TOLD * 4
+        channels = features // NETWORK_PACKETS * 4
         network = MobileNetV2(channels, float(parameters["width"]), float(parameters["dropout"]))
         return network.to(memory_format=torch.channels_last)
 
@@ -81,7 +82,7 @@ class MobileNetDetector(NeuralDetector):
         place = (flow * kinds + kind) * CELLS + cells[flow, kind, packet]
         filled, which = np.unique(place, return_inverse=True)
         columns = np.zeros((len(filled), values.shape[1]), bool)
-        columns[which, kind * TOLD + packet] = True
+        columns[which, kind * NETWORK_PACKETS + packet] = True
         return filled // (kinds * CELLS), columns
 
 
@@ -90,4 +91,4 @@ def _cells(values: Matrix) -> npt.NDArray[np.int16]:
     with np.errstate(invalid="ignore"):
         real = (values >= 0) & (values < CELLS)
     cells = np.where(real, values, EMPTY).astype(np.int16)
-    return cells.reshape(len(values), values.shape[1] // TOLD, TOLD)
+    return cells.reshape(len(values), values.shape[1] // NETWORK_PACKETS, NETWORK_PACKETS)

@@ -83,6 +83,11 @@ class TreeText:
     trees: int
 
 
+def trees_alone(text: str) -> str:
+    """Return text that LightGBM wrote with nothing behind its trees, unchecked."""
+    return text.partition(END_OF_TREES)[0] + _TAIL
+
+
 def check_trees(text: str) -> TreeText:
     """Read the text of a LightGBM model and refuse what LightGBM would not have written.
 
@@ -110,7 +115,7 @@ def check_trees(text: str) -> TreeText:
     for number, size in enumerate(sizes):
         _check_tree(text[at : at + size], number, len(names))
         at += size
-    return TreeText(text[:end] + _TAIL, names, classes, len(sizes))
+    return TreeText(trees_alone(text), names, classes, len(sizes))
 
 
 def _check_header(header: dict[str, str], names: list[str], trees: int) -> int:

@@ -12,6 +12,7 @@ from veilwatch.corpus.catalogue import Corpus
 from veilwatch.corpus.hygiene import is_background
 from veilwatch.errors import TrainingError
 from veilwatch.schema.features import Unit
+from veilwatch.schema.flows import TLS_SERVICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Labels:
     malicious
         bool, label of each unit's capture, shape (units,).
     encrypted
-        bool, whether the unit is a flow with a TLS or QUIC handshake, shape (units,).
+        bool, whether the unit is a flow with a handshake of TLS, DTLS or QUIC, shape (units,).
     capture_malicious
         bool, label of each capture, shape (captures,).
     background
@@ -44,12 +45,12 @@ class Labels:
 
 
 def is_encrypted() -> pl.Expr:
-    """Whether a flow shows a TLS or QUIC handshake."""
+    """Whether a flow shows a handshake of TLS, DTLS or QUIC."""
     return (
         (pl.col("tls_client_hello_bytes") > 0)
         | (pl.col("tls_server_hello_bytes") > 0)
         | (pl.col("quic_version") > 0)
-        | pl.col("service").is_in(["tls", "quic"])
+        | pl.col("service").is_in(sorted(TLS_SERVICES))
     )
 
 

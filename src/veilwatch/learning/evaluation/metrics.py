@@ -7,7 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from veilwatch.extras import from_extra
+
+with from_extra("train", "training or evaluation"):
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 RATES: Final = ("0.1", "0.01", "0.001")
 """False-positive rates at which the detection rate is given."""

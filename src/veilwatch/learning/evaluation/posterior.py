@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.extras import from_extra
 from veilwatch.learning.detectors.evidence import log_odds, probability
 
 DEPLOYMENT_PRIOR: Final = 1e-3
@@ -56,7 +57,8 @@ def fit_platt(score: npt.NDArray[np.float64], malicious: npt.NDArray[np.bool_]) 
         Truth, shape (n,).
     """
     # Who only asks for a posterior, as a sensor does, need not wait for what fits one.
-    from sklearn.linear_model import LogisticRegression
+    with from_extra("train", "calibration"):
+        from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(class_weight="balanced")
     model.fit(log_odds(score)[:, None], malicious)

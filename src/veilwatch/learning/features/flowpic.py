@@ -29,7 +29,12 @@ import numpy.typing as npt
 import polars as pl
 
 from veilwatch.learning.features.base import Feature, FeatureSet, feature
-from veilwatch.learning.features.told import TOLD, Packets, all_packets, telling_packets
+from veilwatch.learning.features.informative import (
+    NETWORK_PACKETS,
+    Packets,
+    all_packets,
+    informative_packets,
+)
 
 SIDE: Final = 32
 """Rows and columns of a picture."""
@@ -102,14 +107,14 @@ def cell_columns(frame: pl.DataFrame) -> pl.DataFrame:
     polars.DataFrame
         `cell_0` … by payload, `length_cell_0` … by IP length; NaN past the last packet.
     """
-    telling, everything = telling_packets(frame), all_packets(frame)
+    informative, everything = informative_packets(frame), all_packets(frame)
     columns: dict[str, npt.NDArray[np.float32]] = {}
     for name, packets, row in (
-        ("cell", telling, size_row(telling.payload)),
+        ("cell", informative, size_row(informative.payload)),
         ("length_cell", everything, length_row(everything.length)),
     ):
         cells = _cells(packets, row)
-        columns |= {f"{name}_{k}": cells[:, k] for k in range(TOLD)}
+        columns |= {f"{name}_{k}": cells[:, k] for k in range(NETWORK_PACKETS)}
     return pl.DataFrame(columns)
 
 
@@ -126,12 +131,12 @@ def _features() -> list[Feature]:
             (
                 "cell",
                 "cell",
-                "Cell of telling packet {}: direction · 1024 + size · 32 + time",
+                "Cell of informative packet {}: direction · 1024 + size · 32 + time",
                 False,
             ),
             ("length_cell", "", "Cell of packet {} by its IP length", True),
         )
-        for k in range(TOLD)
+        for k in range(NETWORK_PACKETS)
     ]
 
 

@@ -9,9 +9,8 @@ import polars as pl
 from veilwatch.learning.features.base import Feature, feature, ratio
 from veilwatch.learning.features.tls_columns import HAS_LEAF, tls_number
 from veilwatch.learning.features.tls_numbers import CIPHERS, EPHEMERAL, EXTENSIONS, GREASE
+from veilwatch.schema.units import DAY_S
 from veilwatch.traffic.handshake import SERVICES
-
-DAY_S: Final = 86_400
 
 
 def _length(column: str) -> pl.Expr:

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import polars as pl
 
 from veilwatch.learning.features.base import Feature, FeatureSet, feature
-from veilwatch.learning.features.told import BACKWARD, TOLD, telling_packets
+from veilwatch.learning.features.informative import BACKWARD, NETWORK_PACKETS, informative_packets
 
 
 def packet_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the telling packets of each flow as columns.
+    """Return the informative packets of each flow as columns.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def packet_columns(frame: pl.DataFrame) -> pl.DataFrame:
         PSH 8, from the responder 16) and `told_length_k` (IP bytes, signed like the size); NaN past
         the last.
     """
-    packets = telling_packets(frame)
+    packets = informative_packets(frame)
     sign = np.where(packets.forward, 1, -1)
     gap = np.diff(packets.time, axis=1, prepend=packets.time[:, :1])
     columns: dict[str, npt.NDArray[np.float32]] = {}
@@ -39,7 +39,7 @@ def packet_columns(frame: pl.DataFrame) -> pl.DataFrame:
         ("length", packets.length * sign),
     ):
         filled = np.where(packets.present, values, np.nan).astype(np.float32)
-        columns |= {f"told_{name}_{k}": filled[:, k] for k in range(TOLD)}
+        columns |= {f"told_{name}_{k}": filled[:, k] for k in range(NETWORK_PACKETS)}
     return pl.DataFrame(columns)
 
 
@@ -64,7 +64,7 @@ def _features() -> list[Feature]:
             ),
             ("length", "bytes", "IP length of", ", negative from the responder", True),
         )
-        for k in range(TOLD)
+        for k in range(NETWORK_PACKETS)
     ]
 
 

@@ -11,6 +11,7 @@ from veilwatch.learning.features.base import Feature, feature
 from veilwatch.learning.features.tls_columns import HAS_LEAF, tls_number
 from veilwatch.learning.features.tls_numbers import EPHEMERAL, WEAK
 from veilwatch.learning.features.windows import WINDOW
+from veilwatch.schema.units import DAY_S
 
 NXDOMAIN: Final = 3
 TUNNEL_TYPES: Final = (10, 16)
@@ -97,7 +98,7 @@ TLS: Final[tuple[Feature, ...]] = (
     ),
     feature(
         "tls_validity_days_mean",
-        ((pl.col("cert_not_after_s") - pl.col("cert_not_before_s")) / 86_400)
+        ((pl.col("cert_not_after_s") - pl.col("cert_not_before_s")) / DAY_S)
         .filter(HAS_LEAF)
         .mean(),
         "d",

@@ -10,6 +10,7 @@ import polars as pl
 from veilwatch.learning.features.base import Feature, feature, ratio
 from veilwatch.learning.features.window_activity import ANSWERED
 from veilwatch.learning.features.windows import PAIR, WINDOW, network
+from veilwatch.schema.units import HOUR_NS
 
 REPEATS: Final = 4
 """Least starts by which a pair's rhythm is judged: three gaps."""
@@ -27,7 +28,7 @@ NEAR: Final = 0.1
 CONTEXT_WINDOWS: Final = 12
 """Windows of an hour: the window itself and those before."""
 
-MAX_GAP_NS: Final = 3600 * 10**9
+MAX_GAP_NS: Final = HOUR_NS
 """Longest gap between calls that counts towards a rhythm, the length of the context."""
 
 TICK_NS: Final = 100_000

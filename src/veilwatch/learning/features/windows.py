@@ -15,6 +15,7 @@ from typing import Final
 import polars as pl
 
 from veilwatch.schema.flows import FILE_MESSAGES
+from veilwatch.schema.units import MINUTE_NS, SECOND_NS
 
 HOST: Final = ("src_ip", "subscriber")
 """A host is the initiator's address; two subscribers with one address are two."""
@@ -30,7 +31,7 @@ WINDOW: Final = ("host", "window")
 PAIR: Final = ("host", "pair")
 """A host, and address, port and protocol of a service that it talks to."""
 
-WINDOW_NS: Final = 300 * 10**9
+WINDOW_NS: Final = 5 * MINUTE_NS
 """Length of a window: a beacon that calls once a minute shows five times in it."""
 
 BEGAN: Final = "host_began_ns"
@@ -38,8 +39,6 @@ BEGAN: Final = "host_began_ns"
 
 LATERAL: Final = ("smb", "rdp", "dcerpc", "ldap", "kerberos")
 """Services by which an intruder moves from host to host. WinRM looks like any other HTTP."""
-
-SECOND_NS: Final = 1e9
 
 READ_COLUMNS: Final = (
     *(*HOST, "flow_id", "parent_id", "first_ns", "last_ns", "dst_ip", "dst_port", "protocol"),

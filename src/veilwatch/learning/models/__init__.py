@@ -11,7 +11,8 @@ from veilwatch.learning.models.manifest import (
     Thresholds,
     WindowCard,
 )
-from veilwatch.learning.models.store import Model, check_model, load_model, save_model, unit_of
+from veilwatch.learning.models.model import Model, unit_of
+from veilwatch.learning.models.persistence import check_model, load_model, save_model
 
 __all__ = [
     "BenignRange",

@@ -15,7 +15,7 @@ from veilwatch.learning.evaluation.evaluate import (
     evaluate_scores,
 )
 from veilwatch.learning.models import Model
-from veilwatch.learning.models.store import WINDOW_DETECTOR
+from veilwatch.learning.models.model import WINDOW_DETECTOR
 from veilwatch.learning.training.calibrate import capture_scores, with_windows
 from veilwatch.learning.training.units import read_units
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score
 
 from veilwatch.errors import TrainingError
-from veilwatch.learning.detectors.evidence import UPPER_SHARES, group_scores, heard_together
+from veilwatch.extras import from_extra
+from veilwatch.learning.detectors.evidence import UPPER_SHARES, fused_scores, group_scores
 from veilwatch.learning.evaluation.calibration import conformal_threshold
 from veilwatch.learning.evaluation.labelled import Labels
 from veilwatch.learning.models import Thresholds
+
+with from_extra("train", "training"):
+    from sklearn.metrics import average_precision_score
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,7 +75,7 @@ def with_windows(by_flows: Floats, windows: Floats, labels: Labels, upper_share:
     windows, labels, upper_share
         Score of each window, their truth, and the share of a capture's windows that speaks.
     """
-    return heard_together([by_flows, capture_scores(windows, labels, upper_share)])
+    return fused_scores([by_flows, capture_scores(windows, labels, upper_share)])
 
 
 @dataclass(frozen=True, slots=True)

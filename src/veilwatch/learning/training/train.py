@@ -33,7 +33,7 @@ from veilwatch.learning.models import (
     ModelManifest,
     WindowCard,
 )
-from veilwatch.learning.models.store import WINDOW_DETECTOR
+from veilwatch.learning.models.model import WINDOW_DETECTOR
 from veilwatch.learning.training.calibrate import (
     Together,
     calibrate,

@@ -1,4 +1,4 @@
-"""Host windows learned beside a detector of flows: a second witness for hosts and captures."""
+"""Host windows learned beside a detector of flows: a second model for hosts and captures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.learning.detectors import DETECTORS, Detector, DetectorSettings
-from veilwatch.learning.models.store import WINDOW_DETECTOR
+from veilwatch.learning.models.model import WINDOW_DETECTOR
 from veilwatch.learning.training.crossfit import cross_fit
 from veilwatch.learning.training.units import Units, read_units
 from veilwatch.progress import SILENT, Progress

@@ -134,7 +134,7 @@ def importance(names: dict[str, float], shown: int = 15) -> Markup:
     return svg.across_half(draw)
 
 
-def landscape(comparison: Comparison) -> Markup:
+def pca_map(comparison: Comparison) -> Markup:
     """Draw the flows of the map, benign ones below the others."""
     points = comparison.map
     if not points:

@@ -18,11 +18,13 @@ from veilwatch.report.detection import document as doc
 from veilwatch.report.detection.bins import score_histogram, timeline
 from veilwatch.report.detection.model import model_card
 from veilwatch.report.evaluation.build import evaluation_of
-from veilwatch.report.names import MAX_SENTENCE, visible
 from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.captures import CaptureReport, FileReport
+from veilwatch.schema.flow_facts import FlowFacts, flow_facts_by_id
+from veilwatch.schema.flows import ENCRYPTED_SERVICES
 from veilwatch.schema.packets import Status
 from veilwatch.schema.scores import ScoreFrame
+from veilwatch.schema.text import MAX_SHOWN_SENTENCE, visible
 
 SHOWN_HOSTS: Final = 24
 SHOWN_ALERTS: Final = 100
@@ -36,14 +38,6 @@ SHOWN_COMMENTS: Final = 3
 
 TIME_STEPS: Final = 120
 CARD_STEPS: Final = 60
-
-ENCRYPTED_SERVICES: Final = frozenset({"tls", "quic", "ssh", "dtls", "ike", "wireguard", "openvpn"})
-"""Services that encrypt from their first or second message on."""
-
-_ALERT_COLUMNS: Final = (
-    *("flow_id", "source", "service", "dst_port", "tls_alpn", "tls_server_alpn"),
-    *("fwd_payload_bytes", "bwd_payload_bytes", "fwd_bytes", "bwd_bytes"),
-)
 
 
 def build_document(
@@ -71,7 +65,7 @@ def build_document(
         Packets by name: the names of `Status` in either case, and the decoder's informative
         counters, of which those that begin with `gtp_` are shown.
     scores
-        Scores of all flows and hosts; `flows` may carry a column `subscriber`.
+        Scores of all flows and hosts.
     alerts
         What `veilwatch.detection.alerting.policy.raise_alerts` made of them, in its order.
     manifest
@@ -97,19 +91,17 @@ def build_document(
         Bounded in size whatever the run found.
     """
     flows = scores.flows
-    if "subscriber" not in flows.columns:
-        flows = flows.with_columns(subscriber=pl.lit(""))
     host_alerts = [alert for alert in alerts if alert.kind == "host"]
     flow_alerts = [alert for alert in alerts if alert.kind == "flow"]
     shown = host_alerts[:SHOWN_HOSTS] + flow_alerts[:SHOWN_ALERTS]
-    rows = _rows(flows, {alert.flow_id for alert in shown})
+    facts = flow_facts_by_id(flows, [alert.flow_id for alert in shown])
     model = model_card(manifest, scores)
     span = _span(flows)
     return doc.ReportDocument(
         title=visible(title),
         made_at=made_at or datetime.now(UTC),
         version=__version__,
-        command=visible(command, MAX_SENTENCE),
+        command=visible(command, MAX_SHOWN_SENTENCE),
         emulated=emulated,
         origin=origin or doc.Origin(),
         reading=_reading(captures, balance),
@@ -126,14 +118,14 @@ def build_document(
         hosts=tuple(
             _host(
                 alert,
-                rows[alert.flow_id],
+                facts[alert.flow_id],
                 flows,
                 _ranking(a.family for a in flow_alerts if _belongs(a, alert)),
                 time_grid(*span, CARD_STEPS),
             )
             for alert in host_alerts[:SHOWN_HOSTS]
         ),
-        alerts=tuple(_entry(alert, rows[alert.flow_id]) for alert in flow_alerts[:SHOWN_ALERTS]),
+        alerts=tuple(_entry(alert, facts[alert.flow_id]) for alert in flow_alerts[:SHOWN_ALERTS]),
         alerts_file=visible(alerts_file),
         families=_ranking(alert.family for alert in flow_alerts),
         subscribers=_ranking(alert.subscriber for alert in flow_alerts),
@@ -149,15 +141,6 @@ def _span(flows: pl.DataFrame) -> tuple[int, int]:
     """Return when the first and the last flow began."""
     first, last = flows["first_ns"].min(), flows["first_ns"].max()
     return (int(first), int(last)) if isinstance(first, int) and isinstance(last, int) else (0, 0)
-
-
-def _rows(flows: pl.DataFrame, flow_ids: set[int]) -> dict[int, dict[str, Any]]:
-    wanted = pl.Series("flow_id", sorted(flow_ids), dtype=pl.Int64)
-    found = flows.lazy().filter(pl.col("flow_id").is_in(wanted.implode()))
-    return {
-        row["flow_id"]: row
-        for row in found.select(*_ALERT_COLUMNS, "subscriber").collect().iter_rows(named=True)
-    }
 
 
 def _reading(captures: CaptureReport, balance: Mapping[str, int]) -> doc.Reading:
@@ -197,8 +180,8 @@ def _file(report: FileReport) -> doc.FileRead:
         bytes=report.bytes,
         first_ns=report.first_ns,
         last_ns=report.last_ns,
-        fault=visible(report.fault, MAX_SENTENCE),
-        comments=tuple(visible(c, MAX_SENTENCE) for c in report.comments[:SHOWN_COMMENTS]),
+        fault=visible(report.fault, MAX_SHOWN_SENTENCE),
+        comments=tuple(visible(c, MAX_SHOWN_SENTENCE) for c in report.comments[:SHOWN_COMMENTS]),
     )
 
 
@@ -266,14 +249,12 @@ def _belongs(flow: Alert, host: Alert) -> bool:
 
 def _host(
     alert: Alert,
-    row: Mapping[str, Any],
+    flow: FlowFacts,
     flows: pl.DataFrame,
     families: tuple[doc.Named, ...],
     grid: tuple[int, int, int],
 ) -> doc.HostCard:
-    own = flows.filter(
-        (pl.col("src_ip") == alert.host) & (pl.col("subscriber") == row["subscriber"])
-    )
+    own = flows.filter(src_ip=alert.host, subscriber=flow.subscriber)
     servers = (
         own.lazy()
         .filter("alert")
@@ -288,7 +269,7 @@ def _host(
         .collect()
     )
     return doc.HostCard(
-        alert=_entry(alert, row),
+        alert=_entry(alert, flow),
         flows=own.height,
         alerted_flows=int(own["alert"].sum()),
         families=families,
@@ -308,7 +289,7 @@ def _host(
     )
 
 
-def _entry(alert: Alert, row: Mapping[str, Any]) -> doc.AlertEntry:
+def _entry(alert: Alert, flow: FlowFacts) -> doc.AlertEntry:
     return doc.AlertEntry(
         kind=alert.kind,
         flow_id=alert.flow_id,
@@ -330,13 +311,13 @@ def _entry(alert: Alert, row: Mapping[str, Any]) -> doc.AlertEntry:
         thin=alert.thin,
         threshold=alert.threshold,
         severity=alert.severity,
-        sent_bytes=row["fwd_bytes"],
-        received_bytes=row["bwd_bytes"],
-        techniques=tuple(of_alert(alert, row)),
+        sent_bytes=flow.fwd_bytes,
+        received_bytes=flow.bwd_bytes,
+        techniques=tuple(of_alert(alert, flow)),
         reasons=tuple(
             doc.Contribution(
                 feature=visible(reason.feature),
-                text=visible(reason.text, MAX_SENTENCE),
+                text=visible(reason.text, MAX_SHOWN_SENTENCE),
                 contribution=reason.contribution,
             )
             for reason in alert.reasons[:SHOWN_REASONS]

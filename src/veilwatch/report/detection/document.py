@@ -1,7 +1,7 @@
 """The result of one run as one typed document. Renderers read it and nothing else.
 
 Every name in it that came from the network or from a file name has been through
-`veilwatch.report.names.visible`: bounded, and free of characters that act on a screen. Markup
+`veilwatch.schema.text.visible`: bounded, and free of characters that act on a screen. Markup
 is still in it; escaping that is each renderer's own duty. Words stay in the text catalogue:
 the document holds numbers, names and keys.
 """
@@ -170,8 +170,10 @@ class Timeline(Part):
 
 
 class HostCard(Part):
-    """One alerted host; `timeline` spans the run, `activity` the time from its first to its last
-    flow."""
+    """One alerted host.
+
+    `timeline` spans the run, `activity` the time from its first to its last flow.
+    """
 
     alert: AlertEntry
     flows: int

@@ -8,8 +8,8 @@ from typing import Any, Final
 from veilwatch.report import units
 from veilwatch.report.detection import document as doc
 from veilwatch.report.evaluation.build import evaluation_of, rate
-from veilwatch.report.names import visible
 from veilwatch.schema.scores import ScoreFrame
+from veilwatch.schema.text import visible
 
 MAX_FACTS: Final = 24
 

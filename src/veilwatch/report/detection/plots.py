@@ -106,7 +106,7 @@ def score_bar(score: float, threshold: float, ends: tuple[float, float], label: 
     ]
     inside = [(across(value), f"{value:g}") for value in SCORE_TICKS]
     marks = [(x, name) for x, name in inside if 8 <= x <= width - 8]
-    parts += svg.marks(marks, 0, width - 6, 15)
+    parts += svg.marks(marks, width - 6, 15)
     return svg.figure(int(width), 38, label, parts, "plot bar")
 
 
@@ -157,7 +157,7 @@ def score_plot(scores: ScoreHistogram, model: ModelCard, text: Text) -> Markup:
         ticks = [(across(_log_odds(value)), f"{value:g}") for value in SCORE_TICKS]
         parts += [
             svg.line(left, bottom, right, bottom, "axis"),
-            *svg.marks(ticks, left, right, bottom),
+            *svg.marks(ticks, right, bottom),
             svg.label((left + right) / 2, bottom + 38, text("plot.score_axis"), "middle"),
             svg.label(0, top - 18, text("plot.score_flows"), "start"),
         ]

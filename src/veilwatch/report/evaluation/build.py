@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from veilwatch.report.evaluation import document as doc
-from veilwatch.report.names import visible
+from veilwatch.schema.text import visible
 
 LEVELS: Final = ("flow", "flow_tls", "host_window", "capture", "capture_with_windows")
 """Levels of an evaluation in the order in which they are shown."""

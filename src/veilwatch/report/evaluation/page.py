@@ -11,7 +11,7 @@ from veilwatch.report.catalogue import catalogue
 from veilwatch.report.evaluation import plots
 from veilwatch.report.evaluation.build import evaluation_of
 from veilwatch.report.html import page
-from veilwatch.report.names import visible
+from veilwatch.schema.text import visible
 
 
 def render_evaluation(

@@ -13,13 +13,11 @@ from veilwatch.report.field import counts as field_counts
 from veilwatch.report.field import document as doc
 from veilwatch.report.field import events as field_events
 from veilwatch.report.field.figures import MIN_DAYS
-from veilwatch.report.names import MAX_SENTENCE, visible
 from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.text import MAX_SHOWN_SENTENCE, visible
+from veilwatch.schema.units import DAY_NS, MINUTE_NS
 from veilwatch.schema.verdicts import Verdict
-
-MINUTE_NS: Final = 60 * 10**9
-DAY_S: Final = 86_400
 
 MAX_DAYS: Final = 1100
 """Longest period: three years. Each of its minutes is looked at for gaps."""
@@ -38,7 +36,7 @@ def field_grid(since_ns: int, until_ns: int) -> doc.Grid:
     """
     if until_ns <= since_ns:
         raise VeilwatchError("the period is empty", hint="--until must be later than --since")
-    if until_ns - since_ns > MAX_DAYS * DAY_S * 10**9:
+    if until_ns - since_ns > MAX_DAYS * DAY_NS:
         raise VeilwatchError(f"a report covers at most {MAX_DAYS:,} days", hint="give --since")
     _, step, _ = time_grid(since_ns, until_ns - 1, TIME_STEPS)
     step = max(step, MINUTE_NS)
@@ -88,18 +86,19 @@ def build_field(
     uptime = field_counts.uptime(kept, minutes, since_ns, until_ns)
     judged = field_events.judged(gathered, uptime.covered_s, uptime.period_s)
     delays = field_events.delays(gathered, kept)
+    loss = field_counts.loss(kept)
     return doc.FieldDocument(
         title=visible(title),
         made_at=made_at or datetime.now(UTC),
         version=__version__,
-        command=visible(command, MAX_SENTENCE),
+        command=visible(command, MAX_SHOWN_SENTENCE),
         since_ns=since_ns,
         until_ns=until_ns,
         grid=grid,
         emulated=gathered.emulated,
         counters=bool(kept),
         carried=field_counts.carried(kept),
-        loss=field_counts.loss(kept),
+        loss=loss,
         uptime=uptime,
         found=field_events.found(gathered, kept),
         judged=judged,
@@ -107,13 +106,14 @@ def build_field(
         load=field_counts.load(kept),
         drift=field_counts.drift(kept),
         scores=field_counts.scores(kept),
-        limits=tuple(_limits(gathered.emulated, kept, uptime, judged, delays)),
+        limits=tuple(_limits(gathered.emulated, kept, loss, uptime, judged, delays)),
     )
 
 
 def _limits(
     emulated: bool,
     counts: field_counts.Counts,
+    loss: doc.Loss,
     uptime: doc.Uptime,
     judged: doc.Judged,
     delays: doc.Delays,
@@ -138,7 +138,10 @@ def _limits(
             yield "chosen"
     if judged.days < MIN_DAYS:
         yield "short"
-    yield "mirror"
+    if loss.from_files:
+        yield "files"
+    if loss.mirrored or not loss.from_files:
+        yield "mirror"
     yield "distinct"
     if everything.alerts:
         yield "delay"

@@ -10,11 +10,10 @@ from typing import Final, Literal
 
 from veilwatch.report.field import document as doc
 from veilwatch.report.field.figures import memory_trend
-from veilwatch.report.names import visible
+from veilwatch.schema import counters as known
 from veilwatch.schema.counters import MIN_DRIFT_FLOWS, CountedMinute, CounterStep
-
-MINUTE_NS: Final = 60 * 10**9
-SECOND_NS: Final = 10**9
+from veilwatch.schema.text import visible
+from veilwatch.schema.units import MINUTE_NS, SECOND_NS
 
 MAX_VALUE: Final = float(2**63)
 """A sum above it is damage: at 100 Gbit/s a counter of bytes takes twenty years to get there."""
@@ -35,15 +34,17 @@ SHOWN_GAUGES: Final = 16
 SHOWN_REFUSALS: Final = 32
 """How much of each list a page shows: what a person reads."""
 
-FATES: Final = ("told", "repeat", "limited", "maintenance", "allowed")
 OTHER_LOSSES: Final = (
-    *("dropped/archive", "archive_lost", "archive_files_dropped", "store_faults"),
+    known.DROPPED.entry("archive"),
+    known.ARCHIVE_LOST.key,
+    known.ARCHIVE_DROPPED.key,
+    known.STORE_FAULTS.key,
 )
 
 _MISHAPS: Final[tuple[tuple[str, Literal["restart", "interruption", "store_fault"]], ...]] = (
-    ("restarts/", "restart"),
-    ("interruptions", "interruption"),
-    ("store_faults", "store_fault"),
+    (known.RESTARTS.prefix, "restart"),
+    (known.INTERRUPTIONS.key, "interruption"),
+    (known.STORE_FAULTS.key, "store_fault"),
 )
 
 
@@ -186,61 +187,74 @@ def top(counts: Counter[str], shown: int) -> tuple[tuple[doc.Count, ...], int]:
 
 
 def carried(counts: Counts) -> doc.Carried:
-    """Return what the mirror carried."""
-    services, more = top(counts.by_name("service/"), SHOWN_SERVICES)
-    peak = counts.most("packets")
+    """Return what was read."""
+    services, more = top(counts.by_name(known.SERVICE.prefix), SHOWN_SERVICES)
+    peak = counts.most(known.PACKETS.key)
     return doc.Carried(
-        packets=counts.total("packets"),
-        flows=counts.total("flows"),
-        bytes=counts.total("bytes"),
-        packets_per_s=counts.rate("packets"),
+        packets=counts.total(known.PACKETS.key),
+        flows=counts.total(known.FLOWS.key),
+        bytes=counts.total(known.BYTES.key),
+        packets_per_s=counts.rate(known.PACKETS.key),
         peak_packets_per_s=None if peak is None else peak / 60,
-        bytes_per_s=counts.rate("bytes"),
-        flows_gtp=counts.total("flows_gtp"),
-        flows_encrypted=counts.total("flows_encrypted"),
-        bytes_encrypted=counts.total("bytes_encrypted"),
-        flows_attributed=counts.total("flows_attributed"),
-        subscribers_mean=counts.mean("subscribers_seen"),
-        subscribers_peak=_whole(counts.most("subscribers_seen")),
-        hosts_mean=counts.mean("hosts_seen"),
-        hosts_peak=_whole(counts.most("hosts_seen")),
+        bytes_per_s=counts.rate(known.BYTES.key),
+        flows_gtp=counts.total(known.FLOWS_GTP.key),
+        flows_encrypted=counts.total(known.FLOWS_ENCRYPTED.key),
+        bytes_encrypted=counts.total(known.BYTES_ENCRYPTED.key),
+        flows_attributed=counts.total(known.FLOWS_ATTRIBUTED.key),
+        subscribers_mean=counts.mean(known.SUBSCRIBERS_SEEN.key),
+        subscribers_peak=_whole(counts.most(known.SUBSCRIBERS_SEEN.key)),
+        hosts_mean=counts.mean(known.HOSTS_SEEN.key),
+        hosts_peak=_whole(counts.most(known.HOSTS_SEEN.key)),
         services=services,
         more_services=more,
-        packet_rate=counts.rates("packets"),
-        byte_rate=counts.rates("bytes"),
+        packet_rate=counts.rates(known.PACKETS.key),
+        byte_rate=counts.rates(known.BYTES.key),
     )
 
 
 def loss(counts: Counts) -> doc.Loss:
     """Return what was lost, each stage with its balance."""
-    dropped, packets = counts.total("kernel_dropped"), counts.total("packets")
-    refused, more = top(counts.by_name("refused/"), SHOWN_REFUSALS)
-    parts = [("OK", counts.total("decoded")), *((c.name, c.count) for c in refused)]
+    dropped, packets = counts.total(known.KERNEL_DROPPED.key), counts.total(known.PACKETS.key)
+    refused, more = top(counts.by_name(known.REFUSED.prefix), SHOWN_REFUSALS)
+    from_files = min(counts.total(known.PACKETS_FROM_FILES.key), packets)
+    parts = [("OK", counts.total(known.DECODED.key)), *((c.name, c.count) for c in refused)]
     if more:  # names beyond the list still belong into the balance: a reason is never lost
         shown = sum(c.count for c in refused)
-        parts.append(("other", sum(counts.by_name("refused/").values()) - shown))
-    drop_rate = counts.rates("kernel_dropped")
-    all_rate = counts.rates("kernel_dropped", "packets")
+        parts.append(("other", sum(counts.by_name(known.REFUSED.prefix).values()) - shown))
+    drop_rate = counts.rates(known.KERNEL_DROPPED.key)
+    all_rate = counts.rates(known.KERNEL_DROPPED.key, known.PACKETS.key)
+    file_rate = counts.rates(known.PACKETS_FROM_FILES.key)
     return doc.Loss(
         kernel_dropped=dropped,
-        mirrored=packets + dropped,
+        mirrored=packets - from_files + dropped,
+        from_files=from_files,
         packets=balance(packets, parts),
         records=balance(
-            counts.total("rows_ended"),
-            [("judged", counts.total("flows")), ("dropped/ended", counts.total("dropped/ended"))],
+            counts.total(known.ROWS_ENDED.key),
+            [
+                ("judged", counts.total(known.FLOWS.key)),
+                ("dropped/ended", counts.total(known.DROPPED.entry("ended"))),
+            ],
         ),
-        early_rows=counts.total("rows_early"),
-        early_dropped=counts.total("dropped/early"),
+        early_rows=counts.total(known.ROWS_EARLY.key),
+        early_dropped=counts.total(known.DROPPED.entry("early")),
         others=tuple(
             doc.Count(name=name, count=count)
-            for name in (*OTHER_LOSSES, *sorted({name for _, name in counts.keys("faults/")}))
+            for name in (
+                *OTHER_LOSSES,
+                *sorted({name for _, name in counts.keys(known.FAULTS.prefix)}),
+            )
             if (count := counts.total(name))
         ),
         drop_share=tuple(
-            None if part is None or whole is None else part / whole if whole else 0.0
-            for part, whole in zip(drop_rate, all_rate, strict=True)
+            None if part is None or whole is None else _share(part, whole - (files or 0.0))
+            for part, whole, files in zip(drop_rate, all_rate, file_rate, strict=True)
         ),
     )
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
 
 
 def uptime(
@@ -266,7 +280,7 @@ def uptime(
     gaps = [gap for name in sorted(seen) for gap in _gaps(name, seen[name], first, end)]
     sensors = []
     for name in sorted(seen):
-        up = counts.steps(name, "up_s")
+        up = counts.steps(name, known.UP.key)
         # A minute in which the sensor started twice can count more than 60 seconds.
         up_s = min(sum(row.total for row in up.values()), period_s) if up else None
         missing = sum(g.end_ns - g.start_ns for g in gaps if g.sensor == visible(name))
@@ -292,8 +306,8 @@ def uptime(
         more_gaps=max(len(gaps) - SHOWN_GAPS, 0),
         mishaps=tuple(mishaps[-SHOWN_MISHAPS:]),
         more_mishaps=max(len(mishaps) - SHOWN_MISHAPS, 0),
-        restarts=sum(counts.by_name("restarts/").values()),
-        interruptions=counts.total("interruptions"),
+        restarts=sum(counts.by_name(known.RESTARTS.prefix).values()),
+        interruptions=counts.total(known.INTERRUPTIONS.key),
     )
 
 
@@ -336,22 +350,24 @@ def _mishaps(counts: Counts) -> list[doc.Mishap]:
 
 def load(counts: Counts) -> doc.Load:
     """Return CPU and memory by process, and how full the queues were."""
-    names = {(s, n.removeprefix("cpu_s/")) for s, n in counts.keys("cpu_s/")}
-    names |= {(s, n.removeprefix("gauge/rss/")) for s, n in counts.keys("gauge/rss/")}
+    names = {(s, n.removeprefix(known.CPU.prefix)) for s, n in counts.keys(known.CPU.prefix)}
+    names |= {
+        (s, n.removeprefix(known.RESIDENT.prefix)) for s, n in counts.keys(known.RESIDENT.prefix)
+    }
     processes = [_process(counts, sensor, name) for sensor, name in sorted(names)]
-    cpu_names = list(dict.fromkeys(name for _, name in counts.keys("cpu_s/")))
+    cpu_names = list(dict.fromkeys(name for _, name in counts.keys(known.CPU.prefix)))
     means = [p.cpu_mean for p in processes if p.cpu_mean is not None]
     peaks = [p.cpu_peak for p in processes if p.cpu_peak is not None]
-    apart = ("gauge/rss/", "gauge/score_psi", "gauge/cores")
+    apart = (known.RESIDENT.prefix, known.SCORE_PSI.key, known.CORES.key)
     gauges = [
         _gauge(counts, name)
-        for name in sorted({name for _, name in counts.keys("gauge/")})
+        for name in sorted({name for _, name in counts.keys(known.GAUGE_PREFIX)})
         if not name.startswith(apart)
     ]
     return doc.Load(
         processes=tuple(processes[:SHOWN_PROCESSES]),
         more_processes=max(len(processes) - SHOWN_PROCESSES, 0),
-        cores=_whole(counts.most("gauge/cores")),
+        cores=_whole(counts.most(known.CORES.key)),
         cpu_mean=sum(means) if means else None,
         cpu_peak=sum(peaks) if peaks else None,
         cpu=counts.rates(*cpu_names),
@@ -361,9 +377,11 @@ def load(counts: Counts) -> doc.Load:
 
 
 def _process(counts: Counts, sensor: str, name: str) -> doc.Process:
-    cpu = counts.steps(sensor, f"cpu_s/{name}").values()
-    memory = counts.gauge(sensor, f"gauge/rss/{name}")
-    peak = max((r.most for r in counts.steps(sensor, f"gauge/rss/{name}").values()), default=None)
+    cpu = counts.steps(sensor, known.CPU.entry(name)).values()
+    memory = counts.gauge(sensor, known.RESIDENT.entry(name))
+    peak = max(
+        (r.most for r in counts.steps(sensor, known.RESIDENT.entry(name)).values()), default=None
+    )
     step_s = counts.grid.step_ns / SECOND_NS
     points = [(i * step_s, value) for i, value in enumerate(memory) if value is not None]
     trend, growth = memory_trend(points)
@@ -377,14 +395,16 @@ def _process(counts: Counts, sensor: str, name: str) -> doc.Process:
         memory_peak=peak,
         trend=trend,
         growth_per_day=growth,
-        restarts=round(sum(r.total for r in counts.steps(sensor, f"restarts/{name}").values())),
+        restarts=round(
+            sum(r.total for r in counts.steps(sensor, known.RESTARTS.entry(name)).values())
+        ),
         memory=memory,
     )
 
 
 def _gauge(counts: Counts, name: str) -> doc.Gauge:
     return doc.Gauge(
-        name=visible(name.removeprefix("gauge/")),
+        name=visible(name.removeprefix(known.GAUGE_PREFIX)),
         mean=counts.mean(name) or 0.0,
         peak=counts.most(name) or 0.0,
         last=counts.last(name) or 0.0,
@@ -396,22 +416,22 @@ def drift(counts: Counts) -> doc.Drift:
     tenths = scores(counts)
     # Two hours with the fewest flows are the least that an index is made of. A sensor that had
     # nothing to compare with may have stored 0.
-    most = counts.most("gauge/score_psi") or 0.0
+    most = counts.most(known.SCORE_PSI.key) or 0.0
     told = sum(tenths) >= 2 * MIN_DRIFT_FLOWS and most > 0
-    psi = counts.worst("gauge/score_psi") if told else (None,) * counts.grid.steps
-    known = [value for value in psi if value is not None]
+    psi = counts.worst(known.SCORE_PSI.key) if told else (None,) * counts.grid.steps
+    values = [value for value in psi if value is not None]
     return doc.Drift(
         flows=sum(tenths),
         high=sum(tenths[len(tenths) // 2 :]),
-        last=known[-1] if known else None,
-        most=most if known else None,
+        last=values[-1] if values else None,
+        most=most if values else None,
         psi=psi,
     )
 
 
 def scores(counts: Counts) -> tuple[int, ...]:
     """Return ended flows by tenth of score."""
-    return tuple(counts.total(f"score/{k}") for k in range(10))
+    return tuple(counts.total(known.SCORE.entry(k)) for k in range(10))
 
 
 def _whole(value: float | None) -> int | None:

@@ -54,7 +54,7 @@ class Estimate(Part):
 
 
 class Carried(Part):
-    """What the mirror carried; bytes are sums of IP lengths of flows that ended."""
+    """What was read; bytes are sums of IP lengths of flows that ended."""
 
     packets: int
     flows: int
@@ -80,7 +80,8 @@ class Loss(Part):
     """What was lost, and where."""
 
     kernel_dropped: int
-    mirrored: int  # read and dropped by the kernel
+    mirrored: int  # read from interfaces and dropped by the kernel
+    from_files: int = 0  # read from files of a folder, which nothing mirrored
     packets: Balance  # read: decoded, or refused for a reason (names of Status)
     records: Balance  # of flows: judged, or dropped at the edge
     early_rows: int

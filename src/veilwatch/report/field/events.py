@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from veilwatch.detection.alerting.gate import Disposition
 from veilwatch.report.field import document as doc
-from veilwatch.report.field.counts import FATES, Counts, balance, top
+from veilwatch.report.field.counts import Counts, balance, top
 from veilwatch.report.field.figures import (
     MIN_DAYS,
     MIN_TENTHS,
@@ -18,12 +19,11 @@ from veilwatch.report.field.figures import (
     quantile,
     wilson,
 )
-from veilwatch.report.names import visible
+from veilwatch.schema import counters as known
 from veilwatch.schema.events import Event, EventKind, Incident
+from veilwatch.schema.text import visible
+from veilwatch.schema.units import DAY_NS, DAY_S, SECOND_NS
 from veilwatch.schema.verdicts import Verdict, VerdictKind
-
-SECOND_NS: Final = 10**9
-DAY_NS: Final = 86_400 * SECOND_NS
 
 SHOWN_HOSTS: Final = 25
 SHOWN_NAMES: Final = 12
@@ -205,8 +205,8 @@ def found(gathered: Gathered, counts: Counts) -> doc.Found:
         medium=medium,
         low=low,
         policy=balance(
-            counts.total("alerts/flow") + counts.total("alerts/host"),
-            [(fate, counts.total(f"fate/{fate}")) for fate in FATES],
+            sum(counts.total(known.ALERTS.entry(kind)) for kind in ("flow", "host")),
+            [(one.value, counts.total(known.DISPOSITIONS.entry(one))) for one in Disposition],
         ),
         summaries=kinds[EventKind.SUMMARY],
         tests=kinds[EventKind.TEST],
@@ -225,7 +225,7 @@ def judged(gathered: Gathered, covered_s: float, period_s: float) -> doc.Judged:
     period_s
         Length of the period.
     """
-    days = (covered_s or period_s) / 86_400
+    days = (covered_s or period_s) / DAY_S
     flow, host = (_tally(gathered, (kind,)) for kind in (EventKind.FLOW, EventKind.HOST))
     everything = _tally(gathered, (EventKind.FLOW, EventKind.HOST))
     false = everything.false_positive + everything.benign
@@ -238,7 +238,7 @@ def judged(gathered: Gathered, covered_s: float, period_s: float) -> doc.Judged:
         days=days,
         days_counted=covered_s > 0,
         more_verdicts=max(wanted - decided, 0),
-        more_s=max(MIN_DAYS - days, 0.0) * 86_400,
+        more_s=max(MIN_DAYS - days, 0.0) * DAY_S,
     )
 
 
@@ -266,13 +266,13 @@ def _tally(gathered: Gathered, kinds: tuple[EventKind, ...]) -> doc.VerdictLine:
 
 def delays(gathered: Gathered, counts: Counts) -> doc.Delays:
     """Return detection delay by events and by counters."""
-    counted = counts.total("delay_count")
-    total_s = counts.amount("delay_sum_s")
+    counted = counts.total(known.DELAY_COUNT.key)
+    total_s = counts.amount(known.DELAY_SUM.key)
     return doc.Delays(
         events=(_delay("last", gathered.from_last), _delay("first", gathered.from_first)),
         counted=counted,
         counted_mean_s=total_s / counted if counted else None,
-        counted_max_s=counts.most("delay_max_s") if counted else None,
+        counted_max_s=counts.most(known.DELAY_MAX.key) if counted else None,
     )
 
 

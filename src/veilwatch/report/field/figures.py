@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 
 from veilwatch.report.field.document import Estimate
+from veilwatch.schema.units import DAY_S
 
 Z95: Final = 1.959963984540054
 """Quantile of the normal distribution for a two-sided interval of 95 %."""
@@ -24,7 +25,6 @@ FLAT_BYTES: Final = 16 << 20
 """Memory counts as flat while its trend moves it by less than either over the whole span: what
 allocators keep moves by as much in a process that leaks nothing."""
 
-DAY_S: Final = 86_400
 
 MIN_VERDICTS: Final = 30
 """Fewest alerts with a result that a share is estimated from: with fewer, its interval can be

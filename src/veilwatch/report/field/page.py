@@ -11,13 +11,12 @@ from veilwatch.report.field import plots as field_plots
 from veilwatch.report.field.figures import MIN_DAYS, MIN_TREND_S, MIN_VERDICTS
 from veilwatch.report.html import page
 from veilwatch.schema.counters import MIN_DRIFT_FLOWS
+from veilwatch.schema.units import DAY_S, SECOND_NS
 
 PSI_USUAL: Final = 0.1
 PSI_OTHER: Final = 0.25
 """Bounds of the index in common use (Siddiqi, Credit Risk Scorecards, 2006)."""
 
-SECOND: Final = 10**9
-DAY_S: Final = 86_400
 
 SHOWN_DAYS: Final = 14
 """Days that stand in the page at once; the others wait behind one line."""
@@ -99,15 +98,22 @@ class Sentences:
         )
 
     def _lost(self) -> str:
-        loss = self._document.loss
-        if not loss.mirrored:
-            return self._text("field.verdict.lost_unknown")
-        return self._text(
-            "field.verdict.lost" if loss.kernel_dropped else "field.verdict.lost_none",
-            lost=loss.kernel_dropped,
-            mirrored=loss.mirrored,
-            share=units.share(loss.kernel_dropped, loss.mirrored),
-        )
+        text, loss = self._text, self._document.loss
+        if not (loss.mirrored or loss.from_files):
+            return text("field.verdict.lost_unknown")
+        said = []
+        if loss.mirrored:
+            said.append(
+                text(
+                    "field.verdict.lost" if loss.kernel_dropped else "field.verdict.lost_none",
+                    lost=loss.kernel_dropped,
+                    mirrored=loss.mirrored,
+                    share=units.share(loss.kernel_dropped, loss.mirrored),
+                )
+            )
+        if loss.from_files:
+            said.append(text("field.verdict.from_files", count=loss.from_files))
+        return " ".join(said)
 
     def _false(self) -> list[str]:
         text, judged = self._text, self._document.judged
@@ -251,11 +257,11 @@ class Sentences:
                 lines.append(text("field.load.busiest", name=busiest.name, peak=peak))
         carried, loss = self._document.carried, self._document.loss
         if carried.peak_packets_per_s is not None:
-            lines.append(
-                text("field.load.packets", peak=units.number(carried.peak_packets_per_s))
-                + " "
-                + text("field.load.not_kept_up" if loss.kernel_dropped else "field.load.kept_up")
-            )
+            said = [text("field.load.packets", peak=units.number(carried.peak_packets_per_s))]
+            if loss.mirrored:  # files wait until they are read
+                kept_up = "not_kept_up" if loss.kernel_dropped else "kept_up"
+                said.append(text(f"field.load.{kept_up}"))
+            lines.append(" ".join(said))
         return lines + self._memory()
 
     def _memory(self) -> list[str]:
@@ -309,7 +315,7 @@ _GAUGES: Final = frozenset({"live_flows", "hosts", "waiting_rows", "pending_even
 
 def seconds(value: float | None) -> str:
     """Return a span of seconds with at most two units; a dash for None."""
-    return "–" if value is None else units.duration(round(value * SECOND))
+    return "–" if value is None else units.duration(round(value * SECOND_NS))
 
 
 def amount(value: float | None) -> str:

@@ -121,7 +121,7 @@ def score_plot(scores: Sequence[int], text: Text) -> Markup:
         ticks = [(left + i * width, f"{i / len(scores):g}") for i in range(len(scores) + 1)]
         parts += [
             svg.line(left, bottom, right, bottom, "axis"),
-            *svg.marks(ticks, left, right, bottom),
+            *svg.marks(ticks, right, bottom),
             svg.label((left + right) / 2, bottom + 38, text("field.drift.scores_axis")),
         ]
         return svg.figure(whole, 234, text("field.drift.scores"), parts, class_)

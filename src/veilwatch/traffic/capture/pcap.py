@@ -109,7 +109,7 @@ def walk_pcap(
 
 
 def read_pcap(
-    window: Window, report: FileReport, source: int, part: Part = WHOLE
+    window: Window, report: FileReport, source: int, _part: Part = WHOLE
 ) -> Generator[RawBlock, None, Fault | None]:
     """Yield the blocks of a pcap file whose magic was recognised; return why it ended early."""
     books = Account(report)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from veilwatch.jit import inline_kernel, kernel
 from veilwatch.schema.captures import MAX_COMMENT_CHARS, MAX_COMMENTS, FileReport
 from veilwatch.schema.packets import BLOCK_RECORDS, MAX_CAPTURED, RECORD_DTYPE, RawBlock
+from veilwatch.schema.text import one_line
 from veilwatch.traffic.capture.account import Account
 from veilwatch.traffic.capture.clock import (
     DEFAULT_RESOLUTION,
@@ -282,7 +283,7 @@ class _Section:
             if code == OPTION_COMMENT and len(report.comments) < MAX_COMMENTS:
                 text = value.decode(errors="replace")[:MAX_COMMENT_CHARS]
                 # No terminal is to obey what a capture says.
-                report.comments.append("".join(c if c.isprintable() else " " for c in text))
+                report.comments.append(one_line(text))
         return FULL
 
     def describe(self, block: bytes, report: FileReport) -> int:
@@ -311,8 +312,10 @@ class _Section:
         return FULL
 
     def _resolution(self, value: bytes, order: str, usual: int) -> int:
-        """Return if_tsresol, which is one byte; of a longer number its value, where one byte holds
-        it."""
+        """Return if_tsresol, which is one byte.
+
+        Of a longer number its value, where one byte holds it.
+        """
         if len(value) == 1:
             return value[0]
         self._odd[ODD_VALUE] += 1

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from veilwatch.closing import Output
 from veilwatch.errors import OutputError
 from veilwatch.traffic.capture.blocks import Direction, Interface
 from veilwatch.traffic.capture.clock import NS
@@ -53,7 +53,7 @@ class Rotation:
         return self.max_bytes > 0 or self.seconds > 0
 
 
-class RotatingWriter:
+class RotatingWriter(Output):
     """Write packets into one file after the other.
 
     The files are named after `path`, with a number and the UTC time of their first packet:
@@ -145,20 +145,6 @@ class RotatingWriter:
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.abandon()
 
     def _is_full(
         self, writer: CaptureWriter, ts_ns: int, frame: bytes | memoryview, comment: str

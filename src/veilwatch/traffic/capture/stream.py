@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain
-from types import TracebackType
 from typing import Final, Protocol
 
+from veilwatch.closing import Closeable
 from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport
@@ -40,7 +40,7 @@ PUT_IN_ORDER: Final = "section that begins before the one in front of it ends: p
 READERS: Final = {PCAP: read_pcap, PCAPNG: read_pcapng}
 
 
-class CaptureStream:
+class CaptureStream(Closeable):
     """Blocks of one or more captures in time order; iterate over it once.
 
     Made by `open_captures`. A block is valid until the next one is asked for.
@@ -61,17 +61,6 @@ class CaptureStream:
 
     def __iter__(self) -> Iterator[RawBlock]:
         return self._blocks
-
-    def __enter__(self) -> CaptureStream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all files; harmless when done twice."""

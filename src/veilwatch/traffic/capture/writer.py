@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Final, Self
+from typing import IO, Final
 
+from veilwatch.closing import Output
 from veilwatch.errors import OutputError
 from veilwatch.files import PendingFile, output_error
 from veilwatch.schema.packets import MAX_CAPTURED
@@ -60,7 +60,7 @@ class _Borrowed:
         """What was written is written."""
 
 
-class CaptureWriter(ABC):
+class CaptureWriter(Output):
     """What both formats share: where the bytes go, and that they arrive whole or not at all.
 
     Use it in a `with` statement: the file appears at its end, and not at all after an error.
@@ -157,20 +157,6 @@ class CaptureWriter(ABC):
     def abandon(self) -> None:
         """Remove what was written; harmless after `close`."""
         self._target.abandon()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.abandon()
 
     def _begin(self, header: bytes) -> None:
         """Write the header of the file; nobody else knows yet that it has to be removed."""

@@ -66,6 +66,8 @@ def capwap(
         or u8(buffer, offset + 7) & 0x07 != 0
         or (native and binding > IEEE_802_11)
         or (position != 0 and flags & FRAGMENT == 0)
+        # CAPWAP cuts frames so that IP need not: who does both is something else.
+        or (flags & FRAGMENT != 0 and p["fragment"] != 0)
     ):
         return false_tunnel(offset, end, wire, counters)
     if flags & KEEP_ALIVE != 0:

@@ -1,4 +1,4 @@
-"""The room's door: raw blocks in, packet batches out, every packet accounted for."""
+"""The way in: raw blocks in, packet batches out, every packet accounted for."""
 
 from __future__ import annotations
 

@@ -16,7 +16,14 @@ from veilwatch.jit import inner_kernel, kernel
 from veilwatch.schema.headers import ABSENT, WIRE_FIELDS
 from veilwatch.traffic.decode.byteorder import Buffer, i64, u8, u16, u32
 from veilwatch.traffic.decode.link import MAX_VLAN_TAGS
-from veilwatch.traffic.decode.network import AUTHENTICATION, FRAGMENT, MAPPED, MAX_EXTENSION_HEADERS
+from veilwatch.traffic.decode.network import (
+    AUTHENTICATION,
+    FIRST_FRAGMENT,
+    FRAGMENT,
+    LATER,
+    MAPPED,
+    MAX_EXTENSION_HEADERS,
+)
 from veilwatch.traffic.decode.steps import LATER_FRAGMENT, OK, is_vlan
 from veilwatch.traffic.hashing import mix
 
@@ -102,7 +109,6 @@ def ip_fields(buffer: Buffer, p: Any, row: Any) -> None:
     row[IP] = p["ip_version"]
     row[IP + 2] = p["dscp"]
     row[IP + 3] = p["ip_length"]
-    row[IP + 6] = p["fragment_offset"]
     row[IP + 7] = p["ttl"]
     row[IP + 8] = p["protocol"]
     row[IP + 10] = address(p["src_hi"], p["src_lo"])
@@ -112,11 +118,16 @@ def ip_fields(buffer: Buffer, p: Any, row: Any) -> None:
         row[IP + 1] = u8(buffer, at) & 0x0F
         row[IP + 4] = p["ip_id"]
         row[IP + 5] = u8(buffer, at + 6) >> 5
+        row[IP + 6] = (u16(buffer, at + 6) & 0x1FFF) * 8
         row[IP + 9] = u16(buffer, at + 10)
         return
     row[ETH + 2] = 0x86DD
-    if p["fragment"] != 0:
+    row[IP + 6] = 0
+    # Later fragments of IP show no ports; those that do are CAPWAP's, which cuts frames itself.
+    ports = p["src_port"] != 0 or p["dst_port"] != 0
+    if p["fragment"] == FIRST_FRAGMENT or (p["fragment"] == LATER and not ports):
         row[IP + 4] = p["ip_id"]
+        row[IP + 6] = p["fragment_offset"]
 
 
 @inner_kernel

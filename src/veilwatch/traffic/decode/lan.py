@@ -1,4 +1,4 @@
-"""Local networks that are no plain Ethernet: Token Ring, FDDI, ARCNET, Fibre Channel, cable …"""
+"""Local networks that are no plain Ethernet: Token Ring, FDDI, ARCNET, Fibre Channel, cable."""
 
 from __future__ import annotations
 

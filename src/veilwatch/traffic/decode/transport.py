@@ -1,5 +1,7 @@
-"""Transport layer: TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792, 4443), SCTP (RFC 9260), UDP-Lite
-(RFC 3828), DCCP (RFC 4340).
+"""The transport layer.
+
+TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792, 4443), SCTP (RFC 9260), UDP-Lite (RFC 3828), DCCP
+(RFC 4340).
 
 Each function ends the walk with `Status` OK or a refusal, except that a UDP datagram between
 the ports of a tunnel goes on. A header that the IP packet itself has no room for is BAD; one

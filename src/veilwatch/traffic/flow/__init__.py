@@ -1,4 +1,4 @@
-"""The flow room: packets become bidirectional flows in bounded memory."""
+"""Packets become bidirectional flows in bounded memory."""
 
 from veilwatch.traffic.flow.early import EarlyPoints
 from veilwatch.traffic.flow.meter import FlowMeter, MeterConfig, empty_heads

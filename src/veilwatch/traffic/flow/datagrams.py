@@ -1,8 +1,9 @@
-"""Which UDP datagrams a head keeps, how they lie in it, and when no more of them are expected.
+"""Which datagrams a head keeps, how they lie in it, and when no more of them are expected.
 
-Of DNS the first datagram of each direction is kept. QUIC and DTLS spread their handshake over
-several datagrams, in any order and with repeats between, so a few of them are kept, each behind
-its length in two bytes, big-endian.
+DTLS goes over UDP, UDP-Lite and DCCP (RFC 5238), DNS and QUIC over UDP. Of DNS the first datagram
+of each direction is kept. QUIC and DTLS spread their handshake over several datagrams, in any order
+and with repeats between, so a few of them are kept, each behind its length in two bytes,
+big-endian.
 
 Of QUIC only that is kept which keys that are public can open, or which says how they come about:
 Initial packets, Retry and Version Negotiation. 0-RTT and Handshake packets take no room, neither
@@ -22,6 +23,8 @@ from veilwatch.schema.flows import HEAD_BYTES, MAX_DATAGRAMS
 from veilwatch.traffic.flow.state import NIL
 
 UDP: Final = 17
+DCCP: Final = 33
+UDP_LITE: Final = 136
 
 START_WITHIN_DATAGRAMS: Final = 128
 """A handshake must begin within this many payload packets of a UDP flow, both directions: DTLS of
@@ -93,6 +96,13 @@ _APPLICATION_DATA: Final = 23
 
 
 @inner_kernel
+def carries_datagrams(packet: Any) -> Any:
+    """Whether a packet is a datagram that may be a handshake's."""
+    protocol = packet.protocol
+    return protocol in (UDP, DCCP, UDP_LITE)
+
+
+@inner_kernel
 def is_dns_port(port: Any) -> Any:
     """Whether `port` belongs to DNS, mDNS or LLMNR."""
     return port in (53, 5353, 5355)
@@ -101,6 +111,8 @@ def is_dns_port(port: Any) -> Any:
 @inner_kernel
 def is_dns(packet: Any) -> Any:
     """Whether a datagram goes to or comes from a port of DNS."""
+    if packet.protocol != UDP:
+        return False
     return is_dns_port(packet.src_port) or is_dns_port(packet.dst_port)
 
 
@@ -274,9 +286,12 @@ def wants_datagram(row: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a datagram begins a head of its flow or continues one."""
     if is_dns(packet):
         return row.head[direction] == NIL and packet.payload_captured >= DNS_HEADER
+    udp = packet.protocol == UDP
     if row.head[0] == NIL and row.head[1] == NIL:
-        return begins_quic(buffer, packet) or begins_dtls(buffer, packet)
-    return continues_quic(row, direction, buffer, packet) or is_dtls_handshake(buffer, packet)
+        return (udp and begins_quic(buffer, packet)) or begins_dtls(buffer, packet)
+    if udp and continues_quic(row, direction, buffer, packet):
+        return True
+    return is_dtls_handshake(buffer, packet)
 
 
 @inner_kernel

@@ -1,5 +1,7 @@
-"""Packets that were captured in several places (N3 and N6, two mirror sessions, both VLANs of a
-router, every interface of a bridge) or twice in one, by a mirror of both directions. Counted once.
+"""Packets that were captured more than once, counted once.
+
+They come from several places (N3 and N6, two mirror sessions, both VLANs of a router, every
+interface of a bridge), or twice from one, by a mirror of both directions.
 
 Copies agree in everything that no router changes: addresses and ports, identification, lengths,
 sequence numbers, flags, checksum, and the first bytes of a payload that has no sequence numbers. A

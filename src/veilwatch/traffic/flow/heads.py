@@ -1,6 +1,6 @@
 """Keeping the first stream bytes of flows that begin like a handshake.
 
-A TCP stream is kept from its first TLS handshake record on (or from the PROXY header before it; the
+A TCP stream is kept from its first TLS handshake record on (or from PROXY headers before it; the
 start may lie behind a proxy or STARTTLS dialogue), placed by sequence number; of UDP the datagrams
 are kept that `datagrams` wants, one behind another. A byte that was seen is never overwritten by
 another copy of it.
@@ -21,7 +21,7 @@ import numpy as np
 from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import HEAD_BYTES, PREFIX_BYTES
 from veilwatch.traffic.flow.datagrams import (
-    UDP,
+    carries_datagrams,
     extend_datagram,
     is_answered,
     is_late,
@@ -29,7 +29,7 @@ from veilwatch.traffic.flow.datagrams import (
     wants_datagram,
 )
 from veilwatch.traffic.flow.index import append, unlink
-from veilwatch.traffic.flow.opening import MAYBE, NO, YES, is_other_record, opening, proxy_header
+from veilwatch.traffic.flow.opening import MAYBE, NO, YES, is_other_record, opening, proxy_headers
 from veilwatch.traffic.flow.state import (
     COLLECTING,
     DATA_OUT,
@@ -148,11 +148,9 @@ def empty(head: Any, sequence: Any, floating: Any) -> Any:
 @inner_kernel
 def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any, kind: Any) -> Any:
     """Whether a payload packet continues a head or may begin one."""
-    if packet.protocol == UDP:
-        return wants_datagram(row, direction, buffer, packet)
-    if row.head[direction] == NIL and flow.payload_packets[direction] > START_WITHIN_PACKETS:
-        return False
     if packet.protocol != TCP:
+        return carries_datagrams(packet) and wants_datagram(row, direction, buffer, packet)
+    if row.head[direction] == NIL and flow.payload_packets[direction] > START_WITHIN_PACKETS:
         return False
     if row.head[direction] != NIL or kind == AHEAD:
         return True
@@ -170,11 +168,11 @@ def payload_packets(flow: Any) -> Any:
 
 @inner_kernel
 def fits(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
-    """Whether a TCP payload begins a handshake; MAYBE also for a PROXY header before anything."""
+    """Whether a TCP payload begins a handshake; MAYBE also for PROXY headers before anything."""
     at_start = data_seq(packet) == flow.base_seq[direction]
     captured = np.int64(packet.payload_captured)
     verdict = opening(buffer, packet.payload_offset, captured, at_start)
-    if verdict == NO and at_start and proxy_header(buffer, packet.payload_offset, captured) != 0:
+    if verdict == NO and at_start and proxy_headers(buffer, packet.payload_offset, captured) != 0:
         return MAYBE
     return verdict
 
@@ -249,7 +247,7 @@ def continue_head(pool: Any, row: Any, direction: Any, buffer: Any, packet: Any)
 @inner_kernel
 def collect(state: State, slot: Any, direction: Any, buffer: Any, packet: Any, kind: Any) -> Any:
     """Keep the bytes of a packet that is `wanted`."""
-    if packet.protocol == UDP:
+    if packet.protocol != TCP:
         row = state.slots[slot]
         if row.head[direction] == NIL:
             count = np.uint32(payload_packets(state.flows[slot]) & 0xFFFFFFFF)
@@ -337,8 +335,8 @@ def settle(state: State, slot: Any, direction: Any, end: Any) -> Any:
     head = state.pool[state.slots[slot].head[direction]]
     length = np.int64(head.length)
     at_start = head.base == flow.base_seq[direction]
-    if at_start and flow.prefix_skip[direction] == 0:
-        skip_proxy_header(flow, direction, head, length)
+    if at_start:
+        skip_proxy_headers(flow, direction, head, length)
     verdict = first_bytes(flow, direction, head)
     if verdict == YES:
         head.sure = 1
@@ -361,10 +359,10 @@ def settle(state: State, slot: Any, direction: Any, end: Any) -> Any:
 
 
 @inner_kernel
-def skip_proxy_header(flow: Any, direction: Any, head: Any, length: Any) -> Any:
-    """Let the first bytes that a flow is known by begin behind its PROXY header."""
-    skip = proxy_header(head.bytes, np.int64(0), length)
-    if 0 < skip <= length:
+def skip_proxy_headers(flow: Any, direction: Any, head: Any, length: Any) -> Any:
+    """Let the first bytes that a flow is known by begin behind its PROXY headers."""
+    skip = proxy_headers(head.bytes, np.int64(0), length)
+    if np.int64(flow.prefix_skip[direction]) < skip <= length:
         clear_prefix(flow, direction)
         flow.prefix_skip[direction] = skip
         kept = min(length - skip, PREFIX_BYTES)
@@ -388,7 +386,7 @@ def place_rest(
     if which == NIL:
         return
     captured = np.int64(packet.payload_captured)
-    if state.flows[slot].protocol == UDP:
+    if state.flows[slot].protocol != TCP:
         extend_datagram(state.pool[which], buffer, packet.payload_offset, captured, position)
     else:
         number = seq_after(sequence, position)
@@ -399,7 +397,7 @@ def place_rest(
 def is_ready(pool: Any, row: Any, flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether nothing more is expected of a flow's heads after `packet`."""
     count = payload_packets(flow)
-    if packet.protocol == UDP:
+    if packet.protocol != TCP and carries_datagrams(packet):
         return is_answered(pool, row, direction, buffer, packet) or is_late(pool, row, count)
     if count < READY_AFTER_PACKETS:
         return False

@@ -428,7 +428,7 @@ def meter_block(
     early
         When live flows are reported, and where to.
     bound, sessions
-        Tunnels that control traffic announced, and their sessions: see `tunnel.session_table`.
+        Tunnels that control traffic announced, and their sessions: see `tunnel.session_store`.
 
     Returns
     -------

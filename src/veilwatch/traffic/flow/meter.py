@@ -33,7 +33,7 @@ from veilwatch.traffic.flow.state import (
     joined,
     new_state,
 )
-from veilwatch.traffic.flow.tunnel import session_table
+from veilwatch.traffic.flow.tunnel import session_store
 
 SECOND_NS = 1_000_000_000
 
@@ -248,7 +248,7 @@ class FlowMeter:
         tunnels
             Array of `veilwatch.schema.sessions.SESSION_DTYPE`: every F-TEID that is valid now.
         """
-        self._sessions = session_table(tunnels, self._seed) if len(tunnels) else _NO_SESSIONS
+        self._sessions = session_store(tunnels, self._seed) if len(tunnels) else _NO_SESSIONS
 
     def advance(self, now_ns: int) -> None:
         """End flows that have been silent for too long at a time that no packet tells.

@@ -1,8 +1,8 @@
-"""Whether bytes begin a TLS handshake, perhaps behind a PROXY header, as far as they go.
+"""Whether bytes begin a TLS handshake, perhaps behind PROXY headers, as far as they go.
 
 A load balancer puts a PROXY header before the client's first byte to tell the server whose
-connection it is (HAProxy, "The PROXY protocol", versions 1 and 2); the handshake follows in the
-same segment or in a later one.
+connection it is (HAProxy, "The PROXY protocol", versions 1 and 2), and one behind another puts its
+own before that; the handshake follows in the same segment or in a later one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from veilwatch.jit import inner_kernel
+from veilwatch.schema.flows import MAX_PROXY_HEADERS
 
 NO: Final = 0
 MAYBE: Final = 1  # so far
@@ -66,7 +67,21 @@ def is_other_record(buffer: Any, offset: Any, length: Any) -> Any:
 
 
 @inner_kernel
-def proxy_header(buffer: Any, offset: Any, length: Any) -> Any:
+def proxy_headers(buffer: Any, offset: Any, length: Any) -> Any:
+    """Return the length of all PROXY headers that bytes begin with, as `one_proxy_header` does."""
+    skip = np.int64(0)
+    for _ in range(MAX_PROXY_HEADERS):
+        size = one_proxy_header(buffer, offset + skip, length - skip)
+        if size <= 0:
+            return skip if size == 0 else size
+        skip += size
+        if skip >= length:  # what follows has not come
+            break
+    return skip
+
+
+@inner_kernel
+def one_proxy_header(buffer: Any, offset: Any, length: Any) -> Any:
     """Return the length of the PROXY header that bytes begin with, 0 for none, -1 not known yet."""
     if begins_with(buffer, offset, length, _TEXT):
         for i in range(min(length, TEXT_HEADER)):
@@ -84,8 +99,8 @@ def proxy_header(buffer: Any, offset: Any, length: Any) -> Any:
 
 @inner_kernel
 def opening(buffer: Any, offset: Any, length: Any, at_start: Any) -> Any:
-    """Whether bytes begin a handshake; `at_start` tells that a PROXY header may precede it."""
-    skip = proxy_header(buffer, offset, length) if at_start else 0
+    """Whether bytes begin a handshake; `at_start` tells that PROXY headers may precede it."""
+    skip = proxy_headers(buffer, offset, length) if at_start else 0
     if skip < 0 or skip > length:
         return MAYBE
     return tls_opening(buffer, offset + skip, length - skip)

@@ -207,7 +207,7 @@ def bind(keys: Any, sessions: Any, rows: Any, seed: Any) -> None:
         sessions[at] = row.session
 
 
-def session_table(rows: npt.NDArray[np.void], seed: np.uint64) -> tuple[Any, Any]:
+def session_store(rows: npt.NDArray[np.void], seed: np.uint64) -> tuple[Any, Any]:
     """Return (keys, sessions) for `session_of`."""
     size = 1 << max(3, (2 * len(rows)).bit_length())
     keys, sessions = np.zeros(size, np.uint64), np.zeros(size, np.int64)

@@ -28,7 +28,7 @@ from veilwatch.traffic.handshake.der import (
     inside,
     magnitude,
 )
-from veilwatch.traffic.handshake.text import MAX_NAME, clean
+from veilwatch.traffic.handshake.text import MAX_NAME, bounded_text
 
 CACHED_CERTIFICATES: Final = 512
 """Leaves remembered: servers repeat theirs. With at most `HEAD_BYTES` each, 4 MB at worst."""
@@ -131,8 +131,10 @@ def read_certificate(der: bytes) -> CertificateFacts | None:
     count, hosts = _alternative_names(fields, common_name)
     kind, bits = _key(key.content if key else b"")
     return CertificateFacts(
-        subject=clean(common_name),
-        issuer=clean(_attribute(issued_by, _COMMON_NAME) or _attribute(issued_by, _ORGANISATION)),
+        subject=bounded_text(common_name),
+        issuer=bounded_text(
+            _attribute(issued_by, _COMMON_NAME) or _attribute(issued_by, _ORGANISATION)
+        ),
         self_signed=issuer.raw == subject.raw if subject else None,
         not_before_s=before,
         not_after_s=after,

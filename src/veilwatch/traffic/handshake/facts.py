@@ -7,13 +7,13 @@ from typing import Any, Final
 import polars as pl
 import pyarrow as pa
 
-from veilwatch.schema.flows import HANDSHAKE_COLUMNS, Column, HeadBatch
+from veilwatch.schema.flows import DTLS_OVER, HANDSHAKE_COLUMNS, Column, HeadBatch
 from veilwatch.traffic.handshake.certificate import read_certificate
 from veilwatch.traffic.handshake.dns import DNS_PORTS, DnsMessage, read_dns
 from veilwatch.traffic.handshake.dtls import client_hello, read_flight
 from veilwatch.traffic.handshake.ja3 import ja3, ja3s
 from veilwatch.traffic.handshake.ja4 import DTLS, QUIC, TCP, ja4
-from veilwatch.traffic.handshake.proxy import without_proxy_header
+from veilwatch.traffic.handshake.proxy import without_proxy_headers
 from veilwatch.traffic.handshake.quic_hello import read_quic
 from veilwatch.traffic.handshake.text import MAX_ALPN_NAME, escape, escape_protocols
 from veilwatch.traffic.handshake.tls import (
@@ -97,10 +97,12 @@ def facts_of(heads: HeadBatch, row: int) -> Facts:
     """Return what one flow said, by name of the column; the rest is `EMPTY`."""
     flow = heads.rows[row]
     if flow["protocol"] == _TCP:
-        return _tls_facts(*(without_proxy_header(heads.stream(row, side)) for side in (0, 1)))
-    if flow["protocol"] != _UDP:
+        return _tls_facts(*(without_proxy_headers(heads.stream(row, side)) for side in (0, 1)))
+    if flow["protocol"] not in DTLS_OVER:
         return {}
     sides = heads.datagrams(row, 0), heads.datagrams(row, 1)
+    if flow["protocol"] != _UDP:
+        return _dtls_facts(*sides)
     if int(flow["src_port"]) in DNS_PORTS or int(flow["dst_port"]) in DNS_PORTS:
         return _dns_facts(*sides)
     if any(side and side[0][:1] == _DTLS_OPENING for side in sides):
@@ -131,7 +133,7 @@ def name_dtls(frame: pl.DataFrame) -> pl.DataFrame:
         A flow table with its facts.
     """
     hello = (pl.col("tls_client_hello_bytes") > 0) | (pl.col("tls_version") > 0)
-    dtls = (pl.col("protocol") == _UDP) & pl.col("quic_retry").is_null() & hello
+    dtls = pl.col("protocol").is_in(DTLS_OVER) & pl.col("quic_retry").is_null() & hello
     service = pl.when(dtls).then(pl.lit("dtls")).otherwise(pl.col("service"))
     return frame.with_columns(service.alias("service"))
 

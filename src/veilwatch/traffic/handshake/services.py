@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.schema.flows import DTLS_OVER
 from veilwatch.traffic.handshake.dns import DNS_PORTS
 from veilwatch.traffic.handshake.quic import is_google, is_known
 
@@ -103,6 +104,7 @@ class Openings:
         self.sides = Side(records, 0), Side(records, 1)
         self.tcp: Mask = records["protocol"] == _TCP
         self.udp: Mask = records["protocol"] == _UDP
+        self.dtls: Mask = np.isin(records["protocol"], DTLS_OVER)
         self._ports = (
             np.ascontiguousarray(records["src_port"]),
             np.ascontiguousarray(records["dst_port"]),
@@ -144,7 +146,7 @@ def _dtls(flows: Openings) -> Mask:
         fits = side.number(11, 2) + np.uint64(13) <= side.size
         return (side.used >= 13) & (content >= 20) & (content <= 25) & known & fits
 
-    return flows.udp & flows.either(record)
+    return flows.dtls & flows.either(record)
 
 
 def _quic(flows: Openings) -> Mask:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from veilwatch.schema.text import printable
+
 MAX_NAME: Final = 255
 """Bytes kept of a name: no host name is longer (RFC 1035, section 2.3.4), and each byte may take
 four characters of every table, alert and page that shows it."""
@@ -67,9 +69,7 @@ def unescape(text: str) -> bytes:
     )
 
 
-def clean(text: str, limit: int = MAX_TEXT) -> str:
+def bounded_text(text: str, limit: int = MAX_TEXT) -> str:
     """Return `text` without unprintable characters, at most `limit` of them and then `CUT`."""
-    shown = text[:limit]
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else "?" for c in shown)
+    shown = printable(text[:limit], "?")
     return shown + CUT if len(text) > limit else shown

@@ -1,4 +1,4 @@
-"""The pipeline joins the rooms below it: captures in, flow tables or captures out."""
+"""The pipeline joins the packages below it: captures in, flow tables or captures out."""
 
 from veilwatch.traffic.pipeline.extract import FlowReader, LiveTable
 from veilwatch.traffic.pipeline.groupfiles import Format

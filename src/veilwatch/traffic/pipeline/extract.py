@@ -17,6 +17,7 @@ from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.flows import EarlyBatch, EndReason, FlowBatch, FlowTable, HeadBatch
 from veilwatch.schema.packets import PacketBatch, RawBlock
 from veilwatch.schema.sessions import SubscriberReport
+from veilwatch.schema.units import SECOND_NS
 from veilwatch.traffic.capture import BlockStream, Captures, open_captures
 from veilwatch.traffic.decode import Decoder
 from veilwatch.traffic.flow import EarlyPoints, FlowMeter, MeterConfig, measure_table
@@ -31,7 +32,7 @@ CHUNK_HEADS: Final = 1024
 """Heads gathered before they are parsed: at most 16 MiB of stream bytes."""
 
 
-HAND_OUT_NS: Final = 5_000_000_000
+HAND_OUT_NS: Final = 5 * SECOND_NS
 """A live capture hands out the flows that have ended at least this often, so that what scores
 them need not wait for a whole chunk."""
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.forms import teid_text
+from veilwatch.schema.text import ascii_escaped
 from veilwatch.traffic.pipeline.selection import UNKNOWN_SERVICE, Selection
 
 UNWANTED: Final = -1
@@ -163,23 +164,12 @@ class Grouping:
         self.groups.append(Group(unique, label))
 
 
-def printable(text: str) -> str:
-    r"""Return `text` as printable ASCII, all else as escapes, at most `MAX_VALUE` long.
-
-    Examples
-    --------
-    >>> printable("a\n\u202egnp.exe")
-    'a\\n\\u202egnp.exe'
-    """
-    return text[:MAX_VALUE].encode("unicode_escape").decode("ascii")[:MAX_VALUE]
-
-
 def _describe(by: GroupBy, value: Any, row: Mapping[str, Any]) -> tuple[str, str]:
     """Return name and label of the group that a flow is the first of."""
     if by is GroupBy.FLOW:
         return f"flow-{value:06}", _describe_flow(value, row)
     text = str(value) or _EMPTY[by]
-    return f"{by}-{text}", f"{by} {printable(text)}"
+    return f"{by}-{text}", f"{by} {ascii_escaped(text, MAX_VALUE)}"
 
 
 def _describe_flow(value: int, row: Mapping[str, Any]) -> str:
@@ -188,7 +178,7 @@ def _describe_flow(value: int, row: Mapping[str, Any]) -> str:
     if row["service"]:
         said.append(f"service {row['service']}")
     if row["tls_sni"]:
-        said.append(f"server name {printable(row['tls_sni'])}")
+        said.append(f"server name {ascii_escaped(row['tls_sni'], MAX_VALUE)}")
     if row["gtp_depth"]:
         said.append(
             f"in GTP-U {row['outer_src_ip']} > {row['outer_dst_ip']}, "

@@ -22,11 +22,12 @@ from veilwatch.files import make_folder, write_text
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.packets import PacketBatch, RawBlock
+from veilwatch.schema.text import ascii_escaped
 from veilwatch.traffic.capture import Captures, Direction, Interface, Rotation, as_names, can_reopen
 from veilwatch.traffic.flow import MeterConfig
 from veilwatch.traffic.pipeline.extract import FlowReader
 from veilwatch.traffic.pipeline.groupfiles import Format, GroupFiles, SplitFile
-from veilwatch.traffic.pipeline.grouping import UNWANTED, Group, GroupBy, Grouping, printable
+from veilwatch.traffic.pipeline.grouping import MAX_VALUE, UNWANTED, Group, GroupBy, Grouping
 from veilwatch.traffic.pipeline.selection import Selection
 
 DEFAULT_FILES: Final = 1024
@@ -88,9 +89,8 @@ class SplitConfig:
         how = (
             "decapsulated to the innermost IP packet" if self.decapsulate else "as seen on the wire"
         )
-        return (
-            f"Packets {how}, taken out by Veilwatch {__version__}: {printable(str(self.selection))}"
-        )
+        what = ascii_escaped(str(self.selection), MAX_VALUE)
+        return f"Packets {how}, taken out by Veilwatch {__version__}: {what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ class _Cutter:
         if found is None:
             if len(self._interfaces) == MAX_INTERFACES:
                 return Interface(link)
-            name = printable(Path(self._captures.files[source].name).name)
+            name = ascii_escaped(Path(self._captures.files[source].name).name, MAX_VALUE)
             found = self._interfaces[key] = Interface(link, f"{name}:{number}")
         return found
 

@@ -16,7 +16,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.jit import CACHE_FAULT, installation_hash, kernel_cache, leave_cache
+from veilwatch.jit import cache_fault, installation_hash, kernel_cache, leave_cache
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.packets import PACKET_DTYPE, PacketBatch
 from veilwatch.traffic.capture import PcapngWriter, PcapWriter
@@ -24,6 +24,7 @@ from veilwatch.traffic.capture.live.privileges import drop_privileges
 from veilwatch.traffic.capture.live.ring import load_kernel
 from veilwatch.traffic.flow import EarlyPoints, FlowMeter
 from veilwatch.traffic.flow.meter import FIRST_CAPACITY, LOOK_NS
+from veilwatch.traffic.packet_time import PacketClock
 from veilwatch.traffic.pipeline.extract import FlowReader
 from veilwatch.traffic.pipeline.preload import load_modules, unreadable_for
 
@@ -39,7 +40,7 @@ _FRAME: Final = bytes(12) + struct.pack(
 def is_warm() -> bool:
     """Whether the kernels of this version have been compiled and kept, by this installation."""
     try:
-        return not CACHE_FAULT and _marker().is_file()
+        return not cache_fault() and _marker().is_file()
     except PermissionError:  # another user's cache, which is not used
         return False
 
@@ -48,12 +49,13 @@ def warm(progress: Progress = SILENT) -> None:
     """Compile every kernel now, if that has not been done."""
     if is_warm():
         return
-    often = "first run of this version only" if not CACHE_FAULT else "in each run"
+    fault = cache_fault()
+    often = "in each run" if fault else "first run of this version only"
     progress.start(f"compiling kernels ({often}, about a minute)")
-    if CACHE_FAULT:
-        progress.note(f"compiled kernels are not kept: {CACHE_FAULT} (VEILWATCH_CACHE moves them)")
+    if fault:
+        progress.note(f"compiled kernels are not kept: {fault} (VEILWATCH_CACHE moves them)")
     load_kernels()
-    if CACHE_FAULT:
+    if fault:
         return
     # Without a cache to keep them in, the next process compiles again; nothing else is lost.
     with suppress(OSError):
@@ -78,6 +80,7 @@ def load_kernels() -> None:
             with FlowReader([path]) as reader:
                 reader.read_all()
     load_kernel()
+    PacketClock(0).follow(np.zeros(1, np.int64))
     meter = FlowMeter(early=EarlyPoints())
     # As many packets as make the table grow; all of them are of one flow.
     packets = np.zeros(FIRST_CAPACITY + 1, PACKET_DTYPE)

@@ -17,11 +17,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import polars as pl
 
+from veilwatch.closing import Closeable
 from veilwatch.errors import CaptureError, VeilwatchError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport, LiveReport
@@ -64,7 +64,7 @@ class _Job:
     user: str | None
 
 
-class ParallelReader:
+class ParallelReader(Closeable):
     """Iterate over the flow tables of an interface that several processes read.
 
     It has the shape of a `FlowReader`. Packets are taken once all workers are ready.
@@ -184,17 +184,6 @@ class ParallelReader:
             if process.is_alive():
                 process.kill()
             process.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[FlowTable]:
         for pipe in self._pipes:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
+from veilwatch.schema.flow_facts import TunnelFacts
+from veilwatch.schema.units import DAY_NS
 from veilwatch.traffic.subscriber.learn import Learned, Learner, TunnelledFlow
 from veilwatch.traffic.subscriber.messages import ACCESS, CORE, MAPPED, End, Rank
 from veilwatch.traffic.subscriber.pseudonym import KeyRing
-from veilwatch.traffic.subscriber.store import Record, Span, Store
+from veilwatch.traffic.subscriber.session_store import Record, SessionStore, Span
 
 MAX_UNATTRIBUTED: Final = 4096
 """Pairs of tunnel end points whose flows without subscriber are counted one by one."""
-
-_WANTED: Final = (
-    *("gtp_depth", "src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip", "fwd_teid", "bwd_teid"),
-    *("gtp_direction", "first_ns", "last_ns"),
-)
 
 CONTROL: Final = "control"
 LEARNED: Final = "learned"
@@ -45,9 +41,6 @@ _WAY: Final = (
 )
 """What flows of one UE through the same tunnels have in common. They have one subscriber. Where the
 UE is not told these are the flows between the same two inner addresses."""
-
-_DAY_NS: Final = 86_400 * 10**9
-"""Pseudonyms change at the earliest after a day."""
 
 
 @lru_cache(maxsize=65_536)
@@ -76,19 +69,19 @@ def _packed(end: End) -> bytes:
     return end.address.to_bytes(16, "big") + end.teid.to_bytes(4, "big")
 
 
-def _tunnelled(flow: Sequence[Any]) -> TunnelledFlow:
-    """Read a row of the columns `_WANTED`."""
-    depth, src, dst, outer_src, outer_dst, forth, back, direction, first, last = flow
+def _tunnelled(flow: TunnelFacts) -> TunnelledFlow:
+    """Return a flow with its addresses as numbers."""
+    outer_src, outer_dst = address_number(flow.outer_src_ip), address_number(flow.outer_dst_ip)
     return TunnelledFlow(
-        address_number(src),
-        address_number(dst),
-        address_number(outer_src),
-        address_number(outer_dst),
-        End(address_number(outer_dst), forth) if depth and forth else None,
-        End(address_number(outer_src), back) if depth and back else None,
-        direction,
-        first,
-        last,
+        address_number(flow.src_ip),
+        address_number(flow.dst_ip),
+        outer_src,
+        outer_dst,
+        End(outer_dst, flow.fwd_teid) if flow.gtp_depth and flow.fwd_teid else None,
+        End(outer_src, flow.bwd_teid) if flow.gtp_depth and flow.bwd_teid else None,
+        flow.gtp_direction,
+        flow.first_ns,
+        flow.last_ns,
     )
 
 
@@ -119,7 +112,7 @@ class Attributor:
         Flows in tunnels without subscriber by their pair of end points.
     """
 
-    def __init__(self, store: Store, learner: Learner, keys: KeyRing) -> None:
+    def __init__(self, store: SessionStore, learner: Learner, keys: KeyRing) -> None:
         self._store = store
         self._learner = learner
         self._keys = keys
@@ -133,7 +126,8 @@ class Attributor:
         sessions = (
             frame["session"] if "session" in frame.columns else pl.repeat(0, len(frame), eager=True)
         )
-        chosen = frame.select(_WANTED).with_columns(sessions.alias("session")).with_row_index("row")
+        chosen = frame.select(TunnelFacts._fields).with_columns(sessions.alias("session"))
+        chosen = chosen.with_row_index("row")
         told = self._by_sessions(chosen)
         learned = self._by_tunnels(
             chosen.filter(pl.col("gtp_depth") > 0).join(told, on="row", how="anti")
@@ -164,9 +158,10 @@ class Attributor:
         if not len(self._store):
             flows = flows.filter(pl.col("session") > 0)
         answers = []
-        for row, *flow, number in flows.iter_rows():
+        for row, *values, number in flows.iter_rows():
+            flow = TunnelFacts(*values)
             tunnelled = _tunnelled(flow)
-            record = self._by_control(tunnelled, number, flow[0] > 0)
+            record = self._by_control(tunnelled, number, flow.gtp_depth > 0)
             if record is not None:
                 record.flows += self._weight
                 self.counts["control"] += self._weight
@@ -223,16 +218,19 @@ class Attributor:
             pl.int_range(pl.len()).over(_WAY) < 2
         )
         if self._weight:
-            for flow in showing.select(_WANTED).iter_rows():
-                self._learner.observe(_tunnelled(flow))
+            for flow in showing.select(TunnelFacts._fields).iter_rows():
+                self._learner.observe(_tunnelled(TunnelFacts(*flow)))
         ways = flows.group_by(_WAY, maintain_order=True).agg(
             pl.col("gtp_depth", "src_ip", "dst_ip").first(),
             pl.col("first_ns").min(),
             pl.col("last_ns").max(),
             pl.col("row"),
-            day=pl.col("first_ns") // _DAY_NS,
+            # Pseudonyms change at the earliest after a day.
+            day=pl.col("first_ns") // DAY_NS,
         )
-        tunnelled = [_tunnelled(way) for way in ways.select(_WANTED).iter_rows()]
+        tunnelled = [
+            _tunnelled(TunnelFacts(*way)) for way in ways.select(TunnelFacts._fields).iter_rows()
+        ]
         if self._weight:
             for learn in (self._learner.vote, self._learner.join):
                 for way in tunnelled:
@@ -245,7 +243,7 @@ class Attributor:
             .explode("row", "day")
         )
         names = rows.select("token", "day").unique()
-        shown = [self._keys.pseudonym(token, day * _DAY_NS) for token, day in names.iter_rows()]
+        shown = [self._keys.pseudonym(token, day * DAY_NS) for token, day in names.iter_rows()]
         return rows.join(
             names.with_columns(subscriber=pl.Series(shown, dtype=pl.String)), on=["token", "day"]
         ).select(

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+import numpy as np
+
+from veilwatch.schema.units import MINUTE_NS
+from veilwatch.traffic.packet_time import PacketClock
 from veilwatch.traffic.subscriber.messages import Message, Protocol
 
 MAX_PENDING: Final = 65_536
 """Most waiting requests; beyond it the oldest is forgotten: far above what a core has under way."""
 
-LIFETIME_NS: Final = 60 * 10**9
+LIFETIME_NS: Final = MINUTE_NS
 """A request without a response for this long is given up: senders retransmit for 15 to 30 s
 (T3 × N3 of TS 29.274 cl. 7.6, T1 × N1 of TS 29.244 cl. 6.4)."""
 
@@ -34,10 +38,15 @@ class Dialogues:
     def __init__(self, limit: int = MAX_PENDING) -> None:
         self._limit = limit
         self._waiting: OrderedDict[_Key, tuple[int, Message]] = OrderedDict()
+        self._clock = PacketClock(LIFETIME_NS)
         self.unanswered = 0
 
     def ask(self, message: Message, src: int, dst: int, ts_ns: int) -> None:
-        """Keep a request; a retransmission changes nothing."""
+        """Keep a request; a retransmission changes nothing.
+
+        What else waits goes by the time that is believed: a wrong stamp gives up no other request.
+        """
+        now_ns = self._follow(ts_ns)
         key = _Key(message.protocol, src, dst, message.sequence)
         known = self._waiting.get(key)
         if known is not None:
@@ -48,13 +57,14 @@ class Dialogues:
         self._waiting[key] = ts_ns, message
         while self._waiting:
             oldest, (since, _) = next(iter(self._waiting.items()))
-            if len(self._waiting) <= self._limit and ts_ns - since <= LIFETIME_NS:
+            if len(self._waiting) <= self._limit and now_ns - since <= LIFETIME_NS:
                 break
             del self._waiting[oldest]
             self.unanswered += 1
 
     def answer(self, message: Message, src: int, dst: int, ts_ns: int) -> Message | None:
         """Return the request that a response belongs to, once; None if there is none."""
+        self._follow(ts_ns)
         key = _Key(message.protocol, dst, src, message.sequence)
         since, request = self._waiting.get(key, (0, None))
         if request is None or request.kind != message.kind - 1:
@@ -64,3 +74,6 @@ class Dialogues:
             self.unanswered += 1
             return None
         return request
+
+    def _follow(self, ts_ns: int) -> int:
+        return self._clock.follow(np.array([ts_ns], np.int64))

@@ -1,4 +1,4 @@
-"""The room's door: control traffic in; sessions, bindings and flows with their subscriber out."""
+"""The way in: control traffic in; sessions, bindings and flows with their subscriber out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from veilwatch.traffic.subscriber.identity import Identifier
 from veilwatch.traffic.subscriber.learn import Learned, Learner
 from veilwatch.traffic.subscriber.procedures import Procedures
 from veilwatch.traffic.subscriber.pseudonym import KeyRing
-from veilwatch.traffic.subscriber.store import MAX_SESSIONS, OPEN, Record, Store
+from veilwatch.traffic.subscriber.session_store import MAX_SESSIONS, OPEN, Record, SessionStore
 from veilwatch.traffic.subscriber.values import load
 
 INSTALL: Final = "pip install '.[mobile]'"
@@ -36,7 +36,7 @@ class Directory:
     keys
         Makes pseudonyms; None draws a key that lasts as long as the directory.
     max_sessions
-        Most sessions kept; see `veilwatch.traffic.subscriber.store.MAX_SESSIONS`.
+        Most sessions kept; see `veilwatch.traffic.subscriber.session_store.MAX_SESSIONS`.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Directory:
 
     def __init__(self, keys: KeyRing | None = None, *, max_sessions: int = MAX_SESSIONS) -> None:
         self._keys = keys or KeyRing()
-        self._store = Store(max_sessions)
+        self._store = SessionStore(max_sessions)
         self._procedures = Procedures(self._store)
         self._reader = MessageReader(Identifier(self._keys))
         self._learner = Learner()

@@ -9,7 +9,7 @@ from typing import Final
 from veilwatch.traffic.subscriber import gtpv1, gtpv2, pfcp
 from veilwatch.traffic.subscriber.dialogue import Dialogues
 from veilwatch.traffic.subscriber.messages import End, Message, Procedure, Protocol, Tunnel
-from veilwatch.traffic.subscriber.store import MAX_ROLES, Context, Store
+from veilwatch.traffic.subscriber.session_store import MAX_ROLES, Context, SessionStore
 
 MAX_NODES: Final = 65_536
 """Most nodes whose restart counter is kept; the one heard of longest ago is forgotten."""
@@ -66,7 +66,7 @@ class Procedures:
         What could not be applied, by its reason.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SessionStore) -> None:
         self._store = store
         self._dialogues = Dialogues()
         self._recoveries: OrderedDict[tuple[Protocol, int], _Recovery] = OrderedDict()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema.units import DAY_NS, DAY_S
 
 KEY_BYTES: Final = 32
 """Fewest bytes of a key: identities are guessable (an IMSI has about 10^10 values in one
@@ -52,12 +53,10 @@ _NAMES: Final = {
     Rotation.MONTHLY: "%Y-%m",
 }
 
-_DAY_NS: Final = 86_400 * 10**9
-
 
 @lru_cache(maxsize=1024)
 def _name(rotation: Rotation, day: int) -> str:
-    return datetime.fromtimestamp(day * 86_400, UTC).strftime(_NAMES[rotation])
+    return datetime.fromtimestamp(day * DAY_S, UTC).strftime(_NAMES[rotation])
 
 
 class KeyRing:
@@ -106,7 +105,7 @@ class KeyRing:
 
     def period(self, ts_ns: int) -> str:
         """Name the period that a time belongs to: `2026-03-09`, `2026-W11`, `2026-03`."""
-        return _name(self.rotation, ts_ns // _DAY_NS)
+        return _name(self.rotation, ts_ns // DAY_NS)
 
     def pseudonym(self, token: bytes, ts_ns: int) -> str:
         """Return what stands for a subscriber at a time: `s-` and 16 hexadecimal digits."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,10 @@ from veilwatch.errors import ModelError
 from veilwatch.files import replacing
 from veilwatch.learning.detectors.base import DetectorSettings, Scores, TrainingSet, require_schema
 from veilwatch.learning.detectors.evidence import probability
+from veilwatch.learning.detectors.nets.architecture import Architecture, Matrix
 from veilwatch.learning.detectors.nets.onnx_file import read_onnx
-from veilwatch.learning.detectors.nets.plan import Plan, split_parameters
-from veilwatch.learning.detectors.nets.server import Inputs, Network
+from veilwatch.learning.detectors.nets.plan import split_parameters
+from veilwatch.learning.detectors.nets.server import Network
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, Unit
 
@@ -24,60 +24,19 @@ EXPLAINED: Final = 64
 """Flows explained at a time: each becomes up to 64 flows that lack something, and memory stays
 below 10 MB."""
 
-Matrix = npt.NDArray[np.float32]
 
-
-class NeuralDetector(ABC):
+class NeuralDetector(Architecture):
     """A network over the packets of a flow, trained in PyTorch and served by ONNX Runtime.
 
     A subclass says what the network is and what it sees; everything else is here.
     """
 
-    name: ClassVar[str]
     feature_sets: ClassVar[Sequence[str]]
     unit: ClassVar[Unit] = "flow"
-
-    parameters: ClassVar[Mapping[str, Any]]
-    """What the network itself can be told, with its defaults."""
-
-    plan: ClassVar[Plan]
-    """How it is trained unless told otherwise."""
 
     def __init__(self) -> None:
         self._network: Network | None = None
         self._schema: FeatureSchema | None = None
-
-    @abstractmethod
-    def build(self, parameters: Mapping[str, Any], features: int) -> Any:
-        """Return the untrained `torch.nn.Module` for values with `features` columns."""
-
-    @abstractmethod
-    def export(self, module: Any, metadata: Mapping[str, str]) -> bytes:
-        """Return a trained module as an ONNX file."""
-
-    @abstractmethod
-    def inputs(self, values: Matrix) -> Inputs:
-        """Return what the network takes for flows of shape (n, features), whatever they hold."""
-
-    @abstractmethod
-    def cost(self, values: Matrix) -> npt.NDArray[np.int64]:
-        """Return what each flow costs beside others: flows of like cost share a batch."""
-
-    @abstractmethod
-    def distinct(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return the first row of each thing that the network sees, and which each row is (n,)."""
-
-    @abstractmethod
-    def pieces(self, values: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """Return what can be taken out of each flow: row (m,), and columns (m, features)."""
-
-    def logits(self, network: Network, values: Matrix) -> npt.NDArray[np.float64]:
-        """Return the log-odds of flows, shape (n,)."""
-        first, which = self.distinct(values)
-        order = first[np.argsort(self.cost(values[first]), kind="stable")]
-        out = np.empty(len(values))
-        out[order] = network.logits(len(order), lambda rows: self.inputs(values[order[rows]]))
-        return np.asarray(out[first[which]])
 
     def fit(
         self, training: TrainingSet, settings: DetectorSettings, progress: Progress = SILENT

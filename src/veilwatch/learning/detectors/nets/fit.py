@@ -13,8 +13,8 @@ from veilwatch import __version__
 from veilwatch.errors import TrainingError
 from veilwatch.learning.detectors.base import DetectorSettings, TrainingSet
 from veilwatch.learning.detectors.evidence import probability
+from veilwatch.learning.detectors.nets.architecture import Architecture, Matrix
 from veilwatch.learning.detectors.nets.checkpoint import checkpoint_of
-from veilwatch.learning.detectors.nets.detector import Matrix, NeuralDetector
 from veilwatch.learning.detectors.nets.loop import Loop, repeatable
 from veilwatch.learning.detectors.nets.plan import Plan
 from veilwatch.learning.detectors.nets.server import SCHEMA, Network
@@ -31,7 +31,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def fit_network(
-    detector: NeuralDetector,
+    detector: Architecture,
     training: TrainingSet,
     parameters: Mapping[str, Any],
     plan: Plan,
@@ -78,7 +78,7 @@ def fit_network(
     return network
 
 
-def check_parity(detector: NeuralDetector, module: Any, network: Network, values: Matrix) -> None:
+def check_parity(detector: Architecture, module: Any, network: Network, values: Matrix) -> None:
     """Refuse an exported network that does not answer like the trained one.
 
     Raises

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from veilwatch.learning.detectors.base import TrainingSet
+from veilwatch.learning.detectors.nets.architecture import Architecture, Matrix
 from veilwatch.learning.detectors.nets.checkpoint import Arrays, Checkpoint
-from veilwatch.learning.detectors.nets.detector import Matrix, NeuralDetector
 from veilwatch.learning.detectors.nets.plan import Plan
 from veilwatch.learning.detectors.nets.sampling import Rows, draw, hold_back
 from veilwatch.progress import Progress
@@ -55,7 +55,7 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingItems:
     """Flows to learn from or to be judged by, with those that look the same put together.
 
     Attributes
@@ -86,7 +86,7 @@ class Loop:
 
     def __init__(
         self,
-        detector: NeuralDetector,
+        detector: Architecture,
         module: Any,
         training: TrainingSet,
         plan: Plan,
@@ -104,7 +104,7 @@ class Loop:
         held = hold_back(training, np.random.default_rng([seed, 1]))
         self._shown = np.flatnonzero(~held)
         self._weight = training.weight[self._shown]
-        self._checked = self._lesson(_checked_rows(held, training.weight, plan.checked, seed))
+        self._checked = self._items(_checked_rows(held, training.weight, plan.checked, seed))
         self._optimizer = torch.optim.AdamW(
             module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
         )
@@ -131,55 +131,55 @@ class Loop:
         late = len(self._checked.item) and self._epoch - self._best_epoch >= self._plan.patience
         return self._epoch >= self._plan.epochs or bool(late)
 
-    def _lesson(self, rows: Rows) -> Lesson:
+    def _items(self, rows: Rows) -> TrainingItems:
         """Put rows that look the same together."""
         item, which, times = np.unique(self._which[rows], return_inverse=True, return_counts=True)
         malicious = np.bincount(which, self._malicious[rows], len(item))
-        return Lesson(item, (malicious / times).astype(np.float32), times.astype(np.float32))
+        return TrainingItems(item, (malicious / times).astype(np.float32), times.astype(np.float32))
 
     def _train(self, progress: Progress) -> None:
         """Show an epoch's flows."""
         plan = self._plan
         rng = np.random.default_rng([self._seed, 2, self._epoch])
         torch.manual_seed(int(rng.integers(2**62)))
-        lesson = self._lesson(self._shown[draw(self._weight, self._samples, rng)])
-        batches = self._batches(lesson, rng)
+        items = self._items(self._shown[draw(self._weight, self._samples, rng)])
+        batches = self._batches(items, rng)
         progress.start(
             f"{self._detector.name}: epoch {self._epoch + 1} of {plan.epochs}", len(batches)
         )
         self._module.train()
-        usual = lesson.times.mean() * plan.batch
+        usual = items.times.mean() * plan.batch
         for step, batch in enumerate(batches):
             for group in self._optimizer.param_groups:
                 group["lr"] = self._rate(self._epoch + step / len(batches))
             self._optimizer.zero_grad()
-            loss = self._losses(lesson, batch, plan.smoothing).sum() / usual
+            loss = self._losses(items, batch, plan.smoothing).sum() / usual
             loss.backward()
             nn.utils.clip_grad_norm_(self._module.parameters(), plan.clip)
             self._optimizer.step()
             progress.advance()
         self._epoch += 1
 
-    def _losses(self, lesson: Lesson, batch: Rows, smoothing: float = 0.0) -> Any:
+    def _losses(self, items: TrainingItems, batch: Rows, smoothing: float = 0.0) -> Any:
         """Return the cross entropy of a batch, item by item, times how often each was drawn."""
-        values = self._values[lesson.item[batch]]
-        target = lesson.share[batch] * (1 - smoothing) + np.float32(smoothing / 2)
+        values = self._values[items.item[batch]]
+        target = items.share[batch] * (1 - smoothing) + np.float32(smoothing / 2)
         parts = [torch.from_numpy(part).to(self._device) for part in self._detector.inputs(values)]
         losses = nn.functional.binary_cross_entropy_with_logits(
             self._module(*parts)[:, 0],
             torch.from_numpy(target).to(self._device),
             reduction="none",
         )
-        return losses * torch.from_numpy(lesson.times[batch]).to(self._device)
+        return losses * torch.from_numpy(items.times[batch]).to(self._device)
 
-    def _batches(self, lesson: Lesson, rng: np.random.Generator) -> list[Rows]:
+    def _batches(self, items: TrainingItems, rng: np.random.Generator) -> list[Rows]:
         """Cut an epoch into batches of items of like cost."""
         batches = []
         size = self._plan.batch
-        rows = rng.permutation(len(lesson.item))
+        rows = rng.permutation(len(items.item))
         for start in range(0, len(rows), size * POOL):
             pool = rows[start : start + size * POOL]
-            pool = pool[np.argsort(self._cost[lesson.item[pool]], kind="stable")]
+            pool = pool[np.argsort(self._cost[items.item[pool]], kind="stable")]
             batches += [pool[k : k + size] for k in range(0, len(pool), size)]
         return [batches[k] for k in rng.permutation(len(batches))]
 
@@ -226,12 +226,12 @@ class Loop:
         try:
             numbers = int(state["epoch"]), int(state["best_epoch"]), float(state["best_loss"])
             for key, values in state.items():
-                room, _, name = key.partition("/")
+                section, _, name = key.partition("/")
                 if name:
-                    parts[room][name] = values
+                    parts[section][name] = values
             own = _arrays(self._module.state_dict())
-            for room in ("module", "best"):
-                if {k: v.shape for k, v in parts[room].items()} != {
+            for section in ("module", "best"):
+                if {k: v.shape for k, v in parts[section].items()} != {
                     k: v.shape for k, v in own.items()
                 }:
                     return False

@@ -30,10 +30,10 @@ from veilwatch.learning.training.header_words.document import (
     Setting,
     figures,
 )
-from veilwatch.learning.training.header_words.shape import (
+from veilwatch.learning.training.header_words.sampling import (
     Draw,
-    Shape,
-    choose_shape,
+    SamplingPlan,
+    choose_plan,
     draw,
     merged,
     shrink_to_fit,
@@ -146,20 +146,20 @@ def reproduce(
     captures = _read(manifest, progress)
     families = merged(captures.entries, options.merge)
     seeds = [options.seed + k for k in range(options.repeats)]
-    shape = choose_shape(captures.entries, families, scaled=options.scaled)
+    plan = choose_plan(captures.entries, families, scaled=options.scaled)
     if options.scaled:
-        shape = shrink_to_fit(captures.entries, shape, seeds)
-    draws = [draw(captures.entries, shape, seed) for seed in seeds]
+        plan = shrink_to_fit(captures.entries, plan, seeds)
+    draws = [draw(captures.entries, plan, seed) for seed in seeds]
     settings = [_setting(asked, captures, draws, seeds, options, progress) for asked in SETTINGS]
     return Reproduction(
         veilwatch=__version__,
         command=command,
         manifest=str(manifest),
         emulated=any(_emulated(captures.entries[k]) for one in draws for k in one.train),
-        exact=shape.scale == 1,
-        scale=shape.scale,
+        exact=plan.scale == 1,
+        scale=plan.scale,
         merged={name: list(items) for name, items in options.merge.items()},
-        classes=_numbers(shape),
+        classes=_numbers(plan),
         published=PUBLISHED,
         settings=settings,
         ablation=_ablation(captures, draws[0], options, progress) if options.ablation_s else [],
@@ -179,12 +179,12 @@ def _emulated(entry: CaptureEntry) -> bool:
     return entry.extra.get("emulated", "").lower() in ("1", "true")
 
 
-def _numbers(shape: Shape) -> list[Numbers]:
+def _numbers(plan: SamplingPlan) -> list[Numbers]:
     return [
         Numbers(
             name=item.name, available=len(item.rows), train=item.train, validation=item.validate
         )
-        for item in shape.classes
+        for item in plan.classes
     ]
 
 

@@ -8,11 +8,11 @@ import socket
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
+from veilwatch.closing import Closeable
 from veilwatch.errors import CaptureError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport, FileReport, LiveReport
@@ -39,7 +39,7 @@ SEARCH_S: Final = 0.1
 _GONE: Final = (errno.ENETDOWN, errno.ENXIO, errno.ENODEV)
 
 
-class LiveCapture:
+class LiveCapture(Closeable):
     """Blocks of what an interface receives; iterate over it once.
 
     Made by `open_live`, or from a tap that another process opened. Begins to take packets when
@@ -114,17 +114,6 @@ class LiveCapture:
 
     def __iter__(self) -> Iterator[RawBlock]:
         return self._blocks
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(self) -> Generator[RawBlock, None, None]:
         for warning in self._live.warnings:

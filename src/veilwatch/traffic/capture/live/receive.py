@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from veilwatch.schema.packets import BLOCK_RECORDS, RECORD_DTYPE, RawBlock
+from veilwatch.schema.units import SECOND_NS
 from veilwatch.traffic.capture.live.link import ETHERNET, UNKNOWN, link_type
 from veilwatch.traffic.capture.live.options import (
     MAC_BYTES,
@@ -30,7 +31,6 @@ _ANCILLARY_BYTES: Final = 256
 _AUXDATA: Final = struct.Struct("@IIIHHHH")
 _TAG: Final = struct.Struct(">HH")
 _TIME: Final = struct.Struct("@qq")
-_NS: Final = 1_000_000_000
 _DOT1Q: Final = 0x8100
 
 
@@ -110,7 +110,7 @@ class Receiver:
                         frame, captured, length = at, captured + VLAN_BYTES, length + VLAN_BYTES
                 elif level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
                     seconds, nanoseconds = _TIME.unpack_from(data)
-                    ts_ns = seconds * _NS + nanoseconds
+                    ts_ns = seconds * SECOND_NS + nanoseconds
             times.append(ts_ns)
             offsets.append(frame)
             captures.append(captured)

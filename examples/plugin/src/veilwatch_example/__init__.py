@@ -1,0 +1,1 @@
+"""A detector and a sink for Veilwatch, as an example of plugins."""
