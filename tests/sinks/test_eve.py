@@ -21,7 +21,7 @@ from veilwatch.schema.scores import Reason
 from veilwatch.sinks import elastic, esm_elastic, eve, stix
 from veilwatch.sinks.cef import cef
 from veilwatch.sinks.eve_types import Event, schema_text
-from veilwatch.sinks.wire import from_bytes, to_bytes, told
+from veilwatch.sinks.wire import from_bytes, public_json, to_bytes
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_little_evidence_is_told_in_every_form(thin: bool) -> None:
     assert event.incident is not None
     bundle = json.dumps(stix.bundle(event, event.incident))
     assert ("little evidence" in bundle) is thin
-    assert json.loads(told(event))["alert"]["thin"] is thin
+    assert json.loads(public_json(event))["alert"]["thin"] is thin
     assert from_bytes(to_bytes(event)).alert.thin is thin
 
 
