@@ -28,18 +28,16 @@ from veilwatch.private import why_not_private
 PACKAGES: Final = ("schema", "traffic")
 """Packages whose sources make flow tables, and hold every kernel and every dtype."""
 
-TYPES: Final = "schema"
-"""The package whose dtypes and constants are compiled into kernels."""
-
 CONSTANT_FILES: Final = (
-    "traffic/capture/fault.py",
-    "traffic/capture/live/options.py",
-    "traffic/decode/counters.py",
-    "traffic/flow/state.py",
+    *("schema/flows.py", "schema/headers.py", "schema/packets.py", "schema/units.py"),
+    *("traffic/capture/fault.py", "traffic/capture/live/options.py"),
+    *("traffic/decode/counters.py", "traffic/flow/state.py"),
 )
-"""Files without a kernel whose constants and types kernels compile in."""
+"""Files without a kernel whose dtypes, constants and types kernels compile in."""
 
 OUTSIDE_TABLES: Final = (
+    *(f"schema/{name}.py" for name in ("alerts", "convert", "counters", "events", "features")),
+    *(f"schema/{name}.py" for name in ("scores", "verdicts")),
     "traffic/capture/live",
     "traffic/capture/rotate.py",
     "traffic/capture/writer.py",
@@ -70,13 +68,11 @@ def kernel_sources() -> list[Path]:
     other file.
     """
     root = Path(__file__).parent
-    types, constants = root / TYPES, {root / name for name in CONSTANT_FILES}
+    constants = {root / name for name in CONSTANT_FILES}
     return [
         path
         for path in _sources(root)
-        if types in path.parents
-        or path in constants
-        or b"from veilwatch.jit import" in path.read_bytes()
+        if path in constants or b"from veilwatch.jit import" in path.read_bytes()
     ]
 
 
