@@ -60,8 +60,7 @@ coverage: setup ## The tests as `make test` runs them, and which lines of src th
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run $(PYTEST) -m "not slow"
 	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report --format=total | sed 's/$$/ % of the lines are reached by tests/'
-	@$(BIN)/coverage report --skip-covered --sort=cover | head -60
+	@$(BIN)/coverage report --skip-covered --sort=-cover
 
 differential: setup ## Every real capture beside tshark, TCP stream by stream as well
 	@VEILWATCH_DIFFERENTIAL=full $(BIN)/python $(PYTEST) tests/differential

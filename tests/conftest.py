@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from scapy.config import conf
 from scapy.layers import l2
 
+from tests.examples import USUAL, drawn
 from tests.netns import wire  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +24,12 @@ conf.neighbor.resolve = lambda frame, packet: "02:00:00:00:00:02"
 
 
 # How fast a machine draws examples says nothing about what is tested.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "tests",
+    max_examples=drawn(USUAL),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("tests")
 
 
@@ -33,6 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if starts_workers and not hasattr(config, "workerinput"):
         words = [sys.executable, "-m", "veilwatch", "doctor", "--warm", "--quiet"]
         subprocess.run(words, check=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks choose
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what draws examples, so that the slow lane runs it with all of them."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("property")
 
 
 def find_corpus() -> Path | None:

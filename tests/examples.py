@@ -1,12 +1,10 @@
-"""How many examples a property test draws."""
+"""How many examples a property test draws: few where time counts, all in the slow lane."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, Final
 
-import pytest
 from hypothesis import settings
 
 THOROUGH: Final = os.environ.get("VEILWATCH_TEST_PROFILE") == "thorough"
@@ -15,15 +13,15 @@ THOROUGH: Final = os.environ.get("VEILWATCH_TEST_PROFILE") == "thorough"
 SHARE: Final = 5
 """Of so many examples one is drawn where time counts. Every run draws others."""
 
+USUAL: Final = 100
+"""Examples of a test that names no number."""
 
-def examples(most: int, **more: Any) -> Callable[[Any], Any]:
-    """Draw at most `most` examples, or a fifth of them where time counts.
 
-    The mark `property` has `make test-slow` run the test once more, with all of them.
-    """
-    number = most if THOROUGH else max(1, most // SHARE)
+def drawn(most: int) -> int:
+    """Return how many of `most` examples this run draws."""
+    return most if THOROUGH else max(1, most // SHARE)
 
-    def decorate(test: Any) -> Any:
-        return pytest.mark.property(settings(max_examples=number, deadline=None, **more)(test))
 
-    return decorate
+def examples(most: int, **more: Any) -> settings:
+    """Draw at most `most` examples of a test, or a fifth of them where time counts."""
+    return settings(max_examples=drawn(most), deadline=None, **more)
