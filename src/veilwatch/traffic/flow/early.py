@@ -22,6 +22,7 @@ from veilwatch.schema.flows import (
     SEQUENCE_DTYPE,
     EndReason,
 )
+from veilwatch.traffic.flow.copying import copy_run
 from veilwatch.traffic.flow.index import copy_flow
 from veilwatch.traffic.flow.state import NIL, OPEN, State, as_words
 
@@ -192,7 +193,7 @@ def report(state: State, early: Early, slot: Any) -> Any:
         if which != NIL and state.pool[which].sure:
             head = state.pool[which]
             length = np.int64(head.length)
-            early.data[start : start + length] = head.bytes[:length]
+            copy_run(early.data, start, head.bytes, 0, length)
         shown.start[direction] = start
         shown.length[direction] = length
         used[BYTES] += length

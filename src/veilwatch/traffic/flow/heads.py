@@ -20,6 +20,7 @@ import numpy as np
 
 from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import HEAD_BYTES, PREFIX_BYTES
+from veilwatch.traffic.flow.copying import clear_run, copy_run
 from veilwatch.traffic.flow.datagrams import (
     carries_datagrams,
     extend_datagram,
@@ -77,8 +78,7 @@ def place(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> 
     if start >= end:
         return
     if start == head.length == head.reach:
-        for i in range(start, end):
-            head.bytes[i] = buffer[shift + i]
+        copy_run(head.bytes, start, buffer, shift + start, end - start)
         head.length = end
         head.reach = end
         return
@@ -141,7 +141,7 @@ def empty(head: Any, sequence: Any, floating: Any) -> Any:
     head.sure = 0
     head.floating = floating
     if head.holed:
-        head.known[:] = 0
+        clear_run(head.known, 0, len(head.known))
         head.holed = 0
 
 
@@ -448,7 +448,7 @@ def hand_on(state: State, slot: Any) -> Any:
         if row.head[direction] != NIL:
             head = state.pool[row.head[direction]]
             length = np.int64(head.length)
-            state.out_data[start : start + length] = head.bytes[:length]
+            copy_run(state.out_data, start, head.bytes, 0, length)
             release(state, slot, direction)
         out.start[direction] = start
         out.length[direction] = length

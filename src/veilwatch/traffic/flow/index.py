@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from veilwatch.jit import inline_kernel, inner_kernel, kernel
+from veilwatch.traffic.flow.copying import copy_run
 from veilwatch.traffic.flow.state import AMBIGUOUS, CLOSING, FREE, LIVE, NIL, OPEN, State
 from veilwatch.traffic.flow.tunnel import MAX_TWINS, NO, end_point, kinship
 from veilwatch.traffic.hashing import mix
@@ -196,8 +197,7 @@ def reindex(state: State) -> None:
 def copy_flow(state: State, slot: Any, words: Any, sequences: Any, out: Any) -> Any:
     """Copy a flow and its packets to row `out` of other arrays of the same record types."""
     own_words, own = state.flow_words, state.sequences
-    for k in range(own_words.shape[1]):
-        words[out, k] = own_words[slot, k]
+    copy_run(words[out], 0, own_words[slot], 0, own_words.shape[1])
     for k in range(state.flows[slot].sequence_used):
         row = own[slot, k]
         copy = sequences[out, k]

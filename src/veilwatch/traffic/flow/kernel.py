@@ -10,6 +10,7 @@ from veilwatch.jit import inner_kernel, kernel
 from veilwatch.schema.flows import MAX_HOLES, PREFIX_BYTES, EndReason, TcpState
 from veilwatch.schema.packets import NONE8, Status
 from veilwatch.traffic.flow import dedup
+from veilwatch.traffic.flow.copying import clear_run
 from veilwatch.traffic.flow.early import AGE, MOST, REPORTS, Early, is_point, report
 from veilwatch.traffic.flow.fragments import expect, follow
 from veilwatch.traffic.flow.heads import collect, continue_head, hand_on, is_ready, wanted
@@ -223,13 +224,6 @@ def evict(state: State) -> Any:
 
 
 @inner_kernel
-def clear(words: Any, slot: Any) -> Any:
-    """Set a record to zero."""
-    for k in range(words.shape[1]):
-        words[slot, k] = 0
-
-
-@inner_kernel
 def identify(flow: Any, packet: Any, reverse: Any) -> Any:
     """Write the identity of a new flow from its first packet."""
     if reverse:
@@ -285,7 +279,7 @@ def start(flow: Any, packet: Any, counters: Any) -> Any:
 def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> Any:
     """Make a flow for a packet that belongs to none; return (slot, direction of the packet)."""
     slot = take_slot(state, key)
-    clear(state.flow_words, slot)
+    clear_run(state.flow_words[slot], 0, state.flow_words.shape[1])
     flow = state.flows[slot]
     flags = packet.tcp_flags
     syn = packet.protocol == TCP and flags & SYN != 0
@@ -324,7 +318,7 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     numbers and what the connection opened with. The measures start anew.
     """
     old = state.out_flows[state.counters[OUT] - 1]
-    clear(state.flow_words, slot)
+    clear_run(state.flow_words[slot], 0, state.flow_words.shape[1])
     flow = state.flows[slot]
     flow.src_hi, flow.src_lo = old.src_hi, old.src_lo
     flow.dst_hi, flow.dst_lo = old.dst_hi, old.dst_lo
@@ -567,7 +561,7 @@ def flush(state: State, timeouts: Any) -> bool:
         if slot == NIL or (other != NIL and state.flows[other].last_ns < state.flows[slot].last_ns):
             slot = other
         if slot == NIL:
-            cells[:] = 0
+            clear_run(cells, 0, CELLS)
             return True
         if not has_room(state):
             return False
