@@ -245,5 +245,15 @@ def inner_kernel(function: F) -> F:
     Without the wrapper for that a quarter of the time of compilation is spared, which counts where
     there are hundreds of helpers.
     """
-    compiled: F = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
-    return compiled
+    compiled: Any = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+    template = compiled.get_call_template
+
+    def plain_template(types: Any, named: dict[str, Any]) -> Any:
+        # Numba would compile it once for every constant that it is called with; LLVM puts constants
+        # in where it inlines.
+        plain = {name: numba.types.unliteral(value) for name, value in named.items()}
+        return template([numba.types.unliteral(value) for value in types], plain)
+
+    compiled.get_call_template = plain_template
+    inner: F = compiled
+    return inner
