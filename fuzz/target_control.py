@@ -16,11 +16,11 @@ from veilwatch.traffic.subscriber import (
     gtpv2,
     pfcp,
     procedures,
-    store,
+    session_store,
     values,
 )
 
-guide_by(control, directory, elements, gtpv1, gtpv2, pfcp, procedures, store, values)
+guide_by(control, directory, elements, gtpv1, gtpv2, pfcp, procedures, session_store, values)
 PORTS = (2123, 8805)
 NODES = ("192.0.2.1", "192.0.2.2")
 SEEDS = CONTROL
