@@ -5,8 +5,10 @@ stay within what docs/performance.md says of it::
 
     python benchmarks/crowd.py MODEL
     python benchmarks/crowd.py MODEL --flows 200000 --way hosts
-    python benchmarks/crowd.py MODEL --lowered 0      # a model to which everything is an alert
+    python benchmarks/crowd.py MODEL --lowered 0.01   # a model to which everything is an alert
 
+A million destinations of one host take 80 CPU seconds and 2.5 GiB, 86 seconds with `--lowered`; a
+million hosts 128 seconds and 2.7 GiB. Any model of flows that `veilwatch train` makes will do.
 """
 
 from __future__ import annotations

@@ -41,6 +41,6 @@ def one(data: bytes) -> None:
     record = np.zeros(1, FLOW_RECORD_DTYPE)
     record["protocol"], record["dst_port"] = protocol, port
     prefix = np.frombuffer(streams[:PREFIX_BYTES], np.uint8)
-    record["prefix"][0, 0, : len(prefix)] = prefix
-    record["prefix_used"][0, 0] = len(prefix)
+    record["start"]["prefix"][0, 0, : len(prefix)] = prefix
+    record["way"]["prefix_used"][0, 0] = len(prefix)
     recognise_services(record)

@@ -40,7 +40,7 @@ def one(data: bytes) -> None:
     meter.finish()
     flows, heads = meter.take()
     records = flows.records
-    counted = int(records["packets"].sum()) + meter.duplicates
+    counted = int(records["way"]["packets"].sum()) + meter.duplicates
     whole = int((batch.packets["status"] == Status.OK).sum())
     assert whole <= counted <= whole + meter.fragments  # inner fragments are packets too
     assert len(heads.rows) <= len(records)

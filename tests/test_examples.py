@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ EXAMPLES = ROOT / "examples"
 
 
 def run(
-    *words: str | Path, path: Path | None = None, **environment: str
+    *words: str | Path, modules: Sequence[Path] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python with a further folder of modules."""
-    folders = [str(ROOT / "src"), *([str(path)] if path else [])]
+    """Run Python with further folders of modules."""
+    folders = map(str, [ROOT / "src", *modules])
     return subprocess.run(
         [sys.executable, *map(str, words)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), **environment},
@@ -55,12 +56,39 @@ def test_the_detector_keeps_the_contract(installed: Path) -> None:
         "assert list(DETECTORS)[-1] == 'naive_bayes'\n"
         "veilwatch.check_detector('naive_bayes')\n"
     )
-    done = run("-c", code, path=installed)
+    done = run("-c", code, modules=[installed])
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_a_model_of_the_detector(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, veilwatch\n"
+        "from pathlib import Path\n"
+        "folder = Path(sys.argv[1])\n"
+        "manifest = veilwatch.build_lab(folder / 'lab', scale=0.05)\n"
+        "model = veilwatch.train(manifest, detector='naive_bayes', folds=2, windows=False,\n"
+        "                        families=False)\n"
+        "veilwatch.save_model(model, folder / 'model')\n"
+        "truth = veilwatch.field_capture(folder / 'n3.pcapng', subscribers=4, scale=0.1)\n"
+        "print(veilwatch.detect(folder / 'n3.pcapng', folder / 'model').hosts.height)\n"
+    )
+    done = run("-c", code, tmp_path, modules=[installed])
+    assert (done.returncode, done.stdout.strip()) == (0, "4"), done.stderr
+    manifest = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert manifest["detector"] == "naive_bayes"
+    assert manifest["members"] == ["member-0", "member-1"]
+    assert manifest["held_out"]["flow"]["n_positive"] > 100
+    # Where the package is missing, its model is refused by name.
+    words = ("detect", tmp_path / "n3.pcapng", "--model", tmp_path / "model", "-o", tmp_path / "r")
+    refused = run("-m", "veilwatch", *words)
+    assert refused.returncode == 2
+    assert "unknown detector 'naive_bayes'" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
 def test_the_sink_is_known_to_the_command_line_and_writes(installed: Path, tmp_path: Path) -> None:
-    listed = run("-m", "veilwatch", "sinks", "list", path=installed)
+    listed = run("-m", "veilwatch", "sinks", "list", modules=[installed])
     assert listed.returncode == 0, listed.stderr
     assert "csv+file://" in listed.stdout and "veilwatch-example 0.1.0" in listed.stdout
     assert "?separator=" in listed.stdout
@@ -76,12 +104,12 @@ def test_the_sink_is_known_to_the_command_line_and_writes(installed: Path, tmp_p
         "    receipt = sink.send([event, hostile])\n"
         "print(len(receipt.delivered), len(receipt.again), len(receipt.refused))\n"
     )
-    done = run("-c", code, f"csv+file://{file}?separator=semicolon", path=_beside(installed))
+    done = run("-c", code, f"csv+file://{file}?separator=semicolon", modules=[installed, ROOT])
     assert (done.returncode, done.stdout.split()) == (0, ["2", "0", "0"]), done.stderr
     lines = [line.split(";") for line in file.read_text().splitlines()]
     assert len(lines) == 2 and all(len(line) == 6 for line in lines)
     assert lines[1][4] == "'=cmd()"
-    refused = run("-c", code, f"csv+file://{file.with_suffix('.txt')}", path=_beside(installed))
+    refused = run("-c", code, f"csv+file://{file.with_suffix('.txt')}", modules=[installed, ROOT])
     assert "names no CSV file" in refused.stderr
 
 
@@ -100,8 +128,3 @@ def test_two_days_of_work(tmp_path: Path) -> None:
     assert summary["model_emulated"] and summary["flows"] > 50
     for name in ("held-out.html", "comparison/comparison.html", "report.html"):
         assert "<html" in (tmp_path / name).read_text()
-
-
-def _beside(installed: Path) -> Path:
-    """Return the folder of the plugin with this project's tests added to the search path."""
-    return Path(f"{installed}{os.pathsep}{ROOT}")

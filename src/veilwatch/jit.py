@@ -28,18 +28,21 @@ from veilwatch.private import why_not_private
 PACKAGES: Final = ("schema", "traffic")
 """Packages whose sources make flow tables, and hold every kernel and every dtype."""
 
-TYPES: Final = "schema"
-"""The package whose dtypes and constants are compiled into kernels."""
-
 CONSTANT_FILES: Final = (
-    "traffic/capture/fault.py",
-    "traffic/capture/live/options.py",
-    "traffic/decode/counters.py",
-    "traffic/flow/state.py",
+    *("schema/flows.py", "schema/headers.py", "schema/packets.py", "schema/units.py"),
+    *("traffic/capture/fault.py", "traffic/capture/live/options.py"),
+    *("traffic/decode/counters.py", "traffic/flow/state.py"),
 )
-"""Files without a kernel whose constants and types kernels compile in."""
+"""Files without a kernel whose dtypes, constants and types kernels compile in."""
+
+_OPTIONS: Final[dict[str, bool]] = {"boundscheck": True, "nogil": True, "_nrt": False}
+"""How all of them are compiled. Kernels own no memory: whoever calls them holds the arrays, so
+nothing needs to be counted. Counting references of every array of a tuple was most of what a call
+cost, and a third of the code. A kernel that allocates does not compile."""
 
 OUTSIDE_TABLES: Final = (
+    *(f"schema/{name}.py" for name in ("alerts", "convert", "counters", "events", "features")),
+    *(f"schema/{name}.py" for name in ("scores", "verdicts")),
     "traffic/capture/live",
     "traffic/capture/rotate.py",
     "traffic/capture/writer.py",
@@ -70,13 +73,11 @@ def kernel_sources() -> list[Path]:
     other file.
     """
     root = Path(__file__).parent
-    types, constants = root / TYPES, {root / name for name in CONSTANT_FILES}
+    constants = {root / name for name in CONSTANT_FILES}
     return [
         path
         for path in _sources(root)
-        if types in path.parents
-        or path in constants
-        or b"from veilwatch.jit import" in path.read_bytes()
+        if path in constants or b"from veilwatch.jit import" in path.read_bytes()
     ]
 
 
@@ -116,7 +117,8 @@ def source_hash() -> str:
 
 def kernel_hash() -> str:
     """Return a hash of the sources of the kernels alone, for the cache of compiled ones."""
-    return _hash_of((path, path.read_bytes()) for path in kernel_sources())
+    texts = [(path, path.read_bytes()) for path in kernel_sources()]
+    return _hash_of([*texts, (Path("options"), repr(_OPTIONS).encode())])
 
 
 def installation_hash() -> str:
@@ -177,6 +179,19 @@ def _cache_folder() -> Path | None:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def _short_name(named: numba.types.NamedTuple) -> tuple[str, tuple[Any, ...]]:
+    """Return what the names of machine code hold of a named tuple.
+
+    Numba spells out every field of every record in it, 15,000 characters in each name of a function
+    that takes the meter's arrays: nine tenths of what is kept, and most of what loading it costs.
+    Of plain tuples it writes the types' own short names, as this does.
+    """
+    return named.instance_class.__name__, tuple(named.types)
+
+
+numba.types.NamedTuple.mangling_args = property(_short_name)
+
 _kernels: list[Any] = []
 
 
@@ -186,7 +201,7 @@ def kernel(function: F) -> F:
     The cache is the kernel's own, and nothing is set for the process: a program that imports us may
     have kernels too.
     """
-    compiled: Any = numba.njit(boundscheck=True, nogil=True)(function)
+    compiled: Any = numba.njit(**_OPTIONS)(function)
     compiled._cache = KernelCache(function, _cache_folder)
     _kernels.append(compiled)
     return cast(F, compiled)
@@ -216,7 +231,7 @@ def inline_kernel(function: F) -> F:
 
     LLVM inlines it where that pays. What only kernels call is an `inner_kernel`.
     """
-    compiled: F = numba.njit(boundscheck=True, nogil=True)(function)
+    compiled: F = numba.njit(**_OPTIONS)(function)
     return compiled
 
 
@@ -226,7 +241,15 @@ def inner_kernel(function: F) -> F:
     Without the wrapper for that a quarter of the time of compilation is spared, which counts where
     there are hundreds of helpers.
     """
-    compiled: F = numba.njit(
-        boundscheck=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )(function)
-    return compiled
+    compiled: Any = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+    template = compiled.get_call_template
+
+    def plain_template(types: Any, named: dict[str, Any]) -> Any:
+        # Numba would compile it once for every constant that it is called with; LLVM puts constants
+        # in where it inlines.
+        plain = {name: numba.types.unliteral(value) for name, value in named.items()}
+        return template([numba.types.unliteral(value) for value in types], plain)
+
+    compiled.get_call_template = plain_template
+    inner: F = compiled
+    return inner

@@ -9,12 +9,15 @@ import pytest
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.features import FeatureSchema, FeatureSpec
 from veilwatch.schema.flows import (
+    EXTRA_DTYPE,
     FLOW_COLUMNS,
     FLOW_RECORD_DTYPE,
     GAP_EDGES_NS,
     HEAD_DTYPE,
+    LIVE_DTYPE,
     MAX_DATAGRAMS,
     SIZE_EDGES,
+    WAY_DTYPE,
     FlowTable,
     HeadBatch,
 )
@@ -55,16 +58,28 @@ def test_a_table_that_breaks_the_contract_is_refused(frame: pl.DataFrame, messag
 
 def test_records_are_whole_words() -> None:
     """The meter copies records as 64-bit words."""
-    assert FLOW_RECORD_DTYPE.itemsize % 8 == 0
-    assert FLOW_RECORD_DTYPE.itemsize <= 1024
+    assert FLOW_RECORD_DTYPE.itemsize == LIVE_DTYPE.itemsize + EXTRA_DTYPE.itemsize
+    assert EXTRA_DTYPE.itemsize % 8 == 0
+    for name in LIVE_DTYPE.names or ():
+        assert (FLOW_RECORD_DTYPE.fields or {})[name] == (LIVE_DTYPE.fields or {})[name]
+    for name in ("missing", "file_messages"):
+        offset = (EXTRA_DTYPE.fields or {})[name][1]
+        assert (FLOW_RECORD_DTYPE.fields or {})[name][1] == LIVE_DTYPE.itemsize + offset
+
+
+def test_what_packets_change_lies_in_whole_cache_lines() -> None:
+    """A flow is 14 lines of 64 bytes, with four for the packets of each direction."""
+    assert LIVE_DTYPE.itemsize == 14 * 64
+    assert WAY_DTYPE.itemsize == 4 * 64
+    assert (LIVE_DTYPE.fields or {})["way"][1] == 2 * 64
 
 
 @pytest.mark.parametrize("edges", [SIZE_EDGES, GAP_EDGES_NS])
 def test_histograms_have_a_bin_for_every_edge(edges: tuple[int, ...]) -> None:
     assert list(edges) == sorted(set(edges))
     assert edges[0] == 0
-    assert FLOW_RECORD_DTYPE["size_counts"].shape == (2, len(edges))
-    assert FLOW_RECORD_DTYPE["gap_counts"].shape == (2, len(edges))
+    assert WAY_DTYPE["size_counts"].shape == (len(edges),)
+    assert WAY_DTYPE["gap_counts"].shape == (len(edges),)
 
 
 def test_streams_of_a_head() -> None:

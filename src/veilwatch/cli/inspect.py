@@ -21,12 +21,11 @@ from veilwatch.cli.options import (
     SubscriberRotation,
     key_ring,
 )
-from veilwatch.cli.stored import MAX_CELL
 from veilwatch.cli.terminal import AsJson, Quiet, console, warn, warn_of_faults, working
 from veilwatch.report.listing import Listing, numbers, texts, whole
 from veilwatch.schema.captures import FileReport
 from veilwatch.schema.packets import Status
-from veilwatch.schema.text import visible
+from veilwatch.schema.text import MAX_CELL, visible
 from veilwatch.traffic.subscriber import Rotation
 
 SHOWN_TUNNELS: Final = 20

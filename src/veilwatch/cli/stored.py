@@ -13,13 +13,10 @@ import typer
 from rich.text import Text
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.schema.text import MAX_SHOWN_SENTENCE, visible
+from veilwatch.schema.text import MAX_CELL, MAX_SHOWN_SENTENCE, visible
 from veilwatch.schema.units import SECOND_NS
 from veilwatch.sensor.config import DEFAULT_STATE
 from veilwatch.store import Store
-
-MAX_CELL: Final = 1024
-"""Characters shown of a name: the longest server name, each byte of it an escape."""
 
 _SEVERITIES: Final = {1: ("high", "bold red"), 2: ("medium", "yellow"), 3: ("low", "")}
 SEVERITY_NAMES: Final = {"high": 1, "medium": 2, "low": 3}

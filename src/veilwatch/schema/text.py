@@ -15,6 +15,9 @@ MAX_SHOWN_NAME: Final = 96
 MAX_SHOWN_SENTENCE: Final = 400
 """Characters shown of a sentence that holds such a name."""
 
+MAX_CELL: Final = 1024
+"""Characters shown of a name in a table: the longest server name, each byte of it an escape."""
+
 _ACTING: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that a screen acts on or shows as nothing: controls, format characters
 (among them the bidirectional overrides), surrogates, private, unassigned, line ends."""

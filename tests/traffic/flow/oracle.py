@@ -1312,7 +1312,7 @@ def sum_of_squares(values: Iterable[float]) -> float:
 
 
 def make_record(flow: Flow, reason: EndReason) -> np.void:
-    """Compute every field but `tunnel`, `pair` and `alternate`, which are hashes."""
+    """Compute every field but those of `streams.UNTOLD`."""
     connection = flow.connection
     record = np.zeros((), FLOW_RECORD_DTYPE)
     opening = connection.opening
@@ -1339,8 +1339,8 @@ def make_record(flow: Flow, reason: EndReason) -> np.void:
     record["burst_direction"], record["burst_bytes"] = running_burst(flow, bursts)
     for d in (0, 1):
         own = [sum(sizes) for direction, sizes in bursts if direction == d]
-        record["bursts"][d] = len(own)
-        record["burst_max_bytes"][d] = max(own, default=0)
+        record["way"]["bursts"][d] = len(own)
+        record["way"]["burst_max_bytes"][d] = max(own, default=0)
         describe_direction(record, flow, d)
     return record
 
@@ -1383,55 +1383,69 @@ def describe_direction(record: Any, flow: Flow, d: int) -> None:
     connection, packets = flow.connection, flow.sent(d)
     payloads = [p.payload_length for p in packets if p.payload_length]
     ever, mark = connection.sent[d], connection.marks[d]
-    record["vlan"][d] = mark.vlan if mark else 0
+    record["start"]["vlan"][d] = mark.vlan if mark else 0
     for name, value in zip(("teid", "qfi", "gtp_pdu_type"), connection.shown[d], strict=True):
-        record[name][d] = value
-    record["moved"][d] = connection.moved[d]
+        record["start"][name][d] = value
+    record["way"]["moved"][d] = connection.moved[d]
     stream = connection.streams[d]
     for k, (start, end) in enumerate(stream.holes):
-        record["hole_start"][d, k], record["hole_end"][d, k] = start, end
-    record["base_seq"][d], record["fin_seq"][d] = stream.base, stream.fin
-    record["far_start"][d], record["far_end"][d] = stream.far
+        record["missing"]["hole_start"][d, k], record["missing"]["hole_end"][d, k] = start, end
+    record["start"]["base_seq"][d], record["start"]["fin_seq"][d] = stream.base, stream.fin
+    record["missing"]["far_start"][d], record["missing"]["far_end"][d] = stream.far
     for name in ("keep_alives", "duplicates", "fragments"):
-        record[name][d] = getattr(flow, name)[d]
-    record["old_bytes"][d] = sum(payloads) - flow.stream_bytes[d]
+        record["way"][name][d] = getattr(flow, name)[d]
+    record["way"]["old_bytes"][d] = sum(payloads) - flow.stream_bytes[d]
     opened = [p for p in ever if p.protocol == TCP and p.tcp_flags & SYN]
-    record["wscale"][d] = opened[-1].tcp_wscale if opened else 255
-    record["mss"][d] = opened[-1].tcp_mss if opened else 0
-    record["first_payload"][d] = next((p.payload_length for p in ever if p.payload_length), 0)
-    record["prefix_used"][d], record["prefix_skip"][d] = stream.prefix_used, stream.skip
-    record["prefix_known"][d] = sum(1 << position for position in stream.first)
+    record["start"]["wscale"][d] = opened[-1].tcp_wscale if opened else 255
+    record["start"]["mss"][d] = opened[-1].tcp_mss if opened else 0
+    record["way"]["first_payload"][d] = next(
+        (p.payload_length for p in ever if p.payload_length), 0
+    )
+    record["way"]["prefix_used"][d], record["start"]["prefix_skip"][d] = (
+        stream.prefix_used,
+        stream.skip,
+    )
+    record["missing"]["prefix_known"][d] = sum(1 << position for position in stream.first)
     for position, byte in stream.first.items():
-        record["prefix"][d, position] = byte
-    record["seq_known"][d], record["next_seq"][d] = stream.known, stream.next
+        record["start"]["prefix"][d, position] = byte
+    record["way"]["seq_known"][d], record["way"]["next_seq"][d] = stream.known, stream.next
     if not packets:
         return
     times = [max(p.ts_ns, flow.first.ts_ns) for p in packets]
     sizes = [p.ip_length for p in packets]
     gaps = running_gaps(times)
-    record["dir_first_ns"][d], record["dir_last_ns"][d] = times[0], max(times)
-    record["gap_min_ns"][d], record["gap_max_ns"][d] = min(gaps, default=0), max(gaps, default=0)
-    record["gap_sumsq"][d] = sum_of_squares(gap / NS for gap in gaps)
-    record["gap_counts"][d] = bin_counts(gaps, GAP_EDGES_NS)
-    record["packets"][d], record["bytes"][d] = len(packets), sum(sizes)
-    record["size_min"][d], record["size_max"][d] = min(sizes), max(sizes)
-    record["size_sumsq"][d] = sum_of_squares(sizes)
-    record["size_counts"][d] = bin_counts((p.payload_length for p in packets), SIZE_EDGES)
-    record["payload_packets"][d], record["payload_bytes"][d] = len(payloads), sum(payloads)
-    record["payload_max"][d] = max(payloads, default=0)
-    record["payload_sumsq"][d] = sum_of_squares(payloads)
-    record["ttl"][d] = packets[0].ttl
-    record["retransmissions"][d] = flow.retransmissions[d]
-    record["out_of_order"][d] = flow.out_of_order[d]
+    record["start"]["dir_first_ns"][d], record["way"]["dir_last_ns"][d] = times[0], max(times)
+    record["way"]["gap_min_ns"][d], record["way"]["gap_max_ns"][d] = (
+        min(gaps, default=0),
+        max(gaps, default=0),
+    )
+    record["way"]["gap_sumsq"][d] = sum_of_squares(gap / NS for gap in gaps)
+    record["way"]["gap_counts"][d] = bin_counts(gaps, GAP_EDGES_NS)
+    record["way"]["packets"][d], record["way"]["bytes"][d] = len(packets), sum(sizes)
+    record["way"]["size_min"][d], record["way"]["size_max"][d] = min(sizes), max(sizes)
+    record["way"]["size_sumsq"][d] = sum_of_squares(sizes)
+    record["way"]["size_counts"][d] = bin_counts((p.payload_length for p in packets), SIZE_EDGES)
+    record["way"]["payload_packets"][d], record["way"]["payload_bytes"][d] = (
+        len(payloads),
+        sum(payloads),
+    )
+    record["way"]["payload_max"][d] = max(payloads, default=0)
+    record["way"]["payload_sumsq"][d] = sum_of_squares(payloads)
+    record["start"]["ttl"][d] = packets[0].ttl
+    record["way"]["retransmissions"][d] = flow.retransmissions[d]
+    record["way"]["out_of_order"][d] = flow.out_of_order[d]
     if packets[0].protocol == TCP:
         packets = [p for p in packets if p.status == OK]
         windows = [p.tcp_window for p in packets]
-        record["window_first"][d], record["window_sum"][d] = windows[0], sum(windows)
-        record["window_min"][d], record["window_max"][d] = min(windows), max(windows)
+        record["start"]["window_first"][d], record["way"]["window_sum"][d] = (
+            windows[0],
+            sum(windows),
+        )
+        record["way"]["window_min"][d], record["way"]["window_max"][d] = min(windows), max(windows)
         silent = [p for p in packets if p.tcp_window == 0 and not p.tcp_flags & RST]
-        record["zero_windows"][d] = len(silent)
+        record["way"]["zero_windows"][d] = len(silent)
         flags = [sum(p.tcp_flags >> bit & 1 for p in packets) for bit in range(8)]
-        record["flag_counts"][d] = flags
+        record["way"]["flag_counts"][d] = flags
 
 
 def make_sequence(flow: Flow, length: int) -> Any:

@@ -105,7 +105,7 @@ def looked_at(meter: FlowMeter, now_ns: int) -> list[tuple[int, int]]:
         found.append(meter.take_early())
     found.append(meter.take_early())
     return [
-        (int(row["src_port"]), int(row["packets"].sum()))
+        (int(row["src_port"]), int(row["way"]["packets"].sum()))
         for early in found
         for row in early.flows.records
     ]

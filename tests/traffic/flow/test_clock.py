@@ -47,7 +47,7 @@ def test_one_bad_stamp_cuts_no_flow(where: int, stamp: int) -> None:
     sent = rounds(4)
     records = run([*sent[:where], stray(stamp), *sent[where:]])
     assert len(records) == 21
-    assert sorted(records["packets"][:, 0].tolist()) == [1] + [4] * 20
+    assert sorted(records["way"]["packets"][:, 0].tolist()) == [1] + [4] * 20
     spans = (records["last_ns"] - records["first_ns"]).tolist()
     assert max(spans) == 3 * SECOND
     # Not the stamp but the time when it came, so that nothing further on sees the year 2100.
@@ -66,10 +66,10 @@ def test_a_bad_stamp_within_a_connection_leaves_it_whole(place: str, stamp: int)
     at = {"first": 0, "middle": 5, "last": len(talk) - 1}[place]
     talk[at] = talk[at].stamped(stamp)
     (flow,) = run(talk)
-    assert flow["packets"].tolist() == [9, 1]
+    assert flow["way"]["packets"].tolist() == [9, 1]
     assert abs(int(flow["first_ns"]) - START) <= SECOND
     assert flow["last_ns"] - flow["first_ns"] <= 8 * SECOND
-    assert flow["gap_max_ns"].max() <= 2 * SECOND
+    assert flow["way"]["gap_max_ns"].max() <= 2 * SECOND
 
 
 @pytest.mark.parametrize("stamps", [[0] * 30, [0, BAD["2100"]] * 6, [0, 5, 9], [7, 7, YEAR, 9]])
@@ -186,4 +186,4 @@ def test_a_bad_stamp_on_a_fragment_lengthens_no_flow() -> None:
     )
     flows = run([*rounds(1), first, later, *rounds(2)])
     assert (flows["last_ns"] < START + 10 * SECOND).all()
-    assert flows["fragments"].sum() == 1
+    assert flows["way"]["fragments"].sum() == 1

@@ -40,9 +40,9 @@ def test_a_copy_from_elsewhere_is_counted_once(elsewhere: dict[str, int], again:
     copy = packet(b"x" * 20, **{"tcp_seq": 100, "tcp_ack": 9, **at(2), **elsewhere})
     pair = [first, copy] if again == "bare" else [copy, packet(b"x" * 20, **first.row)]
     (flow,) = run(pair)
-    assert flow["packets"].tolist() == [1, 0]
-    assert flow["bytes"].tolist() == [60, 0]
-    assert flow["duplicates"].tolist() == [1, 0]
+    assert flow["way"]["packets"].tolist() == [1, 0]
+    assert flow["way"]["bytes"].tolist() == [60, 0]
+    assert flow["way"]["duplicates"].tolist() == [1, 0]
 
 
 def test_both_directions_between_n3_and_n6_are_one_flow() -> None:
@@ -55,9 +55,9 @@ def test_both_directions_between_n3_and_n6_are_one_flow() -> None:
         packet(b"c", protocol=UDP, tcp_flags=0, ttl=64, **N3, **at(30)),
     ]
     (flow,) = run(packets)
-    assert flow["packets"].tolist() == [2, 1]
-    assert flow["duplicates"].tolist() == [1, 1]
-    assert flow["teid"].tolist() == [5, 7]
+    assert flow["way"]["packets"].tolist() == [2, 1]
+    assert flow["way"]["duplicates"].tolist() == [1, 1]
+    assert flow["start"]["teid"].tolist() == [5, 7]
     assert flow["outer_src_lo"] == GNB
     assert flow["handovers"] == 0
 
@@ -70,7 +70,7 @@ def test_a_flow_that_begins_on_n6_learns_its_tunnel() -> None:
         packet(b"a", protocol=UDP, tcp_flags=0, ttl=63, **at(10)),
     ]
     (flow,) = run(packets)
-    assert (flow["packets"].tolist(), flow["teid"].tolist()) == ([1, 1], [7, 5])
+    assert (flow["way"]["packets"].tolist(), flow["start"]["teid"].tolist()) == ([1, 1], [7, 5])
     assert (flow["gtp_depth"], flow["outer_src_lo"], flow["outer_dst_lo"]) == (1, UPF, GNB)
 
 
@@ -82,8 +82,8 @@ def test_both_sides_of_a_relaying_upf_are_one_flow() -> None:
         reply(b"b", protocol=UDP, tcp_flags=0, **N3_DOWN, **at(21)),
     ]
     (flow,) = run(packets)
-    assert flow["packets"].tolist() == [1, 1]
-    assert flow["duplicates"].tolist() == [1, 1]
+    assert flow["way"]["packets"].tolist() == [1, 1]
+    assert flow["way"]["duplicates"].tolist() == [1, 1]
 
 
 def test_both_directions_of_a_switch_port_show_a_packet_twice() -> None:
@@ -91,7 +91,7 @@ def test_both_directions_of_a_switch_port_show_a_packet_twice() -> None:
     numbers = [k for k in range(1, 9) for _ in range(2)]
     sent = [packet(ip_id=k, tcp_ack=k, **at(k + 0.1 * (i % 2))) for i, k in enumerate(numbers)]
     (flow,) = run(sent)
-    assert (flow["packets"][0], flow["duplicates"][0]) == (9, 7)
+    assert (flow["way"]["packets"][0], flow["way"]["duplicates"][0]) == (9, 7)
 
 
 @pytest.mark.parametrize("apart", [1.0, 0.1, 0.0], ids=["1 ms", "100 us", "0 us"])
@@ -112,7 +112,7 @@ def test_equal_datagrams_under_a_constant_identification_are_all_sent(
     """RFC 6864 cl. 4.1: of an atomic datagram the identification says nothing."""
     sent = [packet(b"keep-alive" * 3, ip_id=ip_id, **kind, **at(k * apart)) for k in range(60)]
     (flow,) = run(sent)
-    assert (flow["packets"][0], flow["duplicates"][0]) == (60, 0)
+    assert (flow["way"]["packets"][0], flow["way"]["duplicates"][0]) == (60, 0)
 
 
 def test_a_constant_identification_is_one_where_payloads_differ_too() -> None:
@@ -121,7 +121,7 @@ def test_a_constant_identification_is_one_where_payloads_differ_too() -> None:
     sent += [packet(bytes(30), **{**media, "ip_id": 10}, **at(30))]  # changes once
     sent += [packet(b"same" * 5, **{**media, "ip_id": 10}, **at(40 + k / 10)) for k in range(9)]
     (flow,) = run(sent)
-    assert (flow["packets"][0], flow["duplicates"][0]) == (30, 0)
+    assert (flow["way"]["packets"][0], flow["way"]["duplicates"][0]) == (30, 0)
 
 
 def test_each_direction_has_its_own_identification() -> None:
@@ -131,8 +131,11 @@ def test_each_direction_has_its_own_identification() -> None:
         sent += [packet(b"ask", ip_id=k + 1, **shared, **at(5 * k + j / 10)) for j in (0, 1)]
         sent += [reply(b"answer", ip_id=4, **shared, **at(5 * k + 2 + j / 10)) for j in (0, 1)]
     (flow,) = run(sent)
-    assert flow["packets"].tolist() == [11, 20]  # only the way there can be told to be mirrored
-    assert flow["duplicates"].tolist() == [9, 0]
+    assert flow["way"]["packets"].tolist() == [
+        11,
+        20,
+    ]  # only the way there can be told to be mirrored
+    assert flow["way"]["duplicates"].tolist() == [9, 0]
 
 
 @pytest.mark.parametrize("ip_id", [0, 3])
@@ -160,8 +163,8 @@ def test_of_many_places_all_but_the_first_show_copies(
             for i, (_, place) in enumerate(times)
         ]
         (flow,) = run(sent)
-        assert flow["packets"].tolist() == [12, 0]
-        assert flow["duplicates"].tolist() == [12 * (len(seen) - 1), 0]
+        assert flow["way"]["packets"].tolist() == [12, 0]
+        assert flow["way"]["duplicates"].tolist() == [12 * (len(seen) - 1), 0]
 
 
 def test_a_segment_at_three_components_is_no_retransmission() -> None:
@@ -171,14 +174,22 @@ def test_a_segment_at_three_components_is_no_retransmission() -> None:
             micros = at(10 * k + place * 0.0015)
             sent.append(packet(b"x" * 20, tcp_seq=100 + 20 * k, interface=place, **micros))
     (flow,) = run(sent)
-    assert (flow["packets"][0], flow["duplicates"][0], flow["retransmissions"][0]) == (5, 10, 0)
+    assert (
+        flow["way"]["packets"][0],
+        flow["way"]["duplicates"][0],
+        flow["way"]["retransmissions"][0],
+    ) == (5, 10, 0)
 
 
 def test_a_real_retransmission_at_three_components_is_one() -> None:
     times = [(start, place) for start in (0, 30) for place in range(3)]
     sent = [packet(b"xy", tcp_seq=9, interface=p, **at(t + p / 100)) for t, p in times]
     (flow,) = run(sent)
-    assert (flow["packets"][0], flow["duplicates"][0], flow["retransmissions"][0]) == (2, 4, 1)
+    assert (
+        flow["way"]["packets"][0],
+        flow["way"]["duplicates"][0],
+        flow["way"]["retransmissions"][0],
+    ) == (2, 4, 1)
 
 
 @pytest.mark.parametrize("ip_id", [0, 54321])
@@ -186,21 +197,21 @@ def test_duplicate_acknowledgements_of_one_place_are_all_counted(ip_id: int) -> 
     sent = [packet(tcp_seq=5, tcp_ack=9, ip_id=ip_id, **at(k / 100)) for k in range(12)]
     sent += [reply(tcp_flags=0x14, tcp_seq=9, **at(1 + k / 100)) for k in range(4)]  # RST
     (flow,) = run(sent)
-    assert flow["packets"].tolist() == [12, 4]
-    assert flow["duplicates"].tolist() == [0, 0]
+    assert flow["way"]["packets"].tolist() == [12, 4]
+    assert flow["way"]["duplicates"].tolist() == [0, 0]
 
 
 def test_a_mirrored_segment_is_known_by_its_numbers_alone() -> None:
     sent = [packet(b"data", tcp_seq=9, **at(0)), packet(b"data", tcp_seq=9, **at(0.5))]
     sent += [packet(b"data", tcp_seq=9, **at(0.9))]
     (flow,) = run(sent)
-    assert (flow["packets"][0], flow["duplicates"][0]) == (1, 2)
+    assert (flow["way"]["packets"][0], flow["way"]["duplicates"][0]) == (1, 2)
 
 
 def test_equal_acknowledgements_are_not_copies_of_one() -> None:
     """Three of them ask for a fast retransmission (RFC 5681 cl. 3.2)."""
     (flow,) = run([packet(tcp_seq=5, tcp_ack=9, **at(k / 100)) for k in range(4)])
-    assert flow["packets"][0] == 4
+    assert flow["way"]["packets"][0] == 4
 
 
 @pytest.mark.parametrize(
@@ -218,17 +229,17 @@ def test_equal_acknowledgements_are_not_copies_of_one() -> None:
 def test_what_differs_is_no_copy(change: dict[str, int]) -> None:
     fields = {"tcp_seq": 100, "tcp_ack": 9, "ip_id": 7, **at(0)}
     (flow,) = run([packet(b"x", **fields), packet(b"x", **fields | {"vlan": 7} | change)])
-    assert flow["packets"][0] == 2
+    assert flow["way"]["packets"][0] == 2
 
 
 def test_datagrams_with_other_payloads_are_no_copies() -> None:
     fields = {"protocol": UDP, "tcp_flags": 0, "checksum": 0}
     media = [packet(bytes([128, 0, 0, k]) * 5, **fields, **at(0), vlan=k) for k in range(4)]
     (flow,) = run(media)
-    assert flow["packets"][0] == 4
+    assert flow["way"]["packets"][0] == 4
 
 
 def test_a_repeated_segment_is_a_retransmission_and_no_copy() -> None:
     fields = {"tcp_seq": 100, "tcp_ack": 9}
     (flow,) = run([packet(b"xy", **fields, **at(0)), packet(b"xy", **fields, **at(3))])
-    assert (flow["retransmissions"][0], flow["duplicates"][0]) == (1, 0)
+    assert (flow["way"]["retransmissions"][0], flow["way"]["duplicates"][0]) == (1, 0)

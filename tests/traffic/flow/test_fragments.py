@@ -36,18 +36,22 @@ def run(packets: list[Packet]) -> tuple[Any, list[Any]]:
 
 def test_an_inner_fragment_is_a_packet_of_its_flow() -> None:
     (flow,), _ = run([first(b"x" * 12, INNER), later(b"y" * 24, 32), packet(b"z", tcp_seq=36)])
-    assert flow["packets"].tolist() == [3, 0]
-    assert flow["bytes"].tolist() == [52 + 44 + 41, 0]
-    assert flow["payload_bytes"].tolist() == [37, 0]
-    assert flow["old_bytes"].tolist() == [0, 0]
-    assert flow["fragments"].tolist() == [1, 0]
-    assert flow["out_of_order"].tolist() == [0, 0]
+    assert flow["way"]["packets"].tolist() == [3, 0]
+    assert flow["way"]["bytes"].tolist() == [52 + 44 + 41, 0]
+    assert flow["way"]["payload_bytes"].tolist() == [37, 0]
+    assert flow["way"]["old_bytes"].tolist() == [0, 0]
+    assert flow["way"]["fragments"].tolist() == [1, 0]
+    assert flow["way"]["out_of_order"].tolist() == [0, 0]
 
 
 def test_an_outer_fragment_adds_no_packet() -> None:
     """The first one's inner header told the whole length."""
     (flow,), _ = run([first(b"x" * 12, OUTER, payload_length=36), later(b"y" * 24, 32)])
-    assert (flow["packets"][0], flow["payload_bytes"][0], flow["fragments"][0]) == (1, 36, 1)
+    assert (
+        flow["way"]["packets"][0],
+        flow["way"]["payload_bytes"][0],
+        flow["way"]["fragments"][0],
+    ) == (1, 36, 1)
 
 
 def test_a_handshake_in_fragments_is_put_together() -> None:
@@ -88,7 +92,7 @@ def test_a_bomb_of_fragments_takes_no_memory_and_reaches_no_further_than_the_hea
     packets = [first(HELLO[:40], OUTER, payload_length=len(HELLO))]
     packets += [later(b"\xaa" * 8, offset) for offset in range(48, 65_528, 8)]
     (flow,), ((*_, streams),) = run(packets)
-    assert flow["fragments"][0] == len(range(48, 65_528, 8))
+    assert flow["way"]["fragments"][0] == len(range(48, 65_528, 8))
     assert len(streams[0]) == 8192
 
 
@@ -100,7 +104,7 @@ def test_fragments_that_nobody_expects_reach_no_flow() -> None:
         later(b"x" * 8, 32, seconds=30.1),
     ]
     (flow,), _ = run(stray)
-    assert flow["packets"][0] == 1
+    assert flow["way"]["packets"][0] == 1
 
 
 def test_fragments_of_a_flow_that_ended_reach_no_other() -> None:
@@ -110,4 +114,4 @@ def test_fragments_of_a_flow_that_ended_reach_no_other() -> None:
         later(b"y" * 24, 32),
     ]
     records, _ = run(packets)
-    assert records["packets"][:, 0].tolist() == [1, 1]
+    assert records["way"]["packets"][:, 0].tolist() == [1, 1]

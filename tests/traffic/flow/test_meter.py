@@ -39,7 +39,7 @@ def at(seconds: float) -> int:
 def test_the_syn_gives_the_direction() -> None:
     (flow,) = run([packet(tcp_flags=SYN, tcp_seq=5), reply(tcp_flags=SYN | ACK, tcp_ack=6)])
     assert (flow["src_port"], flow["dst_port"]) == (40000, 443)
-    assert flow["packets"].tolist() == [1, 1]
+    assert flow["way"]["packets"].tolist() == [1, 1]
     assert flow["tcp_state"] == TcpState.SYN | TcpState.SYN_ACK
 
 
@@ -51,7 +51,7 @@ def test_the_syn_ack_gives_the_direction_when_it_is_seen_first() -> None:
         packet(tcp_flags=SYN, tcp_seq=5),
     ]
     (flow,) = run(packets)
-    assert (flow["src_port"], flow["packets"].tolist()) == (40000, [3, 1])
+    assert (flow["src_port"], flow["way"]["packets"].tolist()) == (40000, [3, 1])
     assert flow["tcp_state"] == TcpState.SYN | TcpState.SYN_ACK | TcpState.ESTABLISHED
 
 
@@ -93,7 +93,7 @@ def test_a_new_syn_opens_a_new_flow(before: list[Packet], again: int) -> None:
 def test_a_repeated_syn_does_not() -> None:
     syn = packet(tcp_flags=SYN, tcp_seq=5)
     (flow,) = run([syn, syn, syn])
-    assert flow["packets"].tolist() == [3, 0]
+    assert flow["way"]["packets"].tolist() == [3, 0]
 
 
 def test_a_refused_attempt_made_again_is_one_flow() -> None:
@@ -125,7 +125,7 @@ def test_idle_timeout() -> None:
     config = MeterConfig(idle_timeout_s=10)
     records = run([packet(ts_ns=at(0)), packet(ts_ns=at(10)), packet(ts_ns=at(20.1))], config)
     assert reasons(records) == [EndReason.IDLE, EndReason.END]
-    assert records["packets"][:, 0].tolist() == [2, 1]
+    assert records["way"]["packets"][:, 0].tolist() == [2, 1]
 
 
 def closing(start: float) -> list[Packet]:
@@ -139,7 +139,7 @@ def closing(start: float) -> list[Packet]:
 def test_a_closed_connection_lingers_for_its_last_packets() -> None:
     records = run([*closing(0), packet(ts_ns=at(7)), packet(ts_ns=at(12.1))])
     assert reasons(records) == [EndReason.CLOSED, EndReason.END]
-    assert records["packets"].sum(axis=1).tolist() == [4, 1]
+    assert records["way"]["packets"].sum(axis=1).tolist() == [4, 1]
     assert records["tcp_state"][1] == TcpState.MIDSTREAM
 
 
@@ -174,20 +174,20 @@ def test_the_active_timeout_continues_the_flow() -> None:
     for flow in (first, second, third):
         assert flow["src_port"] == 40000
         assert flow["outer_src_lo"] == 1
-        assert flow["mss"].tolist() == [0, 1400]
-        assert flow["wscale"].tolist() == [255, 7]
+        assert flow["start"]["mss"].tolist() == [0, 1400]
+        assert flow["start"]["wscale"].tolist() == [255, 7]
         assert flow["tcp_state"] == TcpState.SYN_ACK | TcpState.ESTABLISHED
-        assert flow["prefix"][0, :5].tobytes() == b"hello"
-        assert flow["first_payload"][0] == 5
-    assert second["packets"].tolist() == [1, 1]
-    assert second["retransmissions"].tolist() == [1, 0]
-    assert second["teid"].tolist() == [99, 88]
-    assert third["packets"].tolist() == [1, 0]
-    assert third["teid"].tolist() == [77, 88]
-    assert third["qfi"].tolist() == [9, 8]
-    assert third["gtp_pdu_type"].tolist() == [1, 0]
-    assert third["vlan"].tolist() == [5, 6]
-    assert third["payload_bytes"].tolist() == [5, 0]
+        assert flow["start"]["prefix"][0, :5].tobytes() == b"hello"
+        assert flow["way"]["first_payload"][0] == 5
+    assert second["way"]["packets"].tolist() == [1, 1]
+    assert second["way"]["retransmissions"].tolist() == [1, 0]
+    assert second["start"]["teid"].tolist() == [99, 88]
+    assert third["way"]["packets"].tolist() == [1, 0]
+    assert third["start"]["teid"].tolist() == [77, 88]
+    assert third["start"]["qfi"].tolist() == [9, 8]
+    assert third["start"]["gtp_pdu_type"].tolist() == [1, 0]
+    assert third["start"]["vlan"].tolist() == [5, 6]
+    assert third["way"]["payload_bytes"].tolist() == [5, 0]
 
 
 def test_a_late_packet_moves_no_clock_back() -> None:
@@ -199,8 +199,8 @@ def test_a_late_packet_moves_no_clock_back() -> None:
     ]
     (flow,) = run(packets)
     assert (flow["first_ns"], flow["last_ns"]) == (at(10), at(11))
-    assert flow["dir_first_ns"].tolist() == [at(10), at(10)]
-    assert flow["gap_max_ns"].tolist() == [SECOND, 0]
+    assert flow["start"]["dir_first_ns"].tolist() == [at(10), at(10)]
+    assert flow["way"]["gap_max_ns"].tolist() == [SECOND, 0]
 
 
 def test_a_clock_that_was_set_back_ends_what_came_before() -> None:
@@ -221,9 +221,9 @@ def test_a_clock_that_was_set_back_ends_what_came_before() -> None:
 def test_a_corrupt_stamp_cuts_nothing(stray: int) -> None:
     steady = [packet(ts_ns=at(k)) for k in range(10)]
     records = run([*steady[:5], packet(src_port=9, ts_ns=stray), *steady[5:]])
-    assert records["packets"][:, 0].tolist() == [1, 10]
+    assert records["way"]["packets"][:, 0].tolist() == [1, 10]
     assert records["first_ns"].tolist() == [at(4), at(0)]  # it came when the clock said 4
-    assert np.isfinite(records["gap_sumsq"]).all()
+    assert np.isfinite(records["way"]["gap_sumsq"]).all()
 
 
 def test_flows_behind_a_later_one_in_the_age_list_still_end_in_time() -> None:
@@ -250,8 +250,8 @@ def test_a_pause_before_a_bare_acknowledgement_ends_a_burst() -> None:
         packet(b"f", ts_ns=at(5.1), tcp_seq=5),
     ]
     (flow,) = run(packets)
-    assert flow["bursts"].tolist() == [2, 0]
-    assert flow["burst_max_bytes"].tolist() == [5, 0]
+    assert flow["way"]["bursts"].tolist() == [2, 0]
+    assert flow["way"]["burst_max_bytes"].tolist() == [5, 0]
     assert flow["turns"] == 0
 
 
@@ -268,10 +268,10 @@ def test_new_bytes_are_counted_apart_from_repeated_ones() -> None:
         packet(b"gh", tcp_seq=16, ts_ns=at(5)),  # and comes again
     ]
     (flow,) = run(packets)
-    assert flow["payload_bytes"][0] == 18
-    assert flow["payload_bytes"][0] - flow["old_bytes"][0] == 10
-    assert flow["retransmissions"][0] == 2
-    assert flow["out_of_order"][0] == 2
+    assert flow["way"]["payload_bytes"][0] == 18
+    assert flow["way"]["payload_bytes"][0] - flow["way"]["old_bytes"][0] == 10
+    assert flow["way"]["retransmissions"][0] == 2
+    assert flow["way"]["out_of_order"][0] == 2
 
 
 def test_holes_and_numbers_wrap_around() -> None:
@@ -281,7 +281,7 @@ def test_holes_and_numbers_wrap_around() -> None:
         packet(b"xcd", tcp_seq=2**32 - 2, ts_ns=at(2)),
     ]
     (flow,) = run(packets)
-    assert (flow["old_bytes"][0], flow["retransmissions"][0]) == (0, 0)
+    assert (flow["way"]["old_bytes"][0], flow["way"]["retransmissions"][0]) == (0, 0)
 
 
 def test_keep_alives_are_neither_data_nor_retransmissions() -> None:
@@ -292,9 +292,9 @@ def test_keep_alives_are_neither_data_nor_retransmissions() -> None:
         packet(tcp_seq=13, tcp_flags=RST, ts_ns=at(91)),
     ]
     (flow,) = run(packets)
-    assert flow["keep_alives"][0] == 2
-    assert (flow["retransmissions"][0], flow["old_bytes"][0]) == (0, 0)
-    assert (flow["payload_packets"][0], flow["payload_bytes"][0]) == (1, 4)
+    assert flow["way"]["keep_alives"][0] == 2
+    assert (flow["way"]["retransmissions"][0], flow["way"]["old_bytes"][0]) == (0, 0)
+    assert (flow["way"]["payload_packets"][0], flow["way"]["payload_bytes"][0]) == (1, 4)
 
 
 # Identity
@@ -311,8 +311,8 @@ def test_subscribers_with_one_inner_address_stay_apart() -> None:
         packet(tcp_seq=1),
     ]
     records = run(packets)
-    assert records["packets"].tolist() == [[1, 0], [1, 1], [1, 0]]
-    assert records["teid"].tolist() == [[6, 0], [5, 7], [0, 0]]
+    assert records["way"]["packets"].tolist() == [[1, 0], [1, 1], [1, 0]]
+    assert records["start"]["teid"].tolist() == [[6, 0], [5, 7], [0, 0]]
 
 
 def test_ip_versions_are_never_mixed() -> None:
@@ -325,11 +325,11 @@ def test_a_packet_from_a_host_to_itself() -> None:
     flows, _, _ = meter(
         [packet(tcp_flags=flags, **fields) for flags in (SYN, SYN | ACK, ACK)], CONFIG
     )
-    assert flows.records["packets"].sum() == 3
+    assert flows.records["way"]["packets"].sum() == 3
 
 
 def test_refused_packets_reach_no_flow() -> None:
-    assert run([packet(), packet(status=4)])["packets"].sum() == 1
+    assert run([packet(), packet(status=4)])["way"]["packets"].sum() == 1
 
 
 # Memory
@@ -375,7 +375,7 @@ def test_a_flood_of_one_packet_flows_stays_in_bounded_memory(block: int) -> None
     records = np.concatenate(seen)
     # Every flow comes back, the longest silent one first.
     assert records["first_number"].tolist() == list(range(count))
-    assert (records["packets"] == [1, 0]).all()
+    assert (records["way"]["packets"] == [1, 0]).all()
     assert flow_meter.live == 0
 
 

@@ -259,8 +259,11 @@ def assert_as_if_cut(
         found["end_reason"] = EndReason.EARLY  # all that differs
         # But for when it was, where the end of the input settles a doubt about the clock.
         moved = found["first_ns"] - report.record["first_ns"]
-        for name in ("first_ns", "last_ns", "dir_first_ns", "dir_last_ns"):
-            found[name] -= moved * (found["packets"] > 0 if name[0] == "d" else 1)
+        found["first_ns"] -= moved
+        found["last_ns"] -= moved
+        seen = found["way"]["packets"] > 0
+        found["start"]["dir_first_ns"] -= moved * seen
+        found["way"]["dir_last_ns"] -= moved * seen
         assert_same_flows(
             FlowBatch(found[None], flows.sequences[row][None]), [report.record], [report.sequence]
         )

@@ -80,9 +80,11 @@ def test_any_order_of_the_first_segments(beginning: str, places: tuple[int, ...]
     for order in permutations(cut(HELLO, *places)):
         records, heads = run([*beginnings()[beginning], *order])
         assert heads == [HELLO]
-        assert records["prefix"][0, 0].tobytes() == HELLO[:64]
+        assert records["start"]["prefix"][0, 0].tobytes() == HELLO[:64]
         assert recognise_services(records).tolist() == ["tls"]
-        assert records["payload_bytes"][0, 0] - records["old_bytes"][0, 0] == len(HELLO)
+        assert records["way"]["payload_bytes"][0, 0] - records["way"]["old_bytes"][0, 0] == len(
+            HELLO
+        )
 
 
 @examples(60)
@@ -186,8 +188,8 @@ def test_a_handshake_behind_a_proxy_header(header: bytes, beginning: str) -> Non
     for cuts in places:
         records, heads = run([*beginnings()[beginning], *cut(content, *cuts)])
         assert heads == [content]
-        assert records["prefix_skip"][0].tolist() == [len(header), 0]
-        assert records["prefix"][0, 0].tobytes() == HELLO[:64]
+        assert records["start"]["prefix_skip"][0].tolist() == [len(header), 0]
+        assert records["start"]["prefix"][0, 0].tobytes() == HELLO[:64]
         assert recognise_services(records).tolist() == ["tls"]
 
 
@@ -218,14 +220,14 @@ def test_headers_of_several_segments_add_up() -> None:
     segments = cut(TEXT + binary() + HELLO, len(TEXT), len(TEXT) + 28)
     records, heads = run([*beginnings()["handshake"], *segments])
     assert heads == [TEXT + binary() + HELLO]
-    assert records["prefix_skip"][0, 0] == len(TEXT) + 28
-    assert records["prefix"][0, 0].tobytes() == HELLO[:64]
+    assert records["start"]["prefix_skip"][0, 0] == len(TEXT) + 28
+    assert records["start"]["prefix"][0, 0].tobytes() == HELLO[:64]
 
 
 def test_more_headers_than_are_skipped() -> None:
     records, heads = run([*beginnings()["handshake"], sent(0, 5 * TEXT + HELLO)])
     assert heads == []
-    assert records["prefix_skip"][0, 0] == 4 * len(TEXT)
+    assert records["start"]["prefix_skip"][0, 0] == 4 * len(TEXT)
 
 
 @pytest.mark.parametrize(
@@ -240,5 +242,5 @@ def test_more_headers_than_are_skipped() -> None:
 def test_what_is_no_proxy_header(header: bytes) -> None:
     records, heads = run([*beginnings()["handshake"], sent(0, header + HELLO)])
     assert heads == []
-    assert records["prefix_skip"][0, 0] == 0
-    assert records["prefix"][0, 0].tobytes() == (header + HELLO)[:64]
+    assert records["start"]["prefix_skip"][0, 0] == 0
+    assert records["start"]["prefix"][0, 0].tobytes() == (header + HELLO)[:64]

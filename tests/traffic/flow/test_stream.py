@@ -51,17 +51,19 @@ def sent(base: int, start: int, payload: bytes = b"", flags: int = ACK, **fields
 
 
 def stream_bytes(flow: Any, direction: int = 0) -> int:
-    return int(flow["payload_bytes"][direction] - flow["old_bytes"][direction])
+    return int(flow["way"]["payload_bytes"][direction] - flow["way"]["old_bytes"][direction])
 
 
 def counts(flow: Any, direction: int = 0) -> tuple[int, int, int]:
     """New bytes, retransmissions and packets out of order."""
     names = ("retransmissions", "out_of_order")
-    return stream_bytes(flow, direction), *(int(flow[name][direction]) for name in names)
+    return stream_bytes(flow, direction), *(int(flow["way"][name][direction]) for name in names)
 
 
 def prefix(flow: Any, direction: int = 0) -> bytes:
-    return bytes(flow["prefix"][direction, : flow["prefix_used"][direction]].tobytes())
+    return bytes(
+        flow["start"]["prefix"][direction, : flow["way"]["prefix_used"][direction]].tobytes()
+    )
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -95,7 +97,7 @@ def test_a_fin_overtakes_data(base: int) -> None:
         sent(base, 100, b"b" * 100),
     )
     assert counts(flow) == (200, 0, 0)
-    assert flow["next_seq"][0] == (base + 201) % 2**32
+    assert flow["way"]["next_seq"][0] == (base + 201) % 2**32
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -104,7 +106,7 @@ def test_a_fin_with_data_overtakes_data(base: int) -> None:
     again = sent(base, 100, b"c" * 50, FIN | ACK, ts_ns=SECOND)
     flow = opened(base, sent(base, 0, b"a" * 50), last, sent(base, 50, b"b" * 50), again)
     assert counts(flow) == (150, 1, 2)
-    assert flow["next_seq"][0] == (base + 151) % 2**32
+    assert flow["way"]["next_seq"][0] == (base + 151) % 2**32
 
 
 def test_data_repeated_with_a_fin_are_a_retransmission() -> None:
@@ -126,7 +128,7 @@ def test_keep_alives_after_a_fin() -> None:
         sent(1000, 4, flags=FIN | ACK),
         *(sent(1000, 4), sent(1000, 4, b"\0")),
     )
-    assert (flow["keep_alives"][0], *counts(flow)) == (2, 4, 0, 0)
+    assert (flow["way"]["keep_alives"][0], *counts(flow)) == (2, 4, 0, 0)
 
 
 def test_the_fin_of_a_segment_in_fragments_is_not_looked_for_in_its_first() -> None:
@@ -159,7 +161,7 @@ def test_a_distant_segment_swallows_nothing(base: int, sign: int, distance: int)
         base, sent(base, 0, b"one"), stray, sent(base, 3, b"two"), again, sent(base, 6, b"three")
     )
     assert stream_bytes(flow) == 11
-    assert flow["retransmissions"][0] == (2 if sign < 0 else 0)
+    assert flow["way"]["retransmissions"][0] == (2 if sign < 0 else 0)
     assert prefix(flow) == b"onetwothree"
 
 
@@ -232,9 +234,13 @@ def test_garbage_bytes_are_no_payload(base: int) -> None:
         base, probe, second, sent(base, 0, b"data", ts_ns=2 * SECOND), later, sent(base, 4, b"more")
     )
     assert prefix(flow) == b"datamore"
-    assert (flow["first_payload"][0], flow["payload_packets"][0]) == (4, 2)
-    assert (flow["payload_bytes"][0], flow["payload_max"][0], flow["keep_alives"][0]) == (8, 4, 3)
-    assert flow["size_counts"][0].tolist() == [5, 2, 0, 0, 0, 0, 0, 0]
+    assert (flow["way"]["first_payload"][0], flow["way"]["payload_packets"][0]) == (4, 2)
+    assert (
+        flow["way"]["payload_bytes"][0],
+        flow["way"]["payload_max"][0],
+        flow["way"]["keep_alives"][0],
+    ) == (8, 4, 3)
+    assert flow["way"]["size_counts"][0].tolist() == [5, 2, 0, 0, 0, 0, 0, 0]
     assert counts(flow) == (8, 0, 0)
 
 
@@ -242,7 +248,7 @@ def test_bytes_one_by_one_are_data() -> None:
     word = b"segments"
     for order in ([0, 1, 2, 3, 4, 5, 6, 7], [1, 0, 3, 2, 5, 4, 7, 6], [7, 5, 3, 1, 0, 2, 4, 6]):
         flow = opened(1000, *(sent(1000, k, word[k : k + 1]) for k in order))
-        assert (stream_bytes(flow), prefix(flow), flow["keep_alives"][0]) == (8, word, 0)
+        assert (stream_bytes(flow), prefix(flow), flow["way"]["keep_alives"][0]) == (8, word, 0)
 
 
 # The beginning, seen late
@@ -308,7 +314,7 @@ def test_a_long_stream_does_not_begin_anew_when_its_numbers_come_again() -> None
     far = [sent(1000, k * (MAX_AHEAD - 8), b"12345678") for k in range(65)]
     (flow,) = run([*far, Packet(far[-1].row | {"ts_ns": SECOND}, far[-1].payload)])
     assert stream_bytes(flow) == 8 * 65
-    assert flow["retransmissions"][0] == 1
+    assert flow["way"]["retransmissions"][0] == 1
     assert len(far) > EARLIER_PACKETS
 
 
@@ -336,7 +342,7 @@ def test_the_order_of_segments_changes_no_stream(base: int, seed: int, pieces: i
     flow = opened(base, *packets)
     assert stream_bytes(flow) == len(content)
     assert prefix(flow) == content[:64]
-    assert flow["next_seq"][0] == (base + len(content) + 1) % 2**32
+    assert flow["way"]["next_seq"][0] == (base + len(content) + 1) % 2**32
     late = [packet(tcp_flags=SYN, tcp_seq=(base - 1) % 2**32), *order]
     (flow,) = run([late[1], late[0], *late[2:]] if late[1].payload_length > 1 else late)
     assert (stream_bytes(flow), prefix(flow)) == (len(content), content[:64])

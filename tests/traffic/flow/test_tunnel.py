@@ -53,15 +53,15 @@ def udp(fields: dict[str, int]) -> dict[str, int]:
 
 def test_uplink_and_downlink_have_their_own_teids() -> None:
     (flow,) = run([packet(**udp(uplink(5))), reply(**udp(downlink(7))), packet(**udp(uplink(5)))])
-    assert flow["packets"].tolist() == [2, 1]
-    assert flow["teid"].tolist() == [5, 7]
+    assert flow["way"]["packets"].tolist() == [2, 1]
+    assert flow["start"]["teid"].tolist() == [5, 7]
 
 
 def test_two_subscribers_behind_one_base_station_stay_apart() -> None:
     """The same private address and ports, told apart by TEIDs alone."""
     one, other = udp(uplink(5)), udp(uplink(6))
     records = run([packet(b"a", **one), packet(b"b", **other), packet(b"c", **one)])
-    assert records["packets"].tolist() == [[2, 0], [1, 0]]
+    assert records["way"]["packets"].tolist() == [[2, 0], [1, 0]]
 
 
 def test_the_same_bytes_of_two_subscribers_are_no_copies() -> None:
@@ -73,7 +73,7 @@ def test_the_same_bytes_of_two_subscribers_are_no_copies() -> None:
         ]
     )
     # The third comes through the first one's tunnel from another base station: a handover.
-    assert records["packets"][:, 0].tolist() == [2, 1]
+    assert records["way"]["packets"][:, 0].tolist() == [2, 1]
 
 
 def test_teids_seen_together_before_tell_whose_an_answer_is() -> None:
@@ -85,7 +85,7 @@ def test_teids_seen_together_before_tell_whose_an_answer_is() -> None:
         *(reply(**udp(downlink(15))), reply(**udp(downlink(16)))),
     ]
     records = run(packets)
-    assert records["teid"].tolist() == [[5, 15], [6, 16], [5, 15], [6, 16]]
+    assert records["start"]["teid"].tolist() == [[5, 15], [6, 16], [5, 15], [6, 16]]
     assert ambiguous(packets) == 0
 
 
@@ -95,14 +95,14 @@ def test_sequence_numbers_tell_whose_an_answer_is() -> None:
         packet(b"abc", tcp_seq=2**31, tcp_ack=7, **uplink(6)),
         reply(b"x", tcp_seq=5000, tcp_ack=1003, **downlink(15)),
     ]
-    assert run(packets)["teid"].tolist() == [[5, 15], [6, 0]]
+    assert run(packets)["start"]["teid"].tolist() == [[5, 15], [6, 0]]
     assert ambiguous(packets) == 0
 
 
 def test_what_nothing_tells_apart_is_counted() -> None:
     packets = [packet(**udp(uplink(5))), packet(**udp(uplink(6))), reply(**udp(downlink(7)))]
     assert ambiguous(packets) == 1
-    assert run(packets)["packets"].sum() == 3
+    assert run(packets)["way"]["packets"].sum() == 3
 
 
 def test_a_handover_does_not_split_a_flow() -> None:
@@ -115,7 +115,7 @@ def test_a_handover_does_not_split_a_flow() -> None:
         packet(**udp(uplink(5, gnb=OTHER_GNB))),
     ]
     (flow,) = run(packets)
-    assert flow["packets"].tolist() == [3, 3]
+    assert flow["way"]["packets"].tolist() == [3, 3]
     assert flow["handovers"] == 1
 
 
@@ -128,7 +128,7 @@ def test_a_handover_that_downlink_shows_first() -> None:
         packet(b"e", tcp_seq=1004, tcp_ack=5002, **uplink(9, gnb=OTHER_GNB, upf=OTHER_UPF)),
     ]
     (flow,) = run(stream)
-    assert flow["packets"].tolist() == [3, 2]
+    assert flow["way"]["packets"].tolist() == [3, 2]
     assert flow["handovers"] == 2
 
 
@@ -147,7 +147,7 @@ def test_a_core_with_one_address_for_each_direction() -> None:
         reply(b"y", tcp_seq=5001, tcp_ack=1003, **downlink(15, upf=OTHER_UPF)),
     ]
     (flow,) = run(stream)
-    assert (flow["packets"].tolist(), flow["handovers"]) == ([1, 2], 0)
+    assert (flow["way"]["packets"].tolist(), flow["handovers"]) == ([1, 2], 0)
 
 
 def test_sessions_decide_where_control_traffic_is_seen() -> None:
@@ -165,7 +165,7 @@ def test_sessions_decide_where_control_traffic_is_seen() -> None:
         packet(**udp(uplink(7))),
     ]
     records = run(packets, known)
-    assert records["packets"].tolist() == [[2, 1], [1, 0]]
+    assert records["way"]["packets"].tolist() == [[2, 1], [1, 0]]
     assert records["session"].tolist() == [1, 2]
 
 

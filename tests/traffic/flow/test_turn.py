@@ -9,9 +9,9 @@ import pytest
 
 from tests.traffic.flow.oracle import LATER_FRAGMENT, Packet
 from tests.traffic.flow.streams import SECOND, assert_same, meter, packet, reply
-from veilwatch.schema.flows import FLOW_RECORD_DTYPE, TcpState
+from veilwatch.schema.flows import LIVE_DTYPE, TcpState
 from veilwatch.traffic.flow import EarlyPoints, MeterConfig
-from veilwatch.traffic.flow.state import SLOT_DTYPE, new_state
+from veilwatch.traffic.flow.state import SLOT_DTYPE, joined, new_state, with_extras
 from veilwatch.traffic.flow.turn import turn
 
 SYN, ACK, FIN = 2, 16, 1
@@ -48,11 +48,11 @@ def test_whoever_sent_the_syn_is_the_initiator(packets: list[Packet]) -> None:
     flows = run(packets)
     (flow,) = flows.records
     assert (flow["src_port"], flow["dst_port"]) == (40000, 443)
-    assert flow["packets"].tolist() == [2, 3]
-    assert (flow["payload_bytes"] - flow["old_bytes"]).tolist() == [5, 6]
-    assert flow["mss"].tolist() == [1400, 0]
-    assert flow["prefix"][0, :5].tobytes() == b"hello"
-    assert flow["prefix"][1, :6].tobytes() == b"world!"
+    assert flow["way"]["packets"].tolist() == [2, 3]
+    assert (flow["way"]["payload_bytes"] - flow["way"]["old_bytes"]).tolist() == [5, 6]
+    assert flow["start"]["mss"].tolist() == [1400, 0]
+    assert flow["start"]["prefix"][0, :5].tobytes() == b"hello"
+    assert flow["start"]["prefix"][1, :6].tobytes() == b"world!"
     assert not flow["tcp_state"] & TcpState.MIDSTREAM
     sizes = flows.sequences["size"][0]
     assert [size > 0 for size in sizes[:5]] == [p.src_port == 40000 for p in packets]
@@ -66,7 +66,7 @@ def test_the_tunnels_of_a_turned_flow_are_told_by_direction_as_before() -> None:
     packets[1].row["outer_src_lo"], packets[1].row["outer_dst_lo"] = 2, 1
     packets += [Packet(p.row | up, p.payload) for p in CLIENT]
     (flow,) = run(packets).records
-    assert (flow["src_port"], flow["teid"].tolist()) == (40000, [5, 6])
+    assert (flow["src_port"], flow["start"]["teid"].tolist()) == (40000, [5, 6])
     assert (flow["outer_src_lo"], flow["outer_dst_lo"]) == (1, 2)
 
 
@@ -97,7 +97,7 @@ def test_heads_and_fragments_follow_the_turn() -> None:
         packet(hello, tcp_seq=1000, tcp_ack=5000),
     ]
     flows = run(packets)
-    assert flows.records["fragments"].tolist() == [[0, 1]]
+    assert flows.records["way"]["fragments"].tolist() == [[0, 1]]
     _, heads, _ = meter(packets, CONFIG)
     assert [streams for *_, streams in heads] == [(hello, answer)]
 
@@ -118,27 +118,32 @@ def test_records_that_were_handed_on_are_not_turned() -> None:
 
 
 def test_every_field_of_two_directions_changes_places() -> None:
-    state = new_state(2, 2, 4)
+    state = with_extras(new_state(2, 2, 4), 2)
     rng = np.random.default_rng(3)
     state.flow_words[0] = rng.integers(0, 2**63, state.flow_words.shape[1], np.uint64)
     state.flows["burst_direction"][0], state.flows["tcp_state"][0] = 2, 0
+    state.flows["extra"][0] = 1
+    state.extra_words[1] = rng.integers(0, 2**63, state.extra_words.shape[1], np.uint64)
+    missing = state.extras["missing"][1].copy()
     state.flows["turned"][0] = state.flows["sequence_used"][0] = 0
     pairs = [name for name in SLOT_DTYPE.names or () if SLOT_DTYPE[name].shape == (2,)]
     for name in pairs:
         state.slots[name][0] = 7, 9
-    before = state.flows[:1].copy()
+    before = joined([state.flows[:1]])
     turn(state, 0)
     assert {name: state.slots[name][0].tolist() for name in pairs} == {
         name: [9, 7] for name in pairs
     }
-    for name in FLOW_RECORD_DTYPE.names or ():
+    for name in LIVE_DTYPE.names or ():
         found, was = state.flows[name][0], before[name][0]
         if name == "turned":
             assert found == 1
-        elif FLOW_RECORD_DTYPE[name].shape[:1] == (2,):
-            np.testing.assert_array_equal(found, was[::-1], err_msg=name)
+        elif LIVE_DTYPE[name].shape[:1] == (2,):
+            for part in found.dtype.names:
+                assert found[part].tobytes() == was[::-1][part].tobytes(), part
         elif "src_" in name or "dst_" in name:
             other = name.replace("src_", "?").replace("dst_", "src_").replace("?", "dst_")
             assert found == before[other][0], name
         elif found.dtype.kind != "f":
             np.testing.assert_array_equal(found, was, err_msg=name)
+    assert state.extras["missing"][1].tobytes() == missing[::-1].tobytes()

@@ -222,11 +222,11 @@ def make_records(flows: list[PlainFlow]) -> npt.NDArray[np.void]:
         record["flow_id"] = i
         record["protocol"] = flow.protocol
         record["src_port"], record["dst_port"] = flow.source[1], flow.destination[1]
-        record["first_payload"] = flow.first_payload
+        record["way"]["first_payload"] = flow.first_payload
         for side in (0, 1):
             prefix = np.frombuffer(flow.prefix[side], np.uint8)
-            record["prefix"][side, : len(prefix)] = prefix
-            record["prefix_used"][side] = len(prefix)
+            record["start"]["prefix"][side, : len(prefix)] = prefix
+            record["way"]["prefix_used"][side] = len(prefix)
     return records
 
 

@@ -165,9 +165,9 @@ def test_any_bytes_are_survived(first: bytes, second: bytes, port: int) -> None:
 def test_random_bytes_have_no_service() -> None:
     rng = np.random.default_rng(7)
     records = np.zeros(20_000, FLOW_RECORD_DTYPE)
-    records["prefix"] = rng.integers(0, 256, (len(records), 2, PREFIX_BYTES))
-    records["prefix_used"] = PREFIX_BYTES
-    records["first_payload"] = rng.integers(PREFIX_BYTES, 1400, (len(records), 2))
+    records["start"]["prefix"] = rng.integers(0, 256, (len(records), 2, PREFIX_BYTES))
+    records["way"]["prefix_used"] = PREFIX_BYTES
+    records["way"]["first_payload"] = rng.integers(PREFIX_BYTES, 1400, (len(records), 2))
     records["protocol"] = rng.choice([TCP, UDP], len(records))
     records["src_port"] = rng.integers(1024, 65536, len(records))
     records["dst_port"] = rng.choice([443, 4444, 8080, 50000], len(records))

@@ -20,6 +20,7 @@ import numpy as np
 
 from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import HEAD_BYTES, MAX_DATAGRAMS
+from veilwatch.traffic.flow.copying import copy_run
 from veilwatch.traffic.flow.state import NIL
 
 UDP: Final = 17
@@ -316,8 +317,7 @@ def put(head: Any, buffer: Any, offset: Any, stop: Any, used: Any) -> Any:
     """Write bytes behind a head, `used` of whose next datagram are there; return how many then."""
     start = np.int64(head.length) + LENGTH_BYTES + used
     kept = min(np.int64(stop) - offset, HEAD_BYTES - start)
-    for i in range(kept):
-        head.bytes[start + i] = buffer[offset + i]
+    copy_run(head.bytes, start, buffer, offset, kept)
     return used + max(kept, np.int64(0))
 
 
@@ -385,8 +385,7 @@ def extend_datagram(head: Any, buffer: Any, offset: Any, captured: Any, position
     if start == 0 or position != head.length - start:
         return
     kept = min(captured, HEAD_BYTES - np.int64(head.length))
-    for i in range(kept):
-        head.bytes[head.length + i] = buffer[offset + i]
+    copy_run(head.bytes, np.int64(head.length), buffer, offset, kept)
     head.length += kept
     length = np.int64(head.length) - start
     head.bytes[start - 2] = length >> 8

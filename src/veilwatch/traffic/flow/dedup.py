@@ -99,15 +99,13 @@ def on_one_path(row: Any, tunnel: Any, here: Any, there: Any) -> Any:
 
 
 @inner_kernel
-def is_copy(
-    row: Any, sender: Any, direction: Any, packet: Any, wide: Any, here: Any, there: Any
-) -> Any:
+def is_copy(row: Any, sender: Any, packet: Any, wide: Any, here: Any, there: Any) -> Any:
     """Whether a packet repeats the one in `row`, of equal content and the same flow.
 
     Parameters
     ----------
     sender
-        `SLOT_DTYPE` row of the flow: what was learned of each direction's identifications.
+        The packet's direction of the flow: what was learned of its identifications.
     wide, here, there
         The packet's tunnel and its end points, see `tunnel.tunnel_of`.
     """
@@ -118,7 +116,7 @@ def is_copy(
         return False
     if not same_place(row, packet, wide, here):
         return True
-    if packet.ip_id != 0 and sender.id_changes[direction] > sender.id_repeats[direction]:
+    if packet.ip_id != 0 and sender.id_changes > sender.id_repeats:
         return True
     if packet.protocol != TCP or apart >= INSTANT_US:
         return False
@@ -128,7 +126,7 @@ def is_copy(
 
 
 @inner_kernel
-def learn(sender: Any, direction: Any, packet: Any, repeated: Any) -> Any:
+def learn(sender: Any, packet: Any, repeated: Any) -> Any:
     """Learn from a packet that is no copy whether its sender changes the identification.
 
     An equal one counts against that only where the packets differ otherwise: `repeated` says that
@@ -137,24 +135,15 @@ def learn(sender: Any, direction: Any, packet: Any, repeated: Any) -> Any:
     identification = np.uint16(packet.ip_id)
     if identification == 0:
         return
-    last = sender.ip_id[direction]
-    sender.ip_id[direction] = identification
+    last = sender.ip_id
+    sender.ip_id = identification
     if last == 0:
         return
     if last != identification:
-        if sender.id_changes[direction] < MOST_SEEN:
-            sender.id_changes[direction] += np.uint8(1)
-    elif not repeated and sender.id_repeats[direction] < MOST_SEEN:
-        sender.id_repeats[direction] += np.uint8(1)
-
-
-@inner_kernel
-def forget(sender: Any) -> Any:
-    """Know nothing of a new flow's identifications."""
-    for direction in range(2):
-        sender.ip_id[direction] = 0
-        sender.id_changes[direction] = 0
-        sender.id_repeats[direction] = 0
+        if sender.id_changes < MOST_SEEN:
+            sender.id_changes += np.uint8(1)
+    elif not repeated and sender.id_repeats < MOST_SEEN:
+        sender.id_repeats += np.uint8(1)
 
 
 @inner_kernel

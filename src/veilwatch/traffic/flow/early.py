@@ -22,6 +22,7 @@ from veilwatch.schema.flows import (
     SEQUENCE_DTYPE,
     EndReason,
 )
+from veilwatch.traffic.flow.copying import copy_run
 from veilwatch.traffic.flow.index import copy_flow
 from veilwatch.traffic.flow.state import NIL, OPEN, State, as_words
 
@@ -161,7 +162,7 @@ def is_point(flow: Any, before: Any, counts: Any, most: Any, age: Any) -> Any:
     first = flow.first_ns
     if flow.last_ns - first >= age and before - first < age:
         return True
-    total = np.int64(flow.packets[0]) + np.int64(flow.packets[1])
+    total = np.int64(flow.way[0].packets) + np.int64(flow.way[1].packets)
     if total > most:
         return False
     for count in counts:  # noqa: SIM110 (a generator costs a kernel more)
@@ -192,7 +193,7 @@ def report(state: State, early: Early, slot: Any) -> Any:
         if which != NIL and state.pool[which].sure:
             head = state.pool[which]
             length = np.int64(head.length)
-            early.data[start : start + length] = head.bytes[:length]
+            copy_run(early.data, start, head.bytes, 0, length)
         shown.start[direction] = start
         shown.length[direction] = length
         used[BYTES] += length
@@ -224,7 +225,7 @@ def report_silent(state: State, early: Early, slot: Any, since: Any, until: Any)
         if flow.last_ns <= since:
             return np.int32(NIL)
         if flow.last_ns <= until:
-            total = np.int64(flow.packets[0]) + np.int64(flow.packets[1])
+            total = np.int64(flow.way[0].packets) + np.int64(flow.way[1].packets)
             reported = False
             for count in early.counts:
                 reported = reported or total == count

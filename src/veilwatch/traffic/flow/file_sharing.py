@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import FILE_MESSAGES
+from veilwatch.traffic.flow.extra import own_extra
 
 LEAST: Final = 28
 """Payload bytes that tell a message, up to the procedure number of an RPC call. No whole message
@@ -121,7 +122,7 @@ def nfs(buffer: Any, at: Any) -> Any:
 
 
 @inner_kernel
-def count_file_message(flow: Any, buffer: Any, packet: Any) -> Any:
+def count_file_message(flow: Any, extras: Any, buffer: Any, packet: Any) -> Any:
     """Count the message that a TCP payload begins with.
 
     Almost every other payload is told by its first byte: a session message of SMB (RFC 1001)
@@ -141,4 +142,4 @@ def count_file_message(flow: Any, buffer: Any, packet: Any) -> Any:
         elif buffer[at + 4] == 0xFD:  # a TRANSFORM_HEADER, MS-SMB2 2.2.41
             kind = ENCRYPTED
     if kind >= 0:
-        flow.file_messages[kind] += np.uint32(1)
+        own_extra(flow, extras).file_messages[kind] += np.uint32(1)

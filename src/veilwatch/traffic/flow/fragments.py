@@ -14,6 +14,7 @@ import numpy as np
 
 from veilwatch.jit import inner_kernel
 from veilwatch.traffic.flow.early import AGE, MOST, Early, is_point, report
+from veilwatch.traffic.flow.extra import extras_of
 from veilwatch.traffic.flow.heads import place_rest
 from veilwatch.traffic.flow.index import touch
 from veilwatch.traffic.flow.state import FRAGMENTS, FRAGMENTS_OF_FLOWS, ORPHANS, State
@@ -66,11 +67,12 @@ def follow(state: State, early: Early, buffer: Any, packet: Any) -> Any:
     if row.turned != flow.turned:
         direction = 1 - direction
     packet.flow_id = flow.flow_id
-    flow.fragments[direction] += np.uint32(1)
+    flow.way[direction].fragments += np.uint32(1)
     position = np.int64(packet.fragment_offset) - row.before
     if row.inner:
         number = seq_after(row.tcp_seq, position)
-        update_fragment(flow, state.sequences[slot], direction, buffer, packet, number)
+        sequence = state.sequences[slot]
+        update_fragment(flow, extras_of(state), sequence, direction, buffer, packet, number)
         touch(state.slots, state.ends, slot, state.slots[slot].list)
     if position > 0:
         place_rest(state, slot, direction, buffer, packet, position, row.tcp_seq)

@@ -20,6 +20,7 @@ import numpy as np
 
 from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import HEAD_BYTES, PREFIX_BYTES
+from veilwatch.traffic.flow.copying import clear_run, copy_run
 from veilwatch.traffic.flow.datagrams import (
     carries_datagrams,
     extend_datagram,
@@ -28,6 +29,7 @@ from veilwatch.traffic.flow.datagrams import (
     keep_datagram,
     wants_datagram,
 )
+from veilwatch.traffic.flow.extra import extras_of, missed
 from veilwatch.traffic.flow.index import append, unlink
 from veilwatch.traffic.flow.opening import MAYBE, NO, YES, is_other_record, opening, proxy_headers
 from veilwatch.traffic.flow.state import (
@@ -77,8 +79,7 @@ def place(head: Any, buffer: Any, offset: Any, captured: Any, position: Any) -> 
     if start >= end:
         return
     if start == head.length == head.reach:
-        for i in range(start, end):
-            head.bytes[i] = buffer[shift + i]
+        copy_run(head.bytes, start, buffer, shift + start, end - start)
         head.length = end
         head.reach = end
         return
@@ -141,7 +142,7 @@ def empty(head: Any, sequence: Any, floating: Any) -> Any:
     head.sure = 0
     head.floating = floating
     if head.holed:
-        head.known[:] = 0
+        clear_run(head.known, 0, len(head.known))
         head.holed = 0
 
 
@@ -150,11 +151,11 @@ def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any, kind: 
     """Whether a payload packet continues a head or may begin one."""
     if packet.protocol != TCP:
         return carries_datagrams(packet) and wants_datagram(row, direction, buffer, packet)
-    if row.head[direction] == NIL and flow.payload_packets[direction] > START_WITHIN_PACKETS:
+    if row.head[direction] == NIL and flow.way[direction].payload_packets > START_WITHIN_PACKETS:
         return False
     if row.head[direction] != NIL or kind == AHEAD:
         return True
-    if flow.seq_known[direction] == SEEN and flow.payload_packets[direction] == 1:
+    if flow.way[direction].seq_known == SEEN and flow.way[direction].payload_packets == 1:
         captured = np.int64(packet.payload_captured)
         return not is_other_record(buffer, packet.payload_offset, captured)
     return fits(flow, direction, buffer, packet) != NO
@@ -163,13 +164,13 @@ def wanted(row: Any, flow: Any, direction: Any, buffer: Any, packet: Any, kind: 
 @inner_kernel
 def payload_packets(flow: Any) -> Any:
     """Return how many packets of a flow had payload."""
-    return np.int64(flow.payload_packets[0]) + np.int64(flow.payload_packets[1])
+    return np.int64(flow.way[0].payload_packets) + np.int64(flow.way[1].payload_packets)
 
 
 @inner_kernel
 def fits(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Whether a TCP payload begins a handshake; MAYBE also for PROXY headers before anything."""
-    at_start = data_seq(packet) == flow.base_seq[direction]
+    at_start = data_seq(packet) == flow.start[direction].base_seq
     captured = np.int64(packet.payload_captured)
     verdict = opening(buffer, packet.payload_offset, captured, at_start)
     if verdict == NO and at_start and proxy_headers(buffer, packet.payload_offset, captured) != 0:
@@ -285,11 +286,11 @@ def make_room(state: State, slot: Any, direction: Any, buffer: Any, packet: Any,
     if verdict == YES or (verdict == MAYBE and kind != AHEAD):
         if not begin(state, slot, direction, sequence, verdict != YES):
             return False
-        first = flow.seq_known[direction] == SEEN and flow.payload_packets[direction] == 1
+        first = flow.way[direction].seq_known == SEEN and flow.way[direction].payload_packets == 1
         state.pool[row.head[direction]].floating = 1 if first and verdict != YES else 0
         return True
     if kind == AHEAD:
-        missing = hole_before(flow, direction, sequence)
+        missing = hole_before(missed(flow, extras_of(state), direction), sequence)
         if missing == 0 or missing >= HEAD_BYTES:
             return False
         return begin(state, slot, direction, seq_after(sequence, -missing), True)
@@ -320,7 +321,7 @@ def place_segment(
 @inner_kernel
 def first_bytes(flow: Any, direction: Any, head: Any) -> Any:
     """Whether what a head holds begins a handshake."""
-    at_start = head.base == flow.base_seq[direction]
+    at_start = head.base == flow.start[direction].base_seq
     return opening(head.bytes, np.int64(0), np.int64(head.length), at_start)
 
 
@@ -334,15 +335,15 @@ def settle(state: State, slot: Any, direction: Any, end: Any) -> Any:
     flow = state.flows[slot]
     head = state.pool[state.slots[slot].head[direction]]
     length = np.int64(head.length)
-    at_start = head.base == flow.base_seq[direction]
+    at_start = head.base == flow.start[direction].base_seq
     if at_start:
-        skip_proxy_headers(flow, direction, head, length)
+        skip_proxy_headers(flow, direction, extras_of(state), head, length)
     verdict = first_bytes(flow, direction, head)
     if verdict == YES:
         head.sure = 1
     elif verdict == NO:
-        settled = at_start and flow.seq_known[direction] == ANCHORED
-        late = flow.payload_packets[direction] > GUESS_PACKETS
+        settled = at_start and flow.way[direction].seq_known == ANCHORED
+        late = flow.way[direction].payload_packets > GUESS_PACKETS
         if head.floating and not settled and not late:
             return
         # Another dialogue's, but what follows it has perhaps begun to come.
@@ -359,14 +360,14 @@ def settle(state: State, slot: Any, direction: Any, end: Any) -> Any:
 
 
 @inner_kernel
-def skip_proxy_headers(flow: Any, direction: Any, head: Any, length: Any) -> Any:
+def skip_proxy_headers(flow: Any, direction: Any, extras: Any, head: Any, length: Any) -> Any:
     """Let the first bytes that a flow is known by begin behind its PROXY headers."""
     skip = proxy_headers(head.bytes, np.int64(0), length)
-    if np.int64(flow.prefix_skip[direction]) < skip <= length:
-        clear_prefix(flow, direction)
-        flow.prefix_skip[direction] = skip
+    if np.int64(flow.start[direction].prefix_skip) < skip <= length:
+        clear_prefix(flow, direction, extras)
+        flow.start[direction].prefix_skip = skip
         kept = min(length - skip, PREFIX_BYTES)
-        place_prefix(flow, direction, head.bytes, skip, kept, np.int64(0))
+        place_prefix(flow, direction, extras, head.bytes, skip, kept, np.int64(0))
 
 
 @inner_kernel
@@ -412,12 +413,12 @@ def is_growing(pool: Any, row: Any, flow: Any, direction: Any) -> Any:
     if not is_sure(pool, row, direction):
         return False
     head = pool[row.head[direction]]
-    come = seq_distance(flow.next_seq[direction], head.base)
+    come = seq_distance(flow.way[direction].next_seq, head.base)
     if head.length != come or head.length >= HEAD_BYTES:
         return False
     start = np.int64(0)
-    if head.base == flow.base_seq[direction]:
-        start = np.int64(flow.prefix_skip[direction])
+    if head.base == flow.start[direction].base_seq:
+        start = np.int64(flow.start[direction].prefix_skip)
     record = np.int64(head.bytes[start + 3]) << 8 | np.int64(head.bytes[start + 4])
     return head.length < start + 5 + record
 
@@ -448,7 +449,7 @@ def hand_on(state: State, slot: Any) -> Any:
         if row.head[direction] != NIL:
             head = state.pool[row.head[direction]]
             length = np.int64(head.length)
-            state.out_data[start : start + length] = head.bytes[:length]
+            copy_run(state.out_data, start, head.bytes, 0, length)
             release(state, slot, direction)
         out.start[direction] = start
         out.length[direction] = length

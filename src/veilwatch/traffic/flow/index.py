@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from veilwatch.jit import inline_kernel, inner_kernel, kernel
+from veilwatch.traffic.flow.copying import copy_run
+from veilwatch.traffic.flow.extra import WORDS, release_extra
 from veilwatch.traffic.flow.state import AMBIGUOUS, CLOSING, FREE, LIVE, NIL, OPEN, State
 from veilwatch.traffic.flow.tunnel import MAX_TWINS, NO, end_point, kinship
 from veilwatch.traffic.hashing import mix
@@ -65,7 +67,7 @@ def find(
             direction = side(flow, packet)
             if (
                 direction >= 0
-                and flow.tunnel[direction] == tunnel
+                and flow.way[direction].tunnel == tunnel
                 and (session == 0 or flow.session == 0 or flow.session == session)
             ):
                 return slot, direction
@@ -166,6 +168,7 @@ def take_slot(state: State, key: Any) -> Any:
 @inner_kernel
 def release_slot(state: State, slot: Any) -> Any:
     """Forget `slot` and return it to the free list."""
+    release_extra(state, state.flows[slot])
     unlink(state.slots, state.ends, slot)
     row = state.slots[slot]
     bucket = np.int64(row.hash & np.uint64(len(state.buckets) - 1))
@@ -194,10 +197,11 @@ def reindex(state: State) -> None:
 
 @inner_kernel
 def copy_flow(state: State, slot: Any, words: Any, sequences: Any, out: Any) -> Any:
-    """Copy a flow and its packets to row `out` of other arrays of the same record types."""
+    """Copy a flow with its extras and its packets to row `out` of arrays of finished ones."""
     own_words, own = state.flow_words, state.sequences
-    for k in range(own_words.shape[1]):
-        words[out, k] = own_words[slot, k]
+    size = own_words.shape[1]
+    copy_run(words[out], 0, own_words[slot], 0, size)
+    copy_run(words[out], size, state.extra_words[state.flows[slot].extra], 0, WORDS)
     for k in range(state.flows[slot].sequence_used):
         row = own[slot, k]
         copy = sequences[out, k]

@@ -7,10 +7,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from veilwatch.jit import inner_kernel, kernel
-from veilwatch.schema.flows import MAX_HOLES, PREFIX_BYTES, EndReason, TcpState
+from veilwatch.schema.flows import PREFIX_BYTES, EndReason, TcpState
 from veilwatch.schema.packets import NONE8, Status
 from veilwatch.traffic.flow import dedup
+from veilwatch.traffic.flow.copying import clear_run, copy_run
 from veilwatch.traffic.flow.early import AGE, MOST, REPORTS, Early, is_point, report
+from veilwatch.traffic.flow.extra import NOTHING, extras_of, forget_measures
 from veilwatch.traffic.flow.fragments import expect, follow
 from veilwatch.traffic.flow.heads import collect, continue_head, hand_on, is_ready, wanted
 from veilwatch.traffic.flow.index import (
@@ -207,9 +209,9 @@ def move_opened(counters: Any, start: Any, shift: Any, flows: Any, slots: Any) -
         flow.first_ns += own
         flow.last_ns += own
         for direction in range(2):
-            if flow.packets[direction] > 0:
-                flow.dir_first_ns[direction] += own
-                flow.dir_last_ns[direction] += own
+            if flow.way[direction].packets > 0:
+                flow.start[direction].dir_first_ns += own
+                flow.way[direction].dir_last_ns += own
 
 
 @inner_kernel
@@ -220,13 +222,6 @@ def evict(state: State) -> Any:
         slot = state.ends[OPEN, 0]
     end(state, slot, _EVICTED)
     state.counters[EVICTED] += 1
-
-
-@inner_kernel
-def clear(words: Any, slot: Any) -> Any:
-    """Set a record to zero."""
-    for k in range(words.shape[1]):
-        words[slot, k] = 0
 
 
 @inner_kernel
@@ -285,7 +280,7 @@ def start(flow: Any, packet: Any, counters: Any) -> Any:
 def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> Any:
     """Make a flow for a packet that belongs to none; return (slot, direction of the packet)."""
     slot = take_slot(state, key)
-    clear(state.flow_words, slot)
+    clear_run(state.flow_words[slot], 0, state.flow_words.shape[1])
     flow = state.flows[slot]
     flags = packet.tcp_flags
     syn = packet.protocol == TCP and flags & SYN != 0
@@ -295,9 +290,10 @@ def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> An
     start(flow, packet, state.counters)
     flow.parent_id = flow.flow_id
     for direction in range(2):
-        flow.wscale[direction] = _NONE8
-        flow.qfi[direction] = _NONE8
-        flow.gtp_pdu_type[direction] = _NONE8
+        begun = flow.start[direction]
+        begun.wscale = _NONE8
+        begun.qfi = _NONE8
+        begun.gtp_pdu_type = _NONE8
     if reverse:
         flow.syn_seq = np.uint32((np.int64(packet.tcp_ack) - 1) & 0xFFFFFFFF)
     elif syn:
@@ -306,13 +302,12 @@ def open_flow(state: State, packet: Any, key: Any, tunnel: Any, pair: Any) -> An
         flow.tcp_state = _MIDSTREAM_BIT
     direction = 1 if reverse else 0
     if packet.protocol == TCP and flags & ACK:
-        flow.base_seq[1 - direction] = packet.tcp_ack  # by which a late SYN is known
+        flow.start[1 - direction].base_seq = packet.tcp_ack  # by which a late SYN is known
     flow.pair = pair
-    flow.tunnel[direction] = tunnel
+    flow.way[direction].tunnel = tunnel
     # Outside tunnels the way back is known; of a tunnel's it is learned.
-    flow.tunnel[1 - direction] = BARE if tunnel == BARE else NONE
+    flow.way[1 - direction].tunnel = BARE if tunnel == BARE else NONE
     state.slots[slot].head_done = 0
-    dedup.forget(state.slots[slot])
     return slot, direction
 
 
@@ -324,7 +319,7 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     numbers and what the connection opened with. The measures start anew.
     """
     old = state.out_flows[state.counters[OUT] - 1]
-    clear(state.flow_words, slot)
+    clear_run(state.flow_words[slot], 0, state.flow_words.shape[1])
     flow = state.flows[slot]
     flow.src_hi, flow.src_lo = old.src_hi, old.src_lo
     flow.dst_hi, flow.dst_lo = old.dst_hi, old.dst_lo
@@ -342,28 +337,31 @@ def continue_flow(state: State, slot: Any, packet: Any) -> Any:
     flow.tcp_state = old.tcp_state
     flow.syn_seq = old.syn_seq
     flow.turned = old.turned
+    flow.extra = old.extra
     for direction in range(2):
-        flow.seq_known[direction] = ANCHORED if old.seq_known[direction] else UNKNOWN
-        flow.next_seq[direction] = old.next_seq[direction]
-        flow.base_seq[direction] = old.base_seq[direction]
-        flow.fin_seq[direction] = old.fin_seq[direction]
-        for k in range(MAX_HOLES):
-            flow.hole_start[direction, k] = old.hole_start[direction, k]
-            flow.hole_end[direction, k] = old.hole_end[direction, k]
-        flow.tunnel[direction] = old.tunnel[direction]
-        flow.moved[direction] = old.moved[direction]
-        flow.vlan[direction] = old.vlan[direction]
-        flow.teid[direction] = old.teid[direction]
-        flow.qfi[direction] = old.qfi[direction]
-        flow.gtp_pdu_type[direction] = old.gtp_pdu_type[direction]
-        flow.mss[direction] = old.mss[direction]
-        flow.wscale[direction] = old.wscale[direction]
-        flow.first_payload[direction] = old.first_payload[direction]
-        flow.prefix_used[direction] = old.prefix_used[direction]
-        flow.prefix_known[direction] = old.prefix_known[direction]
-        flow.prefix_skip[direction] = old.prefix_skip[direction]
-        for i in range(PREFIX_BYTES):
-            flow.prefix[direction, i] = old.prefix[direction, i]
+        way, before = flow.way[direction], old.way[direction]
+        way.seq_known = ANCHORED if before.seq_known else UNKNOWN
+        way.next_seq = before.next_seq
+        way.tunnel = before.tunnel
+        way.moved = before.moved
+        way.first_payload = before.first_payload
+        way.prefix_used = before.prefix_used
+        way.ip_id = before.ip_id
+        way.id_changes = before.id_changes
+        way.id_repeats = before.id_repeats
+        begun, opening = flow.start[direction], old.start[direction]
+        begun.base_seq = opening.base_seq
+        begun.fin_seq = opening.fin_seq
+        begun.vlan = opening.vlan
+        begun.teid = opening.teid
+        begun.qfi = opening.qfi
+        begun.gtp_pdu_type = opening.gtp_pdu_type
+        begun.mss = opening.mss
+        begun.wscale = opening.wscale
+        begun.prefix_skip = opening.prefix_skip
+        copy_run(begun.prefix, 0, opening.prefix, 0, PREFIX_BYTES)
+    if flow.extra != NOTHING:
+        forget_measures(state.extras[flow.extra])
     start(flow, packet, state.counters)
 
 
@@ -399,11 +397,11 @@ def count_copy(counters: Any, flow: Any, packet: Any, pair: Any) -> Any:
     if direction < 0:
         return
     packet.flow_id = flow.flow_id
-    flow.duplicates[direction] += np.uint32(1)
+    flow.way[direction].duplicates += np.uint32(1)
     if pair != flow.pair and flow.alternate == NONE:
         flow.alternate = pair
     if packet.gtp_depth != 0:
-        if flow.teid[direction] == 0:
+        if flow.start[direction].teid == 0:
             show_tunnel(flow, direction, packet)
         if flow.gtp_depth == 0:
             show_end_points(flow, packet, direction == 1)
@@ -438,7 +436,7 @@ def meter_block(
     """
     flows, slots, buckets, ends = state.flows, state.slots, state.buckets, state.ends
     sequences, counters = state.sequences, state.counters
-    partners, pool, seen = state.partners, state.pool, state.seen
+    partners, pool, seen, extras = state.partners, state.pool, state.seen, extras_of(state)
     most_flows = len(state.out_flows)
     most_heads = len(state.out_heads) - MAX_HEADS_PER_PACKET
     counts, used, most_early = early.counts, early.used, len(early.flows)
@@ -484,8 +482,7 @@ def meter_block(
             flow = flows[memory.slot]
             direction = side(flow, packet)
             if direction >= 0 and np.uint16(flow.parent_id) == memory.parent:
-                sender = slots[memory.slot]
-                if dedup.is_copy(memory, sender, direction, packet, wide, here, there):
+                if dedup.is_copy(memory, flow.way[direction], packet, wide, here, there):
                     count_copy(counters, flow, packet, pair)
                     continue
                 repeated = True
@@ -522,14 +519,14 @@ def meter_block(
         packet.flow_id = flow.flow_id
         if session != 0:
             flow.session = session
-        if flow.tunnel[direction] != tunnel or flow.pair != pair:
+        if flow.way[direction].tunnel != tunnel or flow.pair != pair:
             adopt(flow, direction, tunnel, pair, partners)
-        dedup.learn(slots[slot], direction, packet, repeated)
+        dedup.learn(flow.way[direction], packet, repeated)
         dedup.remember(memory, flow, packet, value, wide, here, there, slot)
         if packet.fragment_key != 0:
             expect(state, slot, direction, packet)
         before = flow.last_ns
-        kind = update(flow, sequences[slot], direction, buffer, packet)
+        kind = update(flow, extras, sequences[slot], direction, buffer, packet)
         row = slots[slot]
         if packet.payload_length > 0 and row.head_done == 0 and kind < ASIDE:
             if (
@@ -567,7 +564,7 @@ def flush(state: State, timeouts: Any) -> bool:
         if slot == NIL or (other != NIL and state.flows[other].last_ns < state.flows[slot].last_ns):
             slot = other
         if slot == NIL:
-            cells[:] = 0
+            clear_run(cells, 0, CELLS)
             return True
         if not has_room(state):
             return False

@@ -14,6 +14,7 @@ from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, EarlyBatch, Flow
 from veilwatch.schema.packets import PacketBatch
 from veilwatch.traffic.flow import kernel
 from veilwatch.traffic.flow.early import BYTES, REPORTS, EarlyPoints, new_early, report_silent
+from veilwatch.traffic.flow.extra import FRESH
 from veilwatch.traffic.flow.index import reindex
 from veilwatch.traffic.flow.state import (
     AMBIGUOUS,
@@ -32,6 +33,7 @@ from veilwatch.traffic.flow.state import (
     grown,
     joined,
     new_state,
+    with_extras,
 )
 from veilwatch.traffic.flow.tunnel import session_store
 
@@ -362,6 +364,13 @@ class FlowMeter:
         if wanted > capacity:
             self._state = grown(self._state, wanted)
             reindex(self._state)
+        rows = len(self._state.extras)
+        wanted = rows
+        while wanted - int(self._state.extra_books[FRESH]) < packets:
+            wanted *= 2
+        wanted = min(wanted, self.config.max_flows + 1)
+        if wanted > rows:
+            self._state = with_extras(self._state, wanted)
 
     def _drain(self) -> None:
         state = self._state

@@ -17,7 +17,7 @@ _COUNT_LOG_COUNT = _COUNTS * np.log2(np.maximum(_COUNTS, 1.0))
 
 
 @kernel
-def describe_prefixes(prefix: Any, used: Any, out: Any) -> None:
+def describe_prefixes(prefix: Any, used: Any, counts: Any, out: Any) -> None:
     """Describe the first payload bytes of flows.
 
     Parameters
@@ -26,16 +26,17 @@ def describe_prefixes(prefix: Any, used: Any, out: Any) -> None:
         uint8 array, shape (flows, PREFIX_BYTES).
     used
         How many of them were seen, shape (flows,).
+    counts
+        int64 array of `BYTE_VALUES` zeros, which it is again afterwards.
     out
         float64 array, shape (flows, 3), for the entropy in bit (Shannon 1948: n values of which
         the i-th occurs c_i times have log2 n - Σ c_i log2 c_i / n), the share of printable ASCII
         and the share of zero bytes; NaN where no byte was seen.
     """
-    counts = np.zeros(BYTE_VALUES, np.int64)
     for row in range(len(used)):
         total = min(np.int64(used[row]), np.int64(PREFIX_BYTES))
         if total == 0:
-            out[row, :] = np.nan
+            out[row, 0] = out[row, 1] = out[row, 2] = np.nan
             continue
         printable = 0
         for i in range(total):
@@ -57,6 +58,6 @@ def describe_prefixes(prefix: Any, used: Any, out: Any) -> None:
 def prefix_measures(prefix: Any, used: Any) -> dict[str, npt.NDArray[np.float64]]:
     """Return entropy, printable share and zero share under the names of their columns."""
     out = np.empty((len(used), 3))
-    describe_prefixes(prefix, used, out)
+    describe_prefixes(prefix, used, np.zeros(BYTE_VALUES, np.int64), out)
     names = ("prefix_entropy", "prefix_printable", "prefix_zero")
     return {name: out[:, k] for k, name in enumerate(names)}

@@ -8,15 +8,18 @@ buffers of the head pool that are in use are in a third, ordered by when they we
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from veilwatch.schema.flows import (
+    EXTRA_DTYPE,
     FLOW_RECORD_DTYPE,
     HEAD_BYTES,
     HEAD_DTYPE,
+    LIVE_DTYPE,
     SEQUENCE_DTYPE,
 )
 from veilwatch.traffic import packet_time
@@ -77,14 +80,14 @@ SLOT_DTYPE: Final = np.dtype(
         ("head", np.int32, (2,)),  # rows of the head pool, NIL none
         ("list", np.uint8),
         ("head_done", np.uint8),
-        # Of each direction, what tells copies from repetitions, see dedup.py.
-        ("id_changes", np.uint8, (2,)),  # packets whose IP identification differs from the last
-        ("id_repeats", np.uint8, (2,)),  # packets of other content that have the same
-        ("ip_id", np.uint16, (2,)),  # the last one, 0 none
     ],
     align=True,
 )
-"""What the index knows of a row, apart from the record so that a walk touches little memory."""
+"""What the index knows of a row, apart from the record so that a walk touches little memory: half a
+cache line."""
+
+LINE: Final = 64
+"""Bytes of a cache line."""
 
 SEEN_DTYPE: Final = np.dtype(
     [
@@ -147,10 +150,14 @@ class State(NamedTuple):
     Attributes
     ----------
     flows
-        `FLOW_RECORD_DTYPE`, shape (capacity,).
+        `LIVE_DTYPE`, shape (capacity,).
     flow_words
         The same memory as uint64, shape (capacity, words of a record): Numba copies a record byte
         by byte, words are ten times faster.
+    extras, extra_words
+        `EXTRA_DTYPE`, shape (rows,), and the same memory as uint64: see extra.py.
+    extra_books
+        uint32, shape (2,): which of them are free.
     sequences
         `SEQUENCE_DTYPE`, shape (capacity, sequence length).
     slots
@@ -175,14 +182,17 @@ class State(NamedTuple):
     partners
         `PARTNER_DTYPE`, shape (PARTNERS,), by tunnel.
     out_flows, out_words, out_sequences
-        Finished flows waiting to be taken, like `flows`, `flow_words` and `sequences`. Sequences
-        not in use are zero.
+        Finished flows waiting to be taken, of `FLOW_RECORD_DTYPE`: records with their extras.
+        Sequences not in use are zero.
     out_heads, out_data
         Finished heads waiting to be taken, and their bytes.
     """
 
     flows: npt.NDArray[np.void]
     flow_words: npt.NDArray[np.uint64]
+    extras: npt.NDArray[np.void]
+    extra_words: npt.NDArray[np.uint64]
+    extra_books: npt.NDArray[np.uint32]
     sequences: npt.NDArray[np.void]
     slots: npt.NDArray[np.void]
     buckets: npt.NDArray[np.int32]
@@ -203,18 +213,22 @@ class State(NamedTuple):
 
 def new_state(capacity: int, heads: int, sequence_length: int) -> State:
     """Allocate an empty table; pages of the head pool are only touched when used."""
-    slots = np.zeros(capacity, SLOT_DTYPE)
+    slots = aligned_zeros((capacity,), SLOT_DTYPE)
     slots["head"] = NIL
     counters = np.zeros(COUNTERS, np.int64)
     counters[FREE] = capacity
     counters[NEXT_ID] = 1
     counters[HEADS_FREE] = heads
-    flows = np.zeros(capacity, FLOW_RECORD_DTYPE)
+    flows = aligned_zeros((capacity,), LIVE_DTYPE)
+    extras = np.zeros(1, EXTRA_DTYPE)
     out_flows = np.zeros(OUT_FLOWS, FLOW_RECORD_DTYPE)
     return State(
         flows=flows,
         flow_words=as_words(flows),
-        sequences=np.zeros((capacity, sequence_length), SEQUENCE_DTYPE),
+        extras=extras,
+        extra_words=as_words(extras),
+        extra_books=np.array([0, 1], np.uint32),
+        sequences=aligned_zeros((capacity, sequence_length), SEQUENCE_DTYPE),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
         ends=np.full((3, 2), NIL, np.int32),
@@ -236,13 +250,7 @@ def new_state(capacity: int, heads: int, sequence_length: int) -> State:
 def grown(state: State, capacity: int) -> State:
     """Return a state with room for `capacity` flows that holds the same live flows."""
     old = len(state.flows)
-
-    def extended(array: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-        larger = np.zeros((capacity, *array.shape[1:]), array.dtype)
-        as_bytes(larger)[:old] = as_bytes(array)
-        return larger
-
-    slots = extended(state.slots)
+    slots = _extended(state.slots, capacity)
     slots["head"][old:] = NIL
     free = np.empty(capacity, np.int32)
     free_old = int(state.counters[FREE])
@@ -250,15 +258,35 @@ def grown(state: State, capacity: int) -> State:
     free[:added] = np.arange(capacity - 1, old - 1, -1, dtype=np.int32)
     free[added : added + free_old] = state.free[:free_old]
     state.counters[FREE] += added
-    flows = extended(state.flows)
+    flows = _extended(state.flows, capacity)
     return state._replace(
         flows=flows,
         flow_words=as_words(flows),
-        sequences=extended(state.sequences),
+        sequences=_extended(state.sequences, capacity),
         slots=slots,
         buckets=np.full(_bucket_count(capacity), NIL, np.int32),
         free=free,
     )
+
+
+def with_extras(state: State, rows: int) -> State:
+    """Return a state with room for what `rows` flows have beside others; the same live flows."""
+    extras = _extended(state.extras, rows)
+    return state._replace(extras=extras, extra_words=as_words(extras))
+
+
+def _extended(array: npt.NDArray[np.void], rows: int) -> npt.NDArray[np.void]:
+    larger = aligned_zeros((rows, *array.shape[1:]), array.dtype)
+    as_bytes(larger)[: len(array)] = as_bytes(array)
+    return larger
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
+    """Return an array of zeros that begins with a cache line; its pages are made when touched."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def as_bytes(array: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:

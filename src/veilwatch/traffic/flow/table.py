@@ -70,52 +70,49 @@ def measure_table(batch: FlowBatch) -> pl.DataFrame:
 
 def _directed(records: npt.NDArray[np.void], d: int) -> dict[str, Values]:
     """Return the measures of one direction by their name without prefix."""
-    packets = records["packets"][:, d]
-    payloads = records["payload_packets"][:, d]
+    way, start = records["way"][:, d], records["start"][:, d]
+    packets, payloads = way["packets"], way["payload_packets"]
     seen = packets > 0
     gaps = np.maximum(packets.astype(np.int64) - 1, 0)
-    span = (records["dir_last_ns"][:, d] - records["dir_first_ns"][:, d]) / 1e9
+    span = (way["dir_last_ns"] - start["dir_first_ns"]) / 1e9
     out: dict[str, Values] = {
-        name: records[name][:, d]
+        name: way[name]
         for name in (
             *("packets", "bytes", "payload_packets", "payload_bytes", "size_min", "size_max"),
-            *("payload_max", "first_payload", "window_first", "window_min", "window_max"),
-            *("zero_windows", "mss", "wscale", "ttl", "retransmissions", "out_of_order"),
-            *("keep_alives", "duplicates", "fragments"),
-            *("bursts", "burst_max_bytes", "vlan", "teid", "qfi"),
+            *("payload_max", "first_payload", "window_min", "window_max", "zero_windows"),
+            *("retransmissions", "out_of_order", "keep_alives", "duplicates", "fragments"),
+            *("bursts", "burst_max_bytes"),
         )
     }
-    out["stream_bytes"] = records["payload_bytes"][:, d] - records["old_bytes"][:, d]
-    out["size_std"] = np.nan_to_num(
-        _deviation(records["bytes"][:, d], records["size_sumsq"][:, d], packets)
-    )
+    for name in ("window_first", "mss", "wscale", "ttl", "vlan", "teid", "qfi"):
+        out[name] = start[name]
+    out["stream_bytes"] = way["payload_bytes"] - way["old_bytes"]
+    out["size_std"] = np.nan_to_num(_deviation(way["bytes"], way["size_sumsq"], packets))
     out["payload_std"] = np.nan_to_num(
-        _deviation(records["payload_bytes"][:, d], records["payload_sumsq"][:, d], payloads)
+        _deviation(way["payload_bytes"], way["payload_sumsq"], payloads)
     )
-    out["start"] = np.where(
-        seen, (records["dir_first_ns"][:, d] - records["first_ns"]) / 1e9, np.nan
-    )
+    out["start"] = np.where(seen, (start["dir_first_ns"] - records["first_ns"]) / 1e9, np.nan)
     out["duration"] = span
-    out["gap_min"] = np.where(gaps > 0, records["gap_min_ns"][:, d] / 1e9, np.nan)
-    out["gap_max"] = np.where(gaps > 0, records["gap_max_ns"][:, d] / 1e9, np.nan)
+    out["gap_min"] = np.where(gaps > 0, way["gap_min_ns"] / 1e9, np.nan)
+    out["gap_max"] = np.where(gaps > 0, way["gap_max_ns"] / 1e9, np.nan)
     out["gap_mean"] = _mean(span, gaps)
-    out["gap_std"] = _deviation(span, records["gap_sumsq"][:, d], gaps)
-    out["window_mean"] = np.nan_to_num(_mean(records["window_sum"][:, d], packets))
+    out["gap_std"] = _deviation(span, way["gap_sumsq"], gaps)
+    out["window_mean"] = np.nan_to_num(_mean(way["window_sum"], packets))
     for k, flag in enumerate(FLAGS):
-        out[flag] = records["flag_counts"][:, d, k]
+        out[flag] = way["flag_counts"][:, k]
     for k, edge in enumerate(SIZE_EDGES):
-        out[f"size_from_{edge}"] = records["size_counts"][:, d, k]
+        out[f"size_from_{edge}"] = way["size_counts"][:, k]
     for k, edge in enumerate(GAP_EDGES_NS):
-        out[f"gap_from_{edge // 1000}us"] = records["gap_counts"][:, d, k]
-    used = records["prefix_used"][:, d]
+        out[f"gap_from_{edge // 1000}us"] = way["gap_counts"][:, k]
+    used = way["prefix_used"]
     out["prefix_bytes"] = used
-    out.update(prefix_measures(records["prefix"][:, d], used))
+    out.update(prefix_measures(start["prefix"], used))
     return out
 
 
 def _gtp_direction(records: npt.NDArray[np.void]) -> pl.Series:
     """Tell from PDU types (TS 38.415 cl. 5.5.3.1) on which side of a flow the subscriber is."""
-    fwd, bwd = records["gtp_pdu_type"][:, 0], records["gtp_pdu_type"][:, 1]
+    fwd, bwd = records["start"]["gtp_pdu_type"].T
     uplink = (fwd == 1) | (bwd == 0)
     downlink = (fwd == 0) | (bwd == 1)
     text = np.where(uplink & ~downlink, "uplink", np.where(downlink & ~uplink, "downlink", ""))

@@ -94,10 +94,10 @@ def continues(flow: Any, direction: Any, packet: Any) -> Any:
     if packet.tcp_seq == 0 or packet.tcp_ack == 0:
         return False
     other = 1 - direction
-    ahead = abs(seq_distance(packet.tcp_seq, flow.next_seq[direction]))
-    answered = abs(seq_distance(packet.tcp_ack, flow.next_seq[other]))
-    judged = flow.seq_known[direction] != 0
-    acknowledges = packet.tcp_flags & ACK != 0 and flow.seq_known[other] != 0
+    ahead = abs(seq_distance(packet.tcp_seq, flow.way[direction].next_seq))
+    answered = abs(seq_distance(packet.tcp_ack, flow.way[other].next_seq))
+    judged = flow.way[direction].seq_known != 0
+    acknowledges = packet.tcp_flags & ACK != 0 and flow.way[other].seq_known != 0
     if judged and acknowledges:
         return ahead < NEAR and answered < NEAR
     return (judged and ahead < NEARER) or (acknowledges and answered < NEARER)
@@ -125,17 +125,17 @@ def kinship(
     flow: Any, direction: Any, packet: Any, tunnel: Any, pair: Any, session: Any, partners: Any
 ) -> Any:
     """Judge whether a packet through a tunnel that the flow does not know is the flow's."""
-    known = flow.tunnel[direction]
+    known = flow.way[direction].tunnel
     if session != 0 and flow.session != 0:
         return BOUND if flow.session == session else NO
     if continues(flow, direction, packet):
         return CONTINUES
     if pair == flow.alternate:
         return LIKELY
-    if pair != flow.pair or (known != NONE and not flow.moved[direction]):
+    if pair != flow.pair or (known != NONE and not flow.way[direction].moved):
         return NO
     theirs = partner(partners, tunnel)
-    ours = flow.tunnel[1 - direction]
+    ours = flow.way[1 - direction].tunnel
     if theirs == NONE or ours == NONE:
         return LIKELY
     if theirs == ours:
@@ -149,25 +149,25 @@ def adopt(flow: Any, direction: Any, tunnel: Any, pair: Any, partners: Any) -> A
     if pair == flow.alternate:
         return
     other = 1 - direction
-    if flow.tunnel[direction] == tunnel:  # same receiver, another sender
-        if flow.moved[direction]:
+    if flow.way[direction].tunnel == tunnel:  # same receiver, another sender
+        if flow.way[direction].moved:
             return  # the other direction moved, this one still goes the old way
         flow.pair = pair
-        flow.moved[other] = 1
+        flow.way[other].moved = 1
         flow.handovers += np.uint16(1)
-    elif flow.tunnel[direction] == NONE and pair != flow.pair:  # a core with two addresses
-        flow.tunnel[direction] = tunnel
+    elif flow.way[direction].tunnel == NONE and pair != flow.pair:  # a core with two addresses
+        flow.way[direction].tunnel = tunnel
         flow.alternate = pair
     else:
         if pair != flow.pair:
             flow.pair = pair
-            flow.moved[other] = 1
+            flow.way[other].moved = 1
             flow.handovers += np.uint16(1)
-        flow.tunnel[direction] = tunnel
-        flow.moved[direction] = 0
-        if flow.tunnel[other] != NONE:
-            introduce(partners, tunnel, flow.tunnel[other])
-            introduce(partners, flow.tunnel[other], tunnel)
+        flow.way[direction].tunnel = tunnel
+        flow.way[direction].moved = 0
+        if flow.way[other].tunnel != NONE:
+            introduce(partners, tunnel, flow.way[other].tunnel)
+            introduce(partners, flow.way[other].tunnel, tunnel)
 
 
 @inner_kernel

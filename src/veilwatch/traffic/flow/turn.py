@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from veilwatch.jit import inner_kernel, kernel
-from veilwatch.schema.flows import FLOW_RECORD_DTYPE, TcpState
+from veilwatch.schema.flows import LIVE_DTYPE, MISSING_DTYPE, TcpState
+from veilwatch.traffic.flow.extra import NOTHING
 from veilwatch.traffic.flow.state import State
 from veilwatch.traffic.flow.stream import ACK, SYN, opens_stream
 from veilwatch.traffic.flow.update import TCP
@@ -24,20 +25,31 @@ _FIN_BWD_BIT = TcpState.FIN_BWD
 
 
 def _mirrored() -> list[tuple[int, int, int]]:
-    """Return where a record holds what the two directions have alike: two offsets and a length."""
-    fields: Mapping[str, Any] = FLOW_RECORD_DTYPE.fields or {}
+    """Return where a record holds what the two directions have alike: two words and a length."""
+    fields: Mapping[str, Any] = LIVE_DTYPE.fields or {}
     found = []
     for name, (dtype, offset, *_) in fields.items():
+        word, length = offset // 8, dtype.itemsize // 8
         if dtype.shape[:1] == (2,):
-            size = dtype.itemsize // 2
-            found.append((offset, offset + size, size))
-        elif "src_" in name:
-            found.append((offset, fields[name.replace("src_", "dst_")][1], dtype.itemsize))
+            found.append((word, word + length // 2, length // 2))
+        elif "src_" in name and length:
+            found.append((word, fields[name.replace("src_", "dst_")][1] // 8, length))
     return found
 
 
 MIRRORED: Final = np.array(_mirrored(), np.int64)
-"""The bytes of a record that change places, shape (fields, 3)."""
+"""The words of a record that change places, shape (runs, 3). Ports are smaller than a word."""
+
+MISSING_WORDS: Final = MISSING_DTYPE.itemsize // 8
+
+
+@inner_kernel
+def swap_runs(words: Any, one: Any, other: Any, length: Any) -> Any:
+    """Let `length` words from `one` and from `other` on change places."""
+    for i in range(length):
+        word = words[one + i]
+        words[one + i] = words[other + i]
+        words[other + i] = word
 
 
 @inner_kernel
@@ -54,25 +66,18 @@ def is_turned(flow: Any, direction: Any, packet: Any) -> Any:
     return direction == (0 if answers else 1) and opens_stream(flow, direction, packet)
 
 
-@inner_kernel
-def swap(pair: Any) -> Any:
-    """Let the two values of an array change places."""
-    first = pair[0]
-    pair[0] = pair[1]
-    pair[1] = first
-
-
 @kernel
 def turn(state: State, slot: Any) -> None:
     """Let a flow's directions change places."""
-    record = state.flow_words[slot].view(np.uint8)
-    for k in range(len(MIRRORED)):
-        one, other = MIRRORED[k, 0], MIRRORED[k, 1]
-        for i in range(MIRRORED[k, 2]):
-            byte = record[one + i]
-            record[one + i] = record[other + i]
-            record[other + i] = byte
     flow = state.flows[slot]
+    words = state.flow_words[slot]
+    for k in range(len(MIRRORED)):
+        swap_runs(words, MIRRORED[k, 0], MIRRORED[k, 1], MIRRORED[k, 2])
+    if flow.extra != NOTHING:
+        swap_runs(state.extra_words[flow.extra], 0, MISSING_WORDS, MISSING_WORDS)
+    port = flow.src_port
+    flow.src_port = flow.dst_port
+    flow.dst_port = port
     if flow.burst_direction < 2:
         flow.burst_direction = 1 - flow.burst_direction
     both = np.int64(flow.tcp_state)
@@ -85,8 +90,7 @@ def turn(state: State, slot: Any) -> None:
     flow.turned = 1 - flow.turned
     for k in range(flow.sequence_used):
         state.sequences[slot, k].size = -state.sequences[slot, k].size
-    row = state.slots[slot]
-    swap(row.head)
-    swap(row.ip_id)
-    swap(row.id_changes)
-    swap(row.id_repeats)
+    head = state.slots[slot].head
+    which = head[0]
+    head[0] = head[1]
+    head[1] = which

@@ -46,18 +46,22 @@ _MIDSTREAM_BIT = TcpState.MIDSTREAM
 
 @inner_kernel
 def bin_of(edges: Any, value: Any) -> Any:
-    """Return the index of the last edge that is not above `value`."""
-    k = len(edges) - 1
-    while k > 0 and value < edges[k]:
-        k -= 1
+    """Return the index of the last edge that is not above `value`; the first lies below any.
+
+    All are compared, without a branch: where a value falls cannot be foretold.
+    """
+    k = np.int64(0)
+    for i in range(1, len(edges)):
+        k += value >= edges[i]
     return k
 
 
 @inner_kernel
 def update_time(flow: Any, direction: Any, now: Any) -> Any:
     """Update gaps and pauses; return the gap to the flow's previous packet in ns."""
+    way = flow.way[direction]
     gap_flow = np.int64(0)
-    if flow.packets[0] + flow.packets[1] > 0:
+    if way.packets + flow.way[1 - direction].packets > 0:
         gap_flow = max(np.int64(0), now - flow.last_ns)
         if gap_flow > PAUSE_NS:
             flow.burst_bytes = np.uint64(0)
@@ -65,20 +69,20 @@ def update_time(flow: Any, direction: Any, now: Any) -> Any:
             flow.pauses += np.uint32(1)
             flow.pause_sum += seconds
             flow.pause_sumsq += seconds * seconds
-    if flow.packets[direction] > 0:
-        gap = max(np.int64(0), now - flow.dir_last_ns[direction])
-        if flow.packets[direction] == 1 or gap < flow.gap_min_ns[direction]:
-            flow.gap_min_ns[direction] = gap
-        if gap > flow.gap_max_ns[direction]:
-            flow.gap_max_ns[direction] = gap
+    if way.packets > 0:
+        gap = max(np.int64(0), now - way.dir_last_ns)
+        if way.packets == 1 or gap < way.gap_min_ns:
+            way.gap_min_ns = gap
+        if gap > way.gap_max_ns:
+            way.gap_max_ns = gap
         seconds = gap / SECOND_NS
-        flow.gap_sumsq[direction] += seconds * seconds
-        flow.gap_counts[direction, bin_of(_GAP_EDGES, gap)] += np.uint32(1)
+        way.gap_sumsq += seconds * seconds
+        way.gap_counts[bin_of(_GAP_EDGES, gap)] += np.uint32(1)
     else:
-        flow.dir_first_ns[direction] = max(now, flow.first_ns)
-        flow.dir_last_ns[direction] = flow.dir_first_ns[direction]
+        way.dir_last_ns = max(now, flow.first_ns)
+        flow.start[direction].dir_first_ns = way.dir_last_ns
     # A packet that is older than its predecessor (reordering in the capture) moves no clock back.
-    flow.dir_last_ns[direction] = max(flow.dir_last_ns[direction], now)
+    way.dir_last_ns = max(way.dir_last_ns, now)
     flow.last_ns = max(flow.last_ns, now)
     return gap_flow
 
@@ -86,36 +90,38 @@ def update_time(flow: Any, direction: Any, now: Any) -> Any:
 @inner_kernel
 def show_tunnel(flow: Any, direction: Any, packet: Any) -> Any:
     """Take over what a packet's tunnel tells about its direction."""
-    flow.teid[direction] = packet.gtp_teid
-    flow.qfi[direction] = packet.gtp_qfi
-    flow.gtp_pdu_type[direction] = packet.gtp_pdu_type
+    begun = flow.start[direction]
+    begun.teid = packet.gtp_teid
+    begun.qfi = packet.gtp_qfi
+    begun.gtp_pdu_type = packet.gtp_pdu_type
 
 
 @inner_kernel
 def update_size(flow: Any, direction: Any, packet: Any, payload: Any) -> Any:
     """Update counts and sizes of a packet that carries `payload` bytes of payload."""
+    way = flow.way[direction]
     size = packet.ip_length
-    if flow.packets[direction] == 0:
-        flow.size_min[direction] = size
-        flow.ttl[direction] = packet.ttl
-        flow.vlan[direction] = packet.vlan
+    if way.packets == 0:
+        way.size_min = size
+        flow.start[direction].ttl = packet.ttl
+        flow.start[direction].vlan = packet.vlan
         if packet.gtp_depth != 0:
             show_tunnel(flow, direction, packet)
-    flow.packets[direction] += np.uint32(1)
-    flow.bytes[direction] += np.uint64(size)
-    flow.size_min[direction] = min(flow.size_min[direction], size)
-    flow.size_max[direction] = max(flow.size_max[direction], size)
+    way.packets += np.uint32(1)
+    way.bytes += np.uint64(size)
+    way.size_min = min(way.size_min, size)
+    way.size_max = max(way.size_max, size)
     wide = np.float64(size)
-    flow.size_sumsq[direction] += wide * wide
-    flow.size_counts[direction, bin_of(_SIZE_EDGES, np.int64(payload))] += np.uint32(1)
+    way.size_sumsq += wide * wide
+    way.size_counts[bin_of(_SIZE_EDGES, np.int64(payload))] += np.uint32(1)
     if payload > 0:
-        if flow.first_payload[direction] == 0:
-            flow.first_payload[direction] = payload
-        flow.payload_packets[direction] += np.uint32(1)
-        flow.payload_bytes[direction] += np.uint64(payload)
-        flow.payload_max[direction] = max(flow.payload_max[direction], payload)
+        if way.first_payload == 0:
+            way.first_payload = payload
+        way.payload_packets += np.uint32(1)
+        way.payload_bytes += np.uint64(payload)
+        way.payload_max = max(way.payload_max, payload)
         wide = np.float64(payload)
-        flow.payload_sumsq[direction] += wide * wide
+        way.payload_sumsq += wide * wide
 
 
 @inner_kernel
@@ -126,35 +132,35 @@ def update_burst(flow: Any, direction: Any, payload: Any) -> Any:
             flow.turns += np.uint32(1)
         flow.burst_direction = direction
         flow.burst_bytes = np.uint64(0)
+    way = flow.way[direction]
     if flow.burst_bytes == 0:
-        flow.bursts[direction] += np.uint32(1)
+        way.bursts += np.uint32(1)
     flow.burst_bytes += np.uint64(payload)
-    flow.burst_max_bytes[direction] = max(flow.burst_max_bytes[direction], flow.burst_bytes)
+    way.burst_max_bytes = max(way.burst_max_bytes, flow.burst_bytes)
 
 
 @inner_kernel
-def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
+def update_tcp(flow: Any, direction: Any, extras: Any, packet: Any) -> Any:
     """Update flags, windows, state and stream; return what the payload is to the stream."""
+    way = flow.way[direction]
     flags = np.int64(packet.tcp_flags)
-    counts = flow.flag_counts
     for bit in range(8):
-        if flags >> bit & 1:
-            counts[direction, bit] += np.uint32(1)
+        way.flag_counts[bit] += np.uint32(flags >> bit & 1)
 
     window = packet.tcp_window
-    if flow.packets[direction] == 0:
-        flow.window_first[direction] = window
-        flow.window_min[direction] = window
-    flow.window_min[direction] = min(flow.window_min[direction], window)
-    flow.window_max[direction] = max(flow.window_max[direction], window)
-    flow.window_sum[direction] += np.uint64(window)
+    if way.packets == 0:
+        flow.start[direction].window_first = window
+        way.window_min = window
+    way.window_min = min(way.window_min, window)
+    way.window_max = max(way.window_max, window)
+    way.window_sum += np.uint64(window)
     if window == 0 and not flags & RST:
-        flow.zero_windows[direction] += np.uint32(1)
+        way.zero_windows += np.uint32(1)
 
     state = np.int64(flow.tcp_state)
     if flags & SYN:
-        flow.mss[direction] = packet.tcp_mss
-        flow.wscale[direction] = packet.tcp_wscale
+        flow.start[direction].mss = packet.tcp_mss
+        flow.start[direction].wscale = packet.tcp_wscale
         state = opened(flow, direction, packet, state)
     elif flags & (ACK | RST) == ACK and state & _SYN_ACK_BIT:
         state |= _ESTABLISHED_BIT
@@ -164,7 +170,7 @@ def update_tcp(flow: Any, direction: Any, packet: Any) -> Any:
         state |= _RST_BIT
     flow.tcp_state = state
 
-    return advance_stream(flow, direction, packet)
+    return advance_stream(flow, direction, extras, packet)
 
 
 @inner_kernel
@@ -190,13 +196,13 @@ def opened(flow: Any, direction: Any, packet: Any, state: Any) -> Any:
 
 
 @inner_kernel
-def update_prefix(flow: Any, direction: Any, buffer: Any, packet: Any) -> Any:
+def update_prefix(flow: Any, direction: Any, extras: Any, buffer: Any, packet: Any) -> Any:
     """Keep the first payload bytes of a direction, those of TCP where they lie in the stream."""
-    position = np.int64(flow.prefix_used[direction])
+    position = np.int64(flow.way[direction].prefix_used)
     if packet.protocol == TCP:
         position = prefix_position(flow, direction, data_seq(packet))
     captured = np.int64(packet.payload_captured)
-    place_prefix(flow, direction, buffer, packet.payload_offset, captured, position)
+    place_prefix(flow, direction, extras, buffer, packet.payload_offset, captured, position)
 
 
 @inner_kernel
@@ -217,14 +223,14 @@ def update_sequence(
 
 
 @inner_kernel
-def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -> Any:
+def update(flow: Any, extras: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -> Any:
     """Apply one packet to its flow; return what its payload is to the flow's stream.
 
     The garbage byte of a keep-alive is no payload: the packet counts as one without.
     """
     kind, payload = NEW, np.int64(packet.payload_length)
     if packet.protocol == TCP:
-        kind = update_tcp(flow, direction, packet)
+        kind = update_tcp(flow, direction, extras, packet)
         if kind == PROBE:
             payload = np.int64(0)
     gap_flow = update_time(flow, direction, packet.ts_ns)
@@ -232,27 +238,33 @@ def update(flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any) -
     if payload > 0:
         update_burst(flow, direction, payload)
         if kind <= FILLS:
-            if flow.prefix_used[direction] < PREFIX_BYTES:
-                update_prefix(flow, direction, buffer, packet)
+            if flow.way[direction].prefix_used < PREFIX_BYTES:
+                update_prefix(flow, direction, extras, buffer, packet)
             if packet.protocol == TCP:
-                count_file_message(flow, buffer, packet)
+                count_file_message(flow, extras, buffer, packet)
     update_sequence(sequence, flow, direction, packet, payload, gap_flow)
     return kind
 
 
 @inner_kernel
 def update_fragment(
-    flow: Any, sequence: Any, direction: Any, buffer: Any, packet: Any, start: Any
+    flow: Any,
+    extras: Any,
+    sequence: Any,
+    direction: Any,
+    buffer: Any,
+    packet: Any,
+    start: Any,
 ) -> Any:
     """Apply a later fragment of the inner packet, whose data begin with the number `start`."""
     payload = np.int64(packet.payload_length)
-    if flow.protocol == TCP and flow.seq_known[direction] and payload > 0:
-        kind = receive(flow, direction, start, payload)
+    if flow.protocol == TCP and flow.way[direction].seq_known and payload > 0:
+        kind = receive(flow, direction, extras, start, payload)
         pass_fin(flow, direction)
-        if kind <= FILLS and flow.prefix_used[direction] < PREFIX_BYTES:
+        if kind <= FILLS and flow.way[direction].prefix_used < PREFIX_BYTES:
             position = prefix_position(flow, direction, start)
             captured = np.int64(packet.payload_captured)
-            place_prefix(flow, direction, buffer, packet.payload_offset, captured, position)
+            place_prefix(flow, direction, extras, buffer, packet.payload_offset, captured, position)
     gap_flow = update_time(flow, direction, packet.ts_ns)
     update_size(flow, direction, packet, payload)
     if payload > 0:

@@ -42,13 +42,12 @@ class Side:
     """
 
     def __init__(self, records: npt.NDArray[np.void], direction: int) -> None:
-        self._prefix: npt.NDArray[np.uint8] = records["prefix"][:, direction]
+        way, start = records["way"][:, direction], records["start"][:, direction]
+        self._prefix: npt.NDArray[np.uint8] = start["prefix"]
         self._bytes: npt.NDArray[np.uint8] = np.ascontiguousarray(self._prefix[:, :OPENING_BYTES].T)
-        self.used: npt.NDArray[np.uint8] = np.ascontiguousarray(
-            records["prefix_used"][:, direction]
-        )
-        first = records["first_payload"][:, direction].astype(np.uint64)
-        skip = records["prefix_skip"][:, direction].astype(np.uint64)
+        self.used: npt.NDArray[np.uint8] = np.ascontiguousarray(way["prefix_used"])
+        first = way["first_payload"].astype(np.uint64)
+        skip = start["prefix_skip"].astype(np.uint64)
         self.size: npt.NDArray[np.uint64] = np.where(
             skip == 0, first, np.where(first > skip, first - skip, self.used)
         )
