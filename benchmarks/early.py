@@ -26,15 +26,15 @@ from veilwatch.traffic.flow import FlowMeter
 from veilwatch.traffic.pipeline.extract import CHUNK_FLOWS, CHUNK_HEADS
 
 try:
-    from veilwatch.traffic.flow import EarlyPoints
+    from veilwatch.traffic.flow import InterimPoints
 except ImportError:  # an older version
     WAYS: dict[str, dict[str, Any]] = {"without early reports": {}}
 else:
     WAYS = {
         "off": {},
-        "after 8 and 32 packets, 30 s": {"early": EarlyPoints()},
+        "after 8 and 32 packets, 30 s": {"early": InterimPoints()},
         "after 1, 2, 4, 8, 16, 32, 64 packets": {
-            "early": EarlyPoints(packets=(1, 2, 4, 8, 16, 32, 64), age_s=None)
+            "early": InterimPoints(packets=(1, 2, 4, 8, 16, 32, 64), age_s=None)
         },
     }
 

@@ -38,12 +38,12 @@ from veilwatch.sensor.link import Inbox
 from veilwatch.sensor.serve import Scored, serve
 from veilwatch.sensor.supervise import Child, Heart, Supervisor
 from veilwatch.traffic.capture.live import LiveSettings
-from veilwatch.traffic.flow import EarlyPoints
+from veilwatch.traffic.flow import InterimPoints
 
 SETTLE_S: Final = 3.0
 """After the last packet, until what is under way has been scored."""
 
-SILENCE_S: Final = EarlyPoints().silence_s or 1e9
+SILENCE_S: Final = InterimPoints().silence_s or 1e9
 
 TICK: Final = os.sysconf("SC_CLK_TCK")
 

@@ -17,7 +17,7 @@ from veilwatch.errors import CaptureError, OutputError
 from veilwatch.sensor import folder as module
 from veilwatch.sensor.folder import FolderStream, Seen
 from veilwatch.traffic.capture import PcapWriter
-from veilwatch.traffic.flow import EarlyPoints
+from veilwatch.traffic.flow import InterimPoints
 from veilwatch.traffic.pipeline import FlowReader
 
 START = 1_700_000_000 * 10**9
@@ -164,7 +164,7 @@ def test_flows_run_on_from_file_to_file(place: Path, memory: Path) -> None:
             for i, frame in enumerate(frames[k * 5 : k * 5 + 6]):
                 writer.write(START + (k * 5 + i) * 10**6, frame)
     stream = FolderStream(place, memory, settle_s=0.05)
-    with FlowReader(stream, early=EarlyPoints(packets=(8,))) as reader:
+    with FlowReader(stream, early=InterimPoints(packets=(8,))) as reader:
         kinds = []
         for live in reader.live_tables(interval_s=0.0):
             kinds.append(live.early)

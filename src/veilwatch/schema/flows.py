@@ -318,7 +318,7 @@ class FlowBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyBatch:
+class InterimBatch:
     """Live flows as they were at a point of their life.
 
     Attributes

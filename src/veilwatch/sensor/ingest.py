@@ -24,7 +24,7 @@ from veilwatch.sensor.memory_monitor import Level, MemoryMonitor
 from veilwatch.sensor.supervise import Heart, check_threads
 from veilwatch.traffic.capture.live import Group, LiveCapture, LiveSettings, open_taps
 from veilwatch.traffic.capture.live.interface import is_up
-from veilwatch.traffic.flow import EarlyPoints, MeterConfig
+from veilwatch.traffic.flow import InterimPoints, MeterConfig
 from veilwatch.traffic.pipeline import FlowReader, settle
 from veilwatch.traffic.pipeline.extract import LIVE_S
 from veilwatch.traffic.pipeline.warm import load_kernels
@@ -107,7 +107,7 @@ class IngestJob:
     socket: Path
     number: int = 0
     config: MeterConfig = MeterConfig()  # noqa: RUF009 (frozen)
-    early: EarlyPoints | None = EarlyPoints()  # noqa: RUF009 (frozen)
+    early: InterimPoints | None = InterimPoints()  # noqa: RUF009 (frozen)
     gtp_ports: tuple[int, ...] = ()
     subscriber_keys: KeyRing | None = None
     interval_s: float = LIVE_S

@@ -15,7 +15,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.sensor.config import MaintenanceSection, SensorConfig
 from veilwatch.store import ArchiveLimits, Retention, Store
 from veilwatch.traffic.capture.live import LiveSettings
-from veilwatch.traffic.flow import EarlyPoints, MeterConfig
+from veilwatch.traffic.flow import InterimPoints, MeterConfig
 
 STORE_PATIENCE_S: Final = 1.0
 """How long a process of the sensor waits for the store. Who holds it longer makes a sensor that
@@ -81,12 +81,12 @@ def meter(config: SensorConfig) -> MeterConfig:
     )
 
 
-def early(config: SensorConfig) -> EarlyPoints | None:
+def early(config: SensorConfig) -> InterimPoints | None:
     """Return when flows are scored before they end, None for never."""
     chosen = config.early
     if not chosen.packets and not chosen.age_s and not chosen.silence_s:
         return None
-    return EarlyPoints(tuple(chosen.packets), chosen.age_s or None, chosen.silence_s or None)
+    return InterimPoints(tuple(chosen.packets), chosen.age_s or None, chosen.silence_s or None)
 
 
 def live(config: SensorConfig) -> LiveSettings:

@@ -29,7 +29,7 @@ from veilwatch.schema.flows import (
     EndReason,
     TcpState,
 )
-from veilwatch.traffic.flow import EarlyPoints, MeterConfig
+from veilwatch.traffic.flow import InterimPoints, MeterConfig
 
 NS = 10**9
 FIN, SYN, RST, ACK = 1, 2, 4, 16
@@ -458,7 +458,7 @@ class Oracle:
         config: MeterConfig,
         place: Callable[[Packet], Hashable] = lambda packet: packet.content,
         sessions: dict[Hashable, int] | None = None,
-        early: EarlyPoints | None = None,
+        early: InterimPoints | None = None,
     ) -> None:
         """`place` says where a packet is remembered until another takes its place."""
         self.config = config
@@ -818,7 +818,7 @@ class Oracle:
         )
         ready = sum(payloads) >= READY_AFTER and not growing
         if ready:
-            self._hand_on(flow)
+            self._flush_head(flow)
 
     def _collect_datagram(self, flow: Flow, direction: int, packet: Packet, count: int) -> None:
         connection = flow.connection
@@ -832,7 +832,7 @@ class Oracle:
         if isinstance(head, Datagrams) and taken:
             head.put(part_kept(packet, fresh=not head.kept))
         if is_answered(packet, direction, connection) or is_late(packet, connection, count):
-            self._hand_on(flow)
+            self._flush_head(flow)
 
     def _begin(self, flow: Flow, direction: int, head: Head | Datagrams, *, guess: bool) -> bool:
         """Give a direction a head, if there is a buffer for it."""
@@ -842,7 +842,7 @@ class Oracle:
         if len(self.collecting) == most:
             owner = self.collecting[0][0]
             if any(head and head.sure for head in owner.connection.heads):
-                self._hand_on(owner)
+                self._flush_head(owner)
                 self.heads_cut += 1
                 if owner is flow:
                     return False
@@ -909,7 +909,7 @@ class Oracle:
             connection.heads[direction] = None
             self.collecting.remove((flow, direction))
 
-    def _hand_on(self, flow: Flow) -> None:
+    def _flush_head(self, flow: Flow) -> None:
         connection = flow.connection
         connection.head_done = True
         self.collecting = [(f, d) for f, d in self.collecting if f is not flow]
@@ -937,7 +937,7 @@ class Oracle:
             self.live[key] = [other for other in twins if other is not flow]
 
     def _emit(self, flow: Flow, reason: EndReason) -> None:
-        self._hand_on(flow)
+        self._flush_head(flow)
         self.records.append(make_record(flow, reason))
         self.sequences.append(make_sequence(flow, self.config.sequence_length))
         self.records[-1]["sequence_used"] = min(len(flow.packets), self.config.sequence_length)

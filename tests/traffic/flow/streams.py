@@ -15,13 +15,13 @@ from tests.traffic.flow.oracle import Oracle, Packet
 from veilwatch.schema.flows import (
     FLOW_RECORD_DTYPE,
     SEQUENCE_DTYPE,
-    EarlyBatch,
     FlowBatch,
     HeadBatch,
+    InterimBatch,
 )
 from veilwatch.schema.packets import NONE8, PACKET_DTYPE, PacketBatch
 from veilwatch.schema.sessions import SESSION_DTYPE
-from veilwatch.traffic.flow import EarlyPoints, FlowMeter, MeterConfig
+from veilwatch.traffic.flow import FlowMeter, InterimPoints, MeterConfig
 from veilwatch.traffic.flow.dedup import content
 from veilwatch.traffic.flow.index import flow_hash
 from veilwatch.traffic.flow.state import SEEN
@@ -92,7 +92,7 @@ def meter(
     config: MeterConfig,
     cuts: Sequence[int] = (),
     sessions: dict[Hashable, int] | None = None,
-    early: EarlyPoints | None = None,
+    early: InterimPoints | None = None,
 ) -> tuple[FlowBatch, list[Any], FlowMeter]:
     """Run the kernels over `packets`, in blocks that end at `cuts`."""
     flow_meter = FlowMeter(config, early=early)
@@ -133,7 +133,7 @@ def assert_same(
     config: MeterConfig,
     cuts: Sequence[int] = (),
     sessions: dict[Hashable, int] | None = None,
-    early: EarlyPoints | None = None,
+    early: InterimPoints | None = None,
 ) -> Oracle:
     """Assert that kernels and oracle give the same, field by field and in the same order."""
     oracle = Oracle(config, place, sessions, early)
@@ -206,7 +206,7 @@ def assert_same_flows(flows: FlowBatch, records: Sequence[Any], sequences: Seque
     )
 
 
-def partial_heads(reports: EarlyBatch) -> list[tuple[bytes, bytes] | None]:
+def partial_heads(reports: InterimBatch) -> list[tuple[bytes, bytes] | None]:
     """What had come of the heads of each early report, None where they had left before."""
     rows = reports.heads.rows
     return [

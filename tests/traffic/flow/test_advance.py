@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from veilwatch.schema.flows import EndReason
 from veilwatch.schema.packets import PACKET_DTYPE, PacketBatch
-from veilwatch.traffic.flow import EarlyPoints, FlowMeter, MeterConfig
-from veilwatch.traffic.flow.early import OUT_EARLY
+from veilwatch.traffic.flow import FlowMeter, InterimPoints, MeterConfig
+from veilwatch.traffic.flow.interim import OUT_EARLY
 from veilwatch.traffic.flow.state import OUT_FLOWS
 
 NS = 10**9
@@ -112,7 +112,7 @@ def looked_at(meter: FlowMeter, now_ns: int) -> list[tuple[int, int]]:
 
 
 def test_a_silent_flow_is_reported_once_for_each_silence() -> None:
-    meter = FlowMeter(CONFIG, early=EarlyPoints(packets=(2,), age_s=None, silence_s=3.0))
+    meter = FlowMeter(CONFIG, early=InterimPoints(packets=(2,), age_s=None, silence_s=3.0))
     meter.add(datagrams([(START, 1), (START, 2), (START + NS, 2)]))
     meter.take_early()
     assert looked_at(meter, START + 3 * NS - 1) == []
@@ -127,7 +127,7 @@ def test_a_silent_flow_is_reported_once_for_each_silence() -> None:
 
 
 def test_more_silent_flows_than_there_is_room_for() -> None:
-    meter = FlowMeter(MeterConfig(), early=EarlyPoints(packets=(), age_s=None, silence_s=3.0))
+    meter = FlowMeter(MeterConfig(), early=InterimPoints(packets=(), age_s=None, silence_s=3.0))
     count = 3 * OUT_EARLY + 1
     for begin in range(0, count, 1024):
         ports = range(begin, min(count, begin + 1024))
@@ -144,7 +144,7 @@ STEPS = st.tuples(st.integers(0, 4 * NS), st.integers(1, 4))
 def test_silence_as_a_plain_account_has_it(
     steps: list[tuple[int, int]], silence: int, points: tuple[int, ...]
 ) -> None:
-    early = EarlyPoints(packets=points, age_s=None, silence_s=float(silence))
+    early = InterimPoints(packets=points, age_s=None, silence_s=float(silence))
     meter = FlowMeter(MeterConfig(), early=early)
     last: dict[int, int] = {}
     count: Counter[int] = Counter()

@@ -28,8 +28,8 @@ from tests.traffic.flow.streams import (
     reply,
 )
 from veilwatch.schema.flows import EndReason, FlowBatch
-from veilwatch.traffic.flow import EarlyPoints, FlowMeter, MeterConfig, state
-from veilwatch.traffic.flow import early as early_module
+from veilwatch.traffic.flow import FlowMeter, InterimPoints, MeterConfig, state
+from veilwatch.traffic.flow import interim as interim_module
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
@@ -219,9 +219,9 @@ def drawn(before: list[Packet], now: int, talk: dict[str, int], choice: random.R
 POINTS = st.sampled_from(
     [
         None,
-        EarlyPoints(packets=(1, 2, 3, 5, 8), age_s=None),
-        EarlyPoints(packets=(), age_s=1.0),
-        EarlyPoints(packets=(2, 7), age_s=ACTIVE / SECOND),
+        InterimPoints(packets=(1, 2, 3, 5, 8), age_s=None),
+        InterimPoints(packets=(), age_s=1.0),
+        InterimPoints(packets=(2, 7), age_s=ACTIVE / SECOND),
     ]
 )
 
@@ -233,7 +233,7 @@ def test_drawn_streams(
     config: MeterConfig,
     cuts: list[int],
     controlled: bool,
-    early: EarlyPoints | None,
+    early: InterimPoints | None,
 ) -> None:
     sessions = SESSIONS if controlled else {}
     cuts = [min(cut, len(packets)) for cut in cuts]
@@ -243,7 +243,7 @@ def test_drawn_streams(
 
 
 def assert_as_if_cut(
-    packets: list[Packet], config: MeterConfig, early: EarlyPoints | None, oracle: Oracle
+    packets: list[Packet], config: MeterConfig, early: InterimPoints | None, oracle: Oracle
 ) -> None:
     """Assert that reports are what the meter gives of the stream up to the packet that decided."""
     for report in oracle.reports[:: max(1, len(oracle.reports) // 5)]:
@@ -282,7 +282,7 @@ def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         choice = random.Random(seed)
         monkeypatch.setattr(state, "OUT_FLOWS", choice.choice([1, 2, 4096]))
         monkeypatch.setattr(state, "OUT_HEADS", choice.choice([3, 5, 512]))
-        monkeypatch.setattr(early_module, "OUT_EARLY", choice.choice([1, 2, 512]))
+        monkeypatch.setattr(interim_module, "OUT_EARLY", choice.choice([1, 2, 512]))
         config = configured(choice.choice([2, 5, 1000]), choice.choice([1, 4, 1000]), 8)
         talks = [conversation(choice) for _ in range(choice.choice([2, 8, 40]))]
         now, packets = START, []
@@ -296,7 +296,7 @@ def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
             shown = choice.choice([EPOCH, END_OF_TIME, now + DAY, now - 3600 * SECOND])
             packets.append(drawn(packets, shown if stray else now, choice.choice(talks), choice))
         cuts = [choice.randrange(1000) for _ in range(choice.randrange(5))]
-        early = EarlyPoints(packets=(1, 4, 9), age_s=1.0) if seed % 2 else None
+        early = InterimPoints(packets=(1, 4, 9), age_s=1.0) if seed % 2 else None
         oracle = assert_same(packets, config, cuts, SESSIONS if seed % 3 == 0 else {}, early)
         reports += len(oracle.reports)
         reasons.update(EndReason(record["end_reason"]) for record in oracle.records)

@@ -10,7 +10,7 @@ import pytest
 from tests.traffic.flow.oracle import LATER_FRAGMENT, Packet
 from tests.traffic.flow.streams import SECOND, assert_same, meter, packet, reply
 from veilwatch.schema.flows import LIVE_DTYPE, TcpState
-from veilwatch.traffic.flow import EarlyPoints, MeterConfig
+from veilwatch.traffic.flow import InterimPoints, MeterConfig
 from veilwatch.traffic.flow.state import SLOT_DTYPE, joined, new_state, with_extras
 from veilwatch.traffic.flow.turn import turn
 
@@ -71,7 +71,7 @@ def test_the_tunnels_of_a_turned_flow_are_told_by_direction_as_before() -> None:
 
 
 def test_reports_are_what_was_known_when_they_were_made() -> None:
-    early = EarlyPoints(packets=(1, 3, 5), age_s=None, silence_s=None)
+    early = InterimPoints(packets=(1, 3, 5), age_s=None, silence_s=None)
     oracle = assert_same([*SERVER, *CLIENT, SYN_ACK], CONFIG, early=early)
     assert [int(report.record["src_port"]) for report in oracle.reports] == [443, 40000, 40000]
     assert {int(report.record["flow_id"]) for report in oracle.reports} == {1}

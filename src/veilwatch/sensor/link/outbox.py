@@ -128,7 +128,7 @@ class Outbox:
     def _make_room(self, coming: Parcel) -> None:
         rows, size = len(coming.table), coming.bytes
         for sort in (Kind.EARLY, Kind.ENDED):
-            # Early reports make no room for themselves by ending records.
+            # Interim reports make no room for themselves by ending records.
             if sort > coming.kind or self._fits(rows, size):
                 return
             kept: deque[Parcel] = deque()

@@ -23,7 +23,7 @@ class Parcel:
     Attributes
     ----------
     kind
-        Early reports or records.
+        Interim reports or records.
     table
         The flows.
     now_ns

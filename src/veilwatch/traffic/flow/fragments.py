@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from veilwatch.jit import inner_kernel
-from veilwatch.traffic.flow.early import AGE, MOST, Early, is_point, report
 from veilwatch.traffic.flow.extra import extras_of
 from veilwatch.traffic.flow.heads import place_rest
 from veilwatch.traffic.flow.index import touch
+from veilwatch.traffic.flow.interim import AGE, MOST, Interim, report, report_is_due
 from veilwatch.traffic.flow.state import FRAGMENTS, FRAGMENTS_OF_FLOWS, ORPHANS, State
 from veilwatch.traffic.flow.stream import data_seq, seq_after
 from veilwatch.traffic.flow.update import update_fragment
@@ -48,7 +48,7 @@ def expect(state: State, slot: Any, direction: Any, packet: Any) -> Any:
 
 
 @inner_kernel
-def follow(state: State, early: Early, buffer: Any, packet: Any) -> Any:
+def follow(state: State, early: Interim, buffer: Any, packet: Any) -> Any:
     """Count a later fragment to its flow."""
     row = fragment_row(state.fragments, packet)
     slot = row.slot
@@ -77,5 +77,5 @@ def follow(state: State, early: Early, buffer: Any, packet: Any) -> Any:
     if position > 0:
         place_rest(state, slot, direction, buffer, packet, position, row.tcp_seq)
     limits = early.limits
-    if row.inner and is_point(flow, before, early.counts, limits[MOST], limits[AGE]):
+    if row.inner and report_is_due(flow, before, early.counts, limits[MOST], limits[AGE]):
         report(state, early, slot)

@@ -212,7 +212,7 @@ def begin(state: State, slot: Any, direction: Any, sequence: Any, guess: Any) ->
     if free == 0:
         owner = state.pool[state.ends[COLLECTING, 0]].owner
         if is_sure(state.pool, state.slots[owner], 0) or is_sure(state.pool, state.slots[owner], 1):
-            hand_on(state, owner)
+            flush_head(state, owner)
             state.counters[HEADS_CUT] += 1
             if owner == slot:
                 return False
@@ -424,7 +424,7 @@ def is_growing(pool: Any, row: Any, flow: Any, direction: Any) -> Any:
 
 
 @inner_kernel
-def hand_on(state: State, slot: Any) -> Any:
+def flush_head(state: State, slot: Any) -> Any:
     """Move a flow's heads to the output; the caller made sure that there is room.
 
     A flow's heads leave once: what it says later is no handshake. Guesses are given back.

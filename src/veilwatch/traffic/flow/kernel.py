@@ -11,10 +11,9 @@ from veilwatch.schema.flows import PREFIX_BYTES, EndReason, TcpState
 from veilwatch.schema.packets import NONE8, Status
 from veilwatch.traffic.flow import dedup
 from veilwatch.traffic.flow.copying import clear_run, copy_run
-from veilwatch.traffic.flow.early import AGE, MOST, REPORTS, Early, is_point, report
 from veilwatch.traffic.flow.extra import NOTHING, extras_of, forget_measures
 from veilwatch.traffic.flow.fragments import expect, follow
-from veilwatch.traffic.flow.heads import collect, continue_head, hand_on, is_ready, wanted
+from veilwatch.traffic.flow.heads import collect, continue_head, flush_head, is_ready, wanted
 from veilwatch.traffic.flow.index import (
     choose,
     copy_flow,
@@ -25,6 +24,7 @@ from veilwatch.traffic.flow.index import (
     take_slot,
     touch,
 )
+from veilwatch.traffic.flow.interim import AGE, MOST, REPORTS, Interim, report, report_is_due
 from veilwatch.traffic.flow.state import (
     BASE,
     CLOSING,
@@ -104,7 +104,7 @@ def has_room(state: State) -> Any:
 @inner_kernel
 def emit(state: State, slot: Any, reason: Any) -> Any:
     """Copy a flow to the output."""
-    hand_on(state, slot)
+    flush_head(state, slot)
     out = state.counters[OUT]
     flow = state.flows[slot]
     flow.end_reason = reason
@@ -410,7 +410,7 @@ def count_copy(counters: Any, flow: Any, packet: Any, pair: Any) -> Any:
 @kernel
 def meter_block(
     state: State,
-    early: Early,
+    early: Interim,
     buffer: Any,
     packets: Any,
     begin: Any,
@@ -536,9 +536,9 @@ def meter_block(
             ):
                 collect(state, slot, direction, buffer, packet, kind)
             if is_ready(pool, row, flow, direction, buffer, packet):
-                hand_on(state, slot)
+                flush_head(state, slot)
         touch(slots, ends, slot, CLOSING if is_closed(flow) else OPEN)
-        if is_point(flow, before, counts, most, age):
+        if report_is_due(flow, before, counts, most, age):
             report(state, early, slot)
     return len(packets)
 

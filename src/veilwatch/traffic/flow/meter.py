@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.errors import VeilwatchError
-from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, EarlyBatch, FlowBatch, HeadBatch
+from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, FlowBatch, HeadBatch, InterimBatch
 from veilwatch.schema.packets import PacketBatch
 from veilwatch.traffic.flow import kernel
-from veilwatch.traffic.flow.early import BYTES, REPORTS, EarlyPoints, new_early, report_silent
 from veilwatch.traffic.flow.extra import FRESH
 from veilwatch.traffic.flow.index import reindex
+from veilwatch.traffic.flow.interim import BYTES, REPORTS, InterimPoints, new_early, report_silent
 from veilwatch.traffic.flow.state import (
     AMBIGUOUS,
     DATA_OUT,
@@ -137,7 +137,7 @@ class FlowMeter:
         config: MeterConfig = MeterConfig(),
         *,
         first_id: int = 1,
-        early: EarlyPoints | None = None,
+        early: InterimPoints | None = None,
     ) -> None:
         self.config = config
         self._timeouts = kernel.Timeouts(
@@ -155,7 +155,7 @@ class FlowMeter:
         self._sessions = _NO_SESSIONS
         self._flows: list[FlowBatch] = []
         self._heads: list[HeadBatch] = []
-        self._early: list[EarlyBatch] = []
+        self._early: list[InterimBatch] = []
         self._pending = self._pending_early = 0
 
     @property
@@ -273,7 +273,7 @@ class FlowMeter:
     def report_silent(self, now_ns: int) -> bool:
         """Report flows that have fallen silent while the output has room; True when none is left.
 
-        Flows are looked through once a second of traffic; see `EarlyPoints.silence_s`.
+        Flows are looked through once a second of traffic; see `InterimPoints.silence_s`.
 
         Parameters
         ----------
@@ -328,7 +328,7 @@ class FlowMeter:
         heads, self._heads = self._heads, []
         return _joined_heads(heads)
 
-    def take_early(self) -> EarlyBatch:
+    def take_early(self) -> InterimBatch:
         """Return the reports of live flows and forget them; the flows go on.
 
         A record is what `take` would give had the input ended with the packet that decided, but
@@ -337,7 +337,7 @@ class FlowMeter:
         """
         self._drain()
         early, self._early, self._pending_early = self._early, [], 0
-        return EarlyBatch(
+        return InterimBatch(
             _joined_flows([batch.flows for batch in early]),
             _joined_heads([batch.heads for batch in early]),
         )
@@ -395,7 +395,7 @@ class FlowMeter:
         flows = FlowBatch(joined([live.flows[:count]]), joined([live.sequences[:count]]))
         as_bytes(live.sequences)[:count] = 0
         heads = HeadBatch(live.data[:data].copy(), live.heads[:count].copy())
-        self._early.append(EarlyBatch(flows, heads))
+        self._early.append(InterimBatch(flows, heads))
         self._pending_early += count
         live.used[:] = 0
 

@@ -14,15 +14,15 @@ import polars as pl
 from veilwatch.errors import VeilwatchError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
-from veilwatch.schema.flows import EarlyBatch, EndReason, FlowBatch, FlowTable, HeadBatch
+from veilwatch.schema.flows import EndReason, FlowBatch, FlowTable, HeadBatch, InterimBatch
 from veilwatch.schema.packets import PacketBatch, RawBlock
 from veilwatch.schema.sessions import SubscriberReport
 from veilwatch.schema.units import SECOND_NS
 from veilwatch.traffic.capture import BlockStream, Captures, open_captures
 from veilwatch.traffic.decode import Decoder
-from veilwatch.traffic.flow import EarlyPoints, FlowMeter, MeterConfig, measure_table
+from veilwatch.traffic.flow import FlowMeter, InterimPoints, MeterConfig, measure_table
 from veilwatch.traffic.handshake import fill_facts, name_dtls, read_heads, recognise_services
-from veilwatch.traffic.pipeline.ahead import ReadAhead
+from veilwatch.traffic.pipeline.prefetch import Prefetch
 from veilwatch.traffic.subscriber import Directory, KeyRing
 
 CHUNK_FLOWS: Final = 16_384
@@ -50,7 +50,7 @@ class LiveTable(NamedTuple):
     Attributes
     ----------
     table
-        Flows. Early ones have `EndReason.EARLY`.
+        Flows. Interim ones have `EndReason.EARLY`.
     early
         Whether these are reports of live flows, whose records are still to come.
     now_ns
@@ -112,7 +112,7 @@ class FlowReader:
         first_flow_id: int = 1,
         subscriber_keys: KeyRing | None = None,
         workers: int = 1,
-        early: EarlyPoints | None = None,
+        early: InterimPoints | None = None,
         progress: Progress = SILENT,
     ) -> None:
         self._stream: BlockStream = (
@@ -240,7 +240,7 @@ class FlowReader:
             for table in self._tables():
                 yield LiveTable(table, False, now_ns)
 
-    def _early_table(self, early: EarlyBatch, chunk: slice) -> FlowTable:
+    def _early_table(self, early: InterimBatch, chunk: slice) -> FlowTable:
         """Make a table of live flows, whose heads may have left or not."""
         flows = FlowBatch(early.flows.records[chunk], early.flows.sequences[chunk])
         rows = early.heads.rows[chunk]
@@ -300,7 +300,7 @@ class FlowReader:
 
     def _decoded(self) -> Iterator[tuple[RawBlock, PacketBatch]]:
         if self._workers > 1:
-            return iter(ReadAhead(self._stream, self._decoder))
+            return iter(Prefetch(self._stream, self._decoder))
         return ((block, self._decoder.decode(block)) for block in self._stream)
 
     def _bind(self, packets: int) -> None:

@@ -22,7 +22,7 @@ from veilwatch.schema.packets import PACKET_DTYPE, PacketBatch
 from veilwatch.traffic.capture import PcapngWriter, PcapWriter
 from veilwatch.traffic.capture.live.privileges import drop_privileges
 from veilwatch.traffic.capture.live.ring import load_kernel
-from veilwatch.traffic.flow import EarlyPoints, FlowMeter
+from veilwatch.traffic.flow import FlowMeter, InterimPoints
 from veilwatch.traffic.flow.meter import FIRST_CAPACITY, LOOK_NS
 from veilwatch.traffic.packet_time import PacketClock
 from veilwatch.traffic.pipeline.extract import FlowReader
@@ -81,7 +81,7 @@ def load_kernels() -> None:
                 reader.read_all()
     load_kernel()
     PacketClock(0).follow(np.zeros(1, np.int64))
-    meter = FlowMeter(early=EarlyPoints())
+    meter = FlowMeter(early=InterimPoints())
     # As many packets as make the table grow; all of them are of one flow.
     packets = np.zeros(FIRST_CAPACITY + 1, PACKET_DTYPE)
     meter.add(PacketBatch(np.zeros(0, np.uint8), packets))

@@ -56,7 +56,7 @@ class _Copy:
         return RawBlock(self.buffer, records, block.now_ns)
 
 
-class ReadAhead:
+class Prefetch:
     """Iterate over blocks and their packets that another thread reads and decodes.
 
     A pair is valid until the next one is asked for. An error of the other thread is raised here

@@ -1,4 +1,4 @@
-"""Early reports as tables: what a reader gives of a live flow is what a cut capture would give."""
+"""Interim reports as tables: a live flow is given as a cut capture would give it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from veilwatch.schema.captures import CaptureReport
 from veilwatch.schema.flows import EndReason
 from veilwatch.schema.packets import RawBlock
 from veilwatch.traffic.capture import open_captures
-from veilwatch.traffic.flow import EarlyPoints
+from veilwatch.traffic.flow import InterimPoints
 from veilwatch.traffic.pipeline import FlowReader
 from veilwatch.traffic.subscriber import KeyRing
 
@@ -25,7 +25,7 @@ LEFT_OUT = ["end_reason", "subscriber", "subscriber_by", "apn", "location"]
 """What an early row does not share with the row of a capture that is cut after its last packet: the
 reason, and what control traffic or other flows tell meanwhile."""
 
-POINTS = EarlyPoints(packets=(2, 4, 8, 32), age_s=10.0)
+POINTS = InterimPoints(packets=(2, 4, 8, 32), age_s=10.0)
 
 
 class Recorded:
@@ -98,7 +98,7 @@ def test_reports_come_while_the_flow_is_alive(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
     frames = exchange("10.0.0.1", 40_000, rounds=4)
     script = Script([(k / 10, [frame]) for k, frame in enumerate(frames)])
-    early = EarlyPoints(packets=(3, 8), age_s=0.5)
+    early = InterimPoints(packets=(3, 8), age_s=0.5)
     with FlowReader(script, early=early) as reader:
         parts = list(reader.live_tables(interval_s=1.0))
     kinds = [part.early for part in parts]
@@ -128,7 +128,7 @@ def test_points_are_checked(
     packets: tuple[int, ...], age: float | None, silence: float | None
 ) -> None:
     with pytest.raises(VeilwatchError):
-        EarlyPoints(packets=packets, age_s=age, silence_s=silence)
+        InterimPoints(packets=packets, age_s=age, silence_s=silence)
 
 
 def test_a_flow_that_falls_silent_is_reported_before_it_ends() -> None:
@@ -138,7 +138,7 @@ def test_a_flow_that_falls_silent_is_reported_before_it_ends() -> None:
         [(k / 10, [frame]) for k, frame in enumerate(frames)]
         + [(1 + k / 2, [frame]) for k, frame in enumerate(others)]
     )
-    early = EarlyPoints(packets=(8,), age_s=None, silence_s=3.0)
+    early = InterimPoints(packets=(8,), age_s=None, silence_s=3.0)
     with FlowReader(script, early=early) as reader:
         parts = [part for part in reader.live_tables() if part.early]
     rows = pl.concat([part.table.frame for part in parts]).sort("last_ns")

@@ -41,7 +41,7 @@ MAX_AGE_S: Final = 86_400.0
 OUT_EARLY: Final = 512
 """Reports held before Python has to take them: with all heads full, 9 MiB."""
 
-# Indices into Early.used, and into Early.limits.
+# Indices into Interim.used, and into Interim.limits.
 REPORTS: Final = 0
 BYTES: Final = 1
 MOST: Final = 0
@@ -52,7 +52,7 @@ NEVER_NS: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyPoints:
+class InterimPoints:
     """When flows that are alive are reported, each at most once for each point.
 
     Attributes
@@ -97,7 +97,7 @@ class EarlyPoints:
                 )
 
 
-class Early(NamedTuple):
+class Interim(NamedTuple):
     """Points as the kernel takes them, and the reports that wait to be taken.
 
     Apart from `State`, which is passed about for every packet: each array more would cost them all.
@@ -128,13 +128,13 @@ class Early(NamedTuple):
     data: npt.NDArray[np.uint8]
 
 
-def new_early(points: EarlyPoints | None, sequence_length: int) -> Early:
+def new_early(points: InterimPoints | None, sequence_length: int) -> Interim:
     """Allocate room for reports; without points for one, which never comes."""
     counts = sorted(set(points.packets)) if points else []
     age = points.age_s if points else None
     rows = OUT_EARLY if points else 1
     flows = np.zeros(rows, FLOW_RECORD_DTYPE)
-    return Early(
+    return Interim(
         counts=np.array(counts, np.int64),
         limits=np.array(
             [max(counts, default=0), NEVER_NS if age is None else round(age * 1e9)], np.int64
@@ -149,7 +149,7 @@ def new_early(points: EarlyPoints | None, sequence_length: int) -> Early:
 
 
 @inner_kernel
-def is_point(flow: Any, before: Any, counts: Any, most: Any, age: Any) -> Any:
+def report_is_due(flow: Any, before: Any, counts: Any, most: Any, age: Any) -> Any:
     """Whether the packet that a flow was just updated with reached a point.
 
     Parameters
@@ -157,7 +157,7 @@ def is_point(flow: Any, before: Any, counts: Any, most: Any, age: Any) -> Any:
     before
         The flow's `last_ns` before that packet: it never moves back, so an age is crossed once.
     counts, most, age
-        See `Early`.
+        See `Interim`.
     """
     first = flow.first_ns
     if flow.last_ns - first >= age and before - first < age:
@@ -172,7 +172,7 @@ def is_point(flow: Any, before: Any, counts: Any, most: Any, age: Any) -> Any:
 
 
 @inner_kernel
-def report(state: State, early: Early, slot: Any) -> Any:
+def report(state: State, early: Interim, slot: Any) -> Any:
     """Copy a flow and what has come of its heads; the caller made sure that there is room."""
     used = early.used
     out = used[REPORTS]
@@ -201,7 +201,7 @@ def report(state: State, early: Early, slot: Any) -> Any:
 
 
 @kernel
-def report_silent(state: State, early: Early, slot: Any, since: Any, until: Any) -> Any:
+def report_silent(state: State, early: Interim, slot: Any, since: Any, until: Any) -> Any:
     """Report flows whose last packet came after `since` and not after `until`.
 
     Their list is in the order of last packets, the newest last, and is walked from there: as many
