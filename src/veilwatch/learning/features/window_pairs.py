@@ -79,8 +79,13 @@ _REGULAR: Final = _RHYTHM & (pl.col("variation") < REGULAR)
 
 def _of_steadiest(name: str) -> pl.Expr:
     """Return a value of the pair whose gaps vary least, of several the one with most gaps."""
-    order = [pl.col("variation"), -pl.col("gaps").cast(pl.Int64), pl.col(name)]
-    return pl.col(name).filter(_RHYTHM).sort_by([item.filter(_RHYTHM) for item in order]).first()
+    order = pl.struct(
+        pl.col("variation"),
+        (-pl.col("gaps").cast(pl.Int64)).alias("fewness"),
+        pl.col(name).alias("value"),
+    )
+    # Sorted as one value: several that are each filtered are refused before Polars 2.1.
+    return order.filter(_RHYTHM).sort().first().struct.field("value")
 
 
 BEACONS: Final[tuple[Feature, ...]] = (
