@@ -88,7 +88,7 @@ docs: setup ## Write what pages say of features, flows, sinks and settings from 
 
 site: setup ## These pages as a site in site/
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 picture: setup ## Make the picture of the README anew, from the page of the demonstration (Chromium)
 	@test -f demo-output/results/report.html || $(MAKE) --no-print-directory demo
