@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import pwd
 import struct
@@ -66,9 +67,13 @@ def drop_privileges(user: str | None) -> str:
 def end_with_parent(signal_number: int) -> None:
     """Have the kernel send us a signal when the process that started us ends.
 
+    One that has ended already, while we were loading, is noticed as well: the signal comes at once.
     To be called after `drop_privileges`: a change of user undoes it.
     """
     _call("prctl", _PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():
+        os.kill(os.getpid(), signal_number)
 
 
 def _become(user: str) -> None:
