@@ -12,8 +12,9 @@ STAMP := .venv/.installed
 # Content decides and not file times: a fresh checkout of the same versions asks for no network.
 MADE_FROM = { $(BIN)/python --version; pwd; cat pyproject.toml constraints.txt; } 2>&1 | sha256sum
 
-# Tests in as many processes as there are processors; who has done his share takes of the others'.
-PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal -rs
+# Tests in one process more than there are processors, as some wait for others to answer; who has done
+# his share takes of the others'.
+PYTEST := -m pytest -n $(shell n=$$(nproc); echo $$((n < 7 ? n + 1 : 8))) --dist worksteal -rs
 # What `make check` compares with.
 BASE ?= main
 
