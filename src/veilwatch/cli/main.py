@@ -9,11 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from veilwatch.cli.interruption import Terminated, end_like_ctrl_c
 from veilwatch.errors import EXIT_BAD_INPUT, VeilwatchError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     import typer
 
 EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
@@ -60,7 +59,7 @@ def run() -> None:
     """
     try:
         _write_what_can_be_written()
-        _end_like_ctrl_c()
+        end_like_ctrl_c()
         code = _run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
@@ -101,35 +100,13 @@ def _run(words: Sequence[str]) -> int:
     return 0
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM; whatever heeds Ctrl-C heeds it as well, and leaves no half file."""
-
-
 def _said_why(error: BaseException | None, left: str) -> int:
     """Say that the run was broken off and what it left; return its exit code."""
-    if isinstance(error, _Terminated):
+    if isinstance(error, Terminated):
         _say(f"ended by SIGTERM; {left}")
         return EXIT_TERMINATED
     _say(f"interrupted; {left}")
     return EXIT_INTERRUPTED
-
-
-def _end_like_ctrl_c() -> None:
-    """Have SIGTERM end a verb as Ctrl-C does, unless the verb takes it for itself.
-
-    Ctrl-C reaches every process of a terminal; SIGTERM reaches this one, which tells its workers.
-    A second one changes nothing: `timeout` sends two.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if "multiprocessing" in sys.modules:
-            for worker in sys.modules["multiprocessing"].active_children():
-                worker.terminate()
-        raise _Terminated
-
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, end)
 
 
 def _say(text: str) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from veilwatch.cli.interruption import Heeding
 from veilwatch.imports import hidden
 from veilwatch.jit import load_numba
 from veilwatch.progress import SILENT
@@ -117,10 +118,10 @@ class _Bars:
 def progress(quiet: bool) -> Iterator[Listener]:
     """Show progress on standard error while the block runs; lines only where it is no terminal."""
     if quiet:
-        yield SILENT
+        yield Heeding(SILENT)
         return
     if not errors.is_terminal:
-        yield _Lines()
+        yield Heeding(_Lines())
         return
     with Progress(
         SpinnerColumn(),
@@ -131,7 +132,7 @@ def progress(quiet: bool) -> Iterator[Listener]:
         transient=False,
     ) as bars:
         listener = _Bars(bars)
-        yield listener
+        yield Heeding(listener)
         listener._finish()
 
 
