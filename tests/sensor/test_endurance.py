@@ -1,4 +1,4 @@
-"""Two days of traffic in two minutes, with memory that stays; a disk that is full, and full again."""
+"""Two days of traffic, with memory that stays; a disk that is full, and full again."""
 
 from __future__ import annotations
 
