@@ -78,7 +78,7 @@ def test_memory_is_flat_from_one_day_to_the_next(place: Path) -> None:
         assert child(place, "judge")["hosts"] < 2 * HOSTS
         assert child(place, "ingest-0")["live_flows"] < FLOWS
     for name in resident[0]:
-        # What is bounded (evidence, incidents, windows, the allocators' own) is full after 18 hours.
+        # What is bounded (evidence, incidents, windows, allocators) is full after 18 hours.
         early = max(one[name] for one in resident[18:33])
         late = max(one[name] for one in resident[33:])
         assert late < early + 40e6, (name, [round(one[name] / 1e6) for one in resident])
