@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilwatch.detection.alerting.site import QuietPeriod
+from veilwatch.schema.units import HOUR_NS
 from veilwatch.sensor import score_history
 from veilwatch.sensor.clock import ADOPT_NS, AGREE_NS, STEP_NS, SteadyClock, TrafficClock
-from veilwatch.sensor.score_history import HOUR_NS, ScoreHistory, read_scores
+from veilwatch.sensor.score_history import ScoreHistory, read_scores
 from veilwatch.store import Store
 
 SECOND = 10**9

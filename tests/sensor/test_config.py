@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from veilwatch.detection.alerting.site import DAY_NS, QuietPeriod, SiteThresholds, site_text
+from veilwatch.detection.alerting.site import QuietPeriod, SiteThresholds, site_text
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema.units import DAY_NS
 from veilwatch.sensor import settings
 from veilwatch.sensor.config import MaintenanceSection, SensorConfig
 from veilwatch.sensor.load import leaves, load_config, masked

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from veilwatch.schema.units import DAY_NS, MINUTE_NS, SECOND_NS
+
 EARLIEST_S: Final = 1_704_067_200
 """Beginning of 2024: this program did not exist before. A machine without a battery for its clock
 starts in 1970 or at the time of its system's image."""
@@ -20,14 +22,14 @@ starts in 1970 or at the time of its system's image."""
 BACK_S: Final = 60.0
 """A clock that is so far behind what was written earlier was set back."""
 
-STEP_NS: Final = 2 * 10**9
+STEP_NS: Final = 2 * SECOND_NS
 """Difference between the wall clock and a steady one that is a step; what is less is drift."""
 
-ADOPT_NS: Final = 86_400 * 10**9
+ADOPT_NS: Final = DAY_NS
 """How long a wall clock that was set must stay so until it is believed: what is deleted by age is
 gone for good, and limits and repeats need spans only, never the date."""
 
-AGREE_NS: Final = 1800 * 10**9
+AGREE_NS: Final = 30 * MINUTE_NS
 """How far two tellers of traffic time may lie apart and still mean the same: half of the hour for
 which flows speak of their host, and more than a flow's idle timeout."""
 

@@ -27,9 +27,9 @@ from veilwatch.schema.counters import (
     counted_by,
     kind_of,
 )
+from veilwatch.schema.units import MINUTE_NS
 from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.store import Store
-from veilwatch.store.counts import MINUTE_NS
 
 MAX_STATUS_BYTES: Final = 1 << 20
 """Longest status that is read: a child says at most some 4 kB."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema import counters as known
+from veilwatch.schema.units import DAY_NS
 from veilwatch.sensor import settings
 from veilwatch.sensor.clock import SteadyClock
 from veilwatch.sensor.config import SensorConfig
@@ -26,7 +27,6 @@ from veilwatch.sinks.base import open_sink
 from veilwatch.sinks.delivery import Delivery, Progress
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import Store
-from veilwatch.store.retention import DAY_NS
 from veilwatch.traffic.capture.live.privileges import drop_privileges
 
 LOOK_S: Final = 0.25

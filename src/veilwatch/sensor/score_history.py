@@ -20,12 +20,11 @@ import polars as pl
 from veilwatch.detection.alerting.site import QuietPeriod, TopScores
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.counters import MIN_DRIFT_FLOWS
+from veilwatch.schema.units import HOUR_NS
 from veilwatch.sensor.flow_counts import BINS, score_tenths
 from veilwatch.sensor.settings import SCORES, SCORES_DAYS
 from veilwatch.sensor.store_proxy import StoreProxy
 from veilwatch.store import Store
-
-HOUR_NS: Final = 3600 * 10**9
 
 KEPT: Final = 256
 """Highest scores kept of each level and hour: enough for ten false alerts an hour in a period of

@@ -12,6 +12,7 @@ from veilwatch.detection.alerting.limits import Limits
 from veilwatch.detection.alerting.maintenance import MaintenanceWindow
 from veilwatch.detection.alerting.site import SiteThresholds, parse_site
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema.units import SECOND_NS
 from veilwatch.sensor.config import MaintenanceSection, SensorConfig
 from veilwatch.store import ArchiveLimits, Retention, Store
 from veilwatch.traffic.capture.live import LiveSettings
@@ -31,7 +32,6 @@ SCORES_DAYS: Final = 90.0
 """How long they are kept: as long as a quiet period may be."""
 
 GIGABYTE = 10**9
-SECOND = 10**9
 
 
 def policy(config: SensorConfig) -> Policy:
@@ -147,8 +147,8 @@ def archive(config: SensorConfig) -> ArchiveLimits:
 def _window(section: MaintenanceSection) -> MaintenanceWindow:
     return MaintenanceWindow(
         reason=section.reason,
-        begins_ns=int(section.begins.timestamp()) * SECOND,
-        ends_ns=int(section.ends.timestamp()) * SECOND,
+        begins_ns=int(section.begins.timestamp()) * SECOND_NS,
+        ends_ns=int(section.ends.timestamp()) * SECOND_NS,
         networks=tuple(map(ipaddress.ip_network, section.hosts)),
         minutes=section.minutes,
         weekdays=section.weekdays,

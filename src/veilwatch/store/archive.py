@@ -24,10 +24,7 @@ from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.export.encoder import Encoder
 from veilwatch.export.flow_writer import ENCODERS
 from veilwatch.files import PendingFile, make_folder
-
-SECOND: Final = 10**9
-HOUR_NS: Final = 3600 * SECOND
-DAY_NS: Final = 24 * HOUR_NS
+from veilwatch.schema.units import DAY_NS, HOUR_NS
 
 SUFFIX: Final = ".parquet"
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from sqlalchemy import distinct, func, select
 
 from veilwatch.schema.counters import CountedMinute, CounterStep
+from veilwatch.schema.units import MINUTE_NS
 from veilwatch.store.database import Database
 from veilwatch.store.query import clean
 from veilwatch.store.tables import counters
-
-MINUTE_NS: Final = 60 * 10**9
 
 
 def counter_values(

@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from veilwatch.errors import StoreDamagedError, StoreError, StoreFullError
+from veilwatch.schema.units import SECOND_NS
 from veilwatch.store.migrations import NEWEST, migrate, read_version
 
 PATIENCE_S: Final = 10.0
@@ -181,7 +182,7 @@ def set_aside(url: str, *, now_ns: int) -> Path:
     if parsed.get_backend_name() != "sqlite":
         raise StoreError("only a file can be set aside", where=masked(parsed))
     path = Path(parsed.database or "")
-    stamp = datetime.fromtimestamp(now_ns // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
+    stamp = datetime.fromtimestamp(now_ns // SECOND_NS, UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = path.with_name(f"{path.name}{_DAMAGED}{stamp}")
     try:
         # The log first: a new database beside the log of another one would be damaged as well.

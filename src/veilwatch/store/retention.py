@@ -25,11 +25,9 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, select, text
 
 from veilwatch.errors import VeilwatchError
+from veilwatch.schema.units import DAY_NS, MINUTE_NS
 from veilwatch.store.database import Database
 from veilwatch.store.tables import counters, events, incidents, metadata, state, verdicts
-
-DAY_NS: Final = 86_400 * 10**9
-MINUTE_NS: Final = 60 * 10**9
 
 STEP: Final = 1000
 """Rows deleted in one transaction: writers wait for tenths of a second and no longer."""

@@ -14,9 +14,9 @@ from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import StoreError
 from veilwatch.schema.counters import CountedMinute, CounterStep
 from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.units import MINUTE_NS
 from veilwatch.schema.verdicts import Verdict
 from veilwatch.store import counts, erasure, reading, retention, writing
-from veilwatch.store.counts import MINUTE_NS
 from veilwatch.store.database import PATIENCE_S, Database
 from veilwatch.store.query import PAGE, EventFilter, StoredEvent, clean
 from veilwatch.store.rows import (

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from veilwatch.jit import inner_kernel, kernel
+from veilwatch.schema.units import DAY_NS
 
-FAR_NS: Final = 86_400 * 1_000_000_000
+FAR_NS: Final = DAY_NS
 """A stamp within a day of the clock may well be the next packet after a quiet night: packets keep
 it, only what it would do to others waits. What is farther away is rather a broken stamp, which
 packets do not keep before it is confirmed. Stamps of one doubted run are no farther apart."""

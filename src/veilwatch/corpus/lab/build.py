@@ -21,6 +21,7 @@ from veilwatch.corpus.lab.world import User, make_user
 from veilwatch.corpus.tunnel import wrap
 from veilwatch.files import make_folder, write_text
 from veilwatch.progress import SILENT, Progress
+from veilwatch.schema.units import SECOND_NS
 from veilwatch.traffic.capture import PcapngWriter
 
 CAPTURES_PER_VARIANT: Final = 4
@@ -210,7 +211,7 @@ def build_lab(
         draw = Draw(seed, variant.id, number)
         began = _start_of(seed, variant.id, number)
         stage = Stage(
-            epoch_ns=int(began.timestamp()) * 10**9,
+            epoch_ns=int(began.timestamp()) * SECOND_NS,
             users=_distinct_users(draw.randrange(1, 4), draw),
             draw=draw,
             scale=scale,
@@ -286,7 +287,7 @@ def field_capture(
     make_folder(path.parent)
     draw = Draw(seed, "field")
     began = _start_of(seed, "field")
-    epoch_ns = int(began.timestamp()) * 10**9
+    epoch_ns = int(began.timestamp()) * SECOND_NS
     fresh = [(p, v) for p in load_profiles() if p.malicious for v in p.variant if v.field]
     ordinary = [(p, v) for p in load_profiles() if not p.malicious for v in p.variant]
     users = _distinct_users(subscribers, draw)

@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.flow_facts import FlowFacts
+from veilwatch.schema.units import SECOND_NS
 
 MAX_ENTRIES: Final = 1000
 """Most entries of a list: it is kept by hand, and each alert is held against all of them."""
@@ -228,7 +229,7 @@ def _until(value: object) -> int:
         moment = datetime.combine(value + timedelta(days=1), time(), UTC)
     else:
         raise ValueError("an entry needs `until`, a date such as 2026-12-31 without quotes")
-    return int(moment.timestamp()) * 10**9
+    return int(moment.timestamp()) * SECOND_NS
 
 
 def _values(table: Mapping[str, Any], key: str) -> Sequence[Any]:

@@ -23,7 +23,7 @@ from veilwatch.detection.alerting.events import (
     summary_event,
 )
 from veilwatch.detection.alerting.incidents import Change, ChangeKind, IncidentBook
-from veilwatch.detection.alerting.limits import SECOND, HeldBack, Limits, RateLimiter
+from veilwatch.detection.alerting.limits import HeldBack, Limits, RateLimiter
 from veilwatch.detection.alerting.maintenance import MaintenanceWindow
 from veilwatch.detection.alerting.open_incident import NOT_ANNOUNCED
 from veilwatch.detection.alerting.person import Person
@@ -31,6 +31,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, Incident
 from veilwatch.schema.flow_facts import FlowFacts
+from veilwatch.schema.units import SECOND_NS
 
 GATE_STATE: Final = "desk"
 """Name of the state in the store: that of the first releases, as names on disk do not change."""
@@ -344,4 +345,4 @@ def _last_of_each(changes: list[Change]) -> tuple[Incident, ...]:
 
 
 def _ns(seconds: float) -> int:
-    return int(seconds * SECOND)
+    return int(seconds * SECOND_NS)

@@ -27,8 +27,7 @@ from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Incident, Step
 from veilwatch.schema.flow_facts import FlowFacts
-
-SECOND: Final = 10**9
+from veilwatch.schema.units import HOUR_NS, SECOND_NS
 
 STATE_FORMAT: Final = 1
 """Version of what `IncidentBook.state` returns."""
@@ -41,7 +40,7 @@ MAX_SEEN: Final = 16_384
 """Event ids that are remembered so that evidence replayed after a restart is not counted twice:
 some hours at the highest rate that is let out."""
 
-MAX_BUCKET_NS: Final = 3600 * SECOND
+MAX_BUCKET_NS: Final = HOUR_NS
 """Longest span of opening times that share an id. It is at most the quiet time, so that the next
 incident of a host that was quiet never falls into the same span as the one before."""
 
@@ -123,7 +122,7 @@ class IncidentBook:
     """
 
     def __init__(self, sensor: str, *, quiet_ns: int, max_open: int = MAX_OPEN) -> None:
-        if quiet_ns < SECOND or max_open < 1:
+        if quiet_ns < SECOND_NS or max_open < 1:
             raise VeilwatchError("an incident book needs a quiet time of a second and one place")
         self._sensor = sensor
         self._quiet_ns = quiet_ns

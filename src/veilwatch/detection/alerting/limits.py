@@ -16,8 +16,7 @@ from veilwatch.detection.alerting.person import Person
 from veilwatch.schema.alerts import Alert
 from veilwatch.schema.convert import alert_from_plain, alert_to_plain
 from veilwatch.schema.flow_facts import FlowFacts, facts_from_plain, facts_to_plain
-
-SECOND: Final = 10**9
+from veilwatch.schema.units import HOUR_NS, SECOND_NS
 
 MAX_HOSTS: Final = 16_384
 """Hosts with a token bucket of their own. Beyond it the one that has been quiet longest starts
@@ -67,7 +66,7 @@ class TokenBucket:
         # After a step back of the clock time counts from there, or the bucket would stay empty
         # for as long as the step was.
         passed = max(0, now_ns - self.at_ns)
-        self.tokens = min(self.burst, self.tokens + passed / (3600 * SECOND) * self.per_hour)
+        self.tokens = min(self.burst, self.tokens + passed / (HOUR_NS) * self.per_hour)
         self.at_ns = now_ns
 
 
@@ -219,7 +218,7 @@ class RateLimiter:
         """
         while self._hosts and next(iter(self._hosts.values())).is_full(now_ns):
             self._hosts.popitem(last=False)  # a new one would be the same
-        wait_ns = int(self._limits.summary_s * SECOND)
+        wait_ns = int(self._limits.summary_s * SECOND_NS)
         ready = [
             name
             for name, held in self._held.items()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 from veilwatch.schema.alerts import Alert
-
-SECOND: Final = 10**9
+from veilwatch.schema.units import SECOND_NS
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -53,7 +51,7 @@ class MaintenanceWindow:
         return any(host in network for network in self.networks)
 
     def _in_hours(self, now_ns: int) -> bool:
-        now = datetime.fromtimestamp(now_ns // SECOND, UTC)
+        now = datetime.fromtimestamp(now_ns // SECOND_NS, UTC)
         minute, day = now.hour * 60 + now.minute, now.weekday()
         if self.minutes is None:
             return not self.weekdays or day in self.weekdays

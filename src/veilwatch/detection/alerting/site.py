@@ -25,11 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from veilwatch.errors import VeilwatchError
 from veilwatch.learning.evaluation.calibration import conformal_threshold
 from veilwatch.learning.models.manifest import Thresholds
+from veilwatch.schema.units import DAY_NS
 
 FORMAT: Final = 1
 """Version of the file of site thresholds."""
-
-DAY_NS: Final = 86_400 * 10**9
 
 SUPPORT: Final = 3.0
 """False alerts that the target must promise within the period: the rule of three."""

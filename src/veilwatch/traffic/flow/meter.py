@@ -12,6 +12,7 @@ import numpy.typing as npt
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.flows import HEAD_DTYPE, SEQUENCE_LENGTH, FlowBatch, HeadBatch, InterimBatch
 from veilwatch.schema.packets import PacketBatch
+from veilwatch.schema.units import SECOND_NS
 from veilwatch.traffic.flow import kernel
 from veilwatch.traffic.flow.extra import FRESH
 from veilwatch.traffic.flow.index import reindex
@@ -36,8 +37,6 @@ from veilwatch.traffic.flow.state import (
     with_extras,
 )
 from veilwatch.traffic.flow.tunnel import session_store
-
-SECOND_NS = 1_000_000_000
 
 _NO_SESSIONS: Final = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
 

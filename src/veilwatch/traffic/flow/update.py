@@ -8,6 +8,7 @@ import numpy as np
 
 from veilwatch.jit import inner_kernel
 from veilwatch.schema.flows import GAP_EDGES_NS, PREFIX_BYTES, SIZE_EDGES, TcpState
+from veilwatch.schema.units import MICROSECOND_NS, SECOND_NS
 from veilwatch.traffic.flow.file_sharing import count_file_message
 from veilwatch.traffic.flow.stream import (
     ACK,
@@ -26,9 +27,7 @@ from veilwatch.traffic.flow.stream import (
     receive,
 )
 
-SECOND_NS = 1_000_000_000
 PAUSE_NS = SECOND_NS
-MICROSECOND_NS = 1000
 MAX_GAP_US = 0xFFFFFFFF
 
 TCP = 6
