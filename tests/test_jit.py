@@ -6,7 +6,9 @@ import ast
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+import numba
 import pytest
 
 from veilwatch import jit
@@ -101,6 +103,21 @@ def test_what_compiles_nothing_leaves_the_compiled_kernels_alone(elsewhere: Path
         _write(elsewhere, {name: kernel + "# after"})
         assert jit.kernel_hash() != before
         before = jit.kernel_hash()
+
+
+def test_named_tuples_of_others_keep_their_names_in_machine_code() -> None:
+    class Point(NamedTuple):
+        x: int
+        y: float
+
+    class Ours(NamedTuple):
+        x: int
+        y: float
+
+    Ours.__module__ = "veilwatch.traffic.flow.state"
+    theirs = numba.typeof(Point(1, 2.0))
+    assert theirs.mangling_args == numba.types.Type.mangling_args.fget(theirs)
+    assert numba.typeof(Ours(1, 2.0)).mangling_args == ("Ours", (numba.int64, numba.float64))
 
 
 def test_kernels_take_nothing_from_files_outside_their_hash() -> None:

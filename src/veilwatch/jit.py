@@ -180,13 +180,19 @@ def _cache_folder() -> Path | None:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_LONG_NAME: Final[Any] = numba.types.NamedTuple.mangling_args
+
+
 def _short_name(named: numba.types.NamedTuple) -> tuple[str, tuple[Any, ...]]:
     """Return what the names of machine code hold of a named tuple.
 
     Numba spells out every field of every record in it, 15,000 characters in each name of a function
     that takes the meter's arrays: nine tenths of what is kept, and most of what loading it costs.
-    Of plain tuples it writes the types' own short names, as this does.
+    Of plain tuples it writes the types' own short names, as this does. Named tuples of others keep
+    the names that Numba gives them.
     """
+    if not named.instance_class.__module__.startswith("veilwatch."):
+        return cast("tuple[str, tuple[Any, ...]]", _LONG_NAME.fget(named))
     return named.instance_class.__name__, tuple(named.types)
 
 
