@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from veilwatch.errors import StoreError
+from veilwatch.export.clean import compact_json
 from veilwatch.schema.convert import (
     event_from_plain,
     event_to_plain,
@@ -30,7 +31,7 @@ class StoredIncident:
 
 def to_text(value: Any) -> str:
     """Return plain values as JSON that every database takes."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return compact_json(value).decode()
 
 
 def from_text(document: str, where: str) -> Any:

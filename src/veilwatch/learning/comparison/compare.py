@@ -136,8 +136,9 @@ def compare(
     notes = [f"{name}: {fault}" for name, fault in corpus.faults.items()]
     splits = _splits(corpus, options, notes)
     make_folder(results)
-    trials = _trials(corpus, splits, results, options, progress)
-    outcomes = _train(manifest, corpus, splits, trials, results, options, notes, progress)
+    content = corpus_hash(corpus)
+    trials = _trials(corpus, content, splits, results, options, progress)
+    outcomes = _train(manifest, corpus, content, splits, trials, results, options, notes, progress)
     made = _results(names, corpus, splits, outcomes, trials, options, notes, progress)
     metadata = [result for result in made if result.name == METADATA]
     detectors = [result for result in made if result.name != METADATA and result.splits]
@@ -157,7 +158,7 @@ def compare(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         emulated=corpus.emulated,
-        corpus=_numbers(corpus),
+        corpus=_numbers(corpus, content),
         folds=options.folds,
         seed=options.seed,
         splits={split.name: SPLITS[split.name] for split in splits},
@@ -181,6 +182,7 @@ class _Trials:
 
 def _trials(
     corpus: Corpus,
+    content: str,
     splits: Sequence[Split],
     results: Path,
     options: CompareOptions,
@@ -191,7 +193,7 @@ def _trials(
     if split is None:
         return None
     chosen = choose_captures(corpus, split, options.changed, seed=options.seed)
-    key = trials_key(corpus_hash(corpus), chosen, options.seed)
+    key = trials_key(content, chosen, options.seed)
     manifest = results / f"trials-{key}" / MANIFEST
     make_trials(corpus, chosen, manifest.parent, seed=options.seed, progress=progress)
     changed = load_corpus(manifest, workers=options.workers, progress=progress)
@@ -201,6 +203,7 @@ def _trials(
 def _train(
     manifest: Path,
     corpus: Corpus,
+    content: str,
     splits: Sequence[Split],
     trials: _Trials | None,
     results: Path,
@@ -225,7 +228,6 @@ def _train(
         if name != METADATA or split.name == splits[0].name
         for fold in judged_folds(split, corpus.entries)
     }
-    content = corpus_hash(corpus)
     files = {place: results / f"{job.key(content)}.npz" for place, job in jobs.items()}
     failed = run_jobs([(jobs[place], files[place]) for place in jobs], options.workers, progress)
     for place in [place for place in jobs if files[place] in failed]:
@@ -280,7 +282,7 @@ def _results(
     return made
 
 
-def _numbers(corpus: Corpus) -> dict[str, int | str]:
+def _numbers(corpus: Corpus, content: str) -> dict[str, int | str]:
     malicious = sum(entry.label == "malicious" for entry in corpus.entries)
     return {
         "captures": len(corpus.entries),
@@ -289,7 +291,7 @@ def _numbers(corpus: Corpus) -> dict[str, int | str]:
         "flows": corpus.flows.height,
         "sources": len({entry.source_repo for entry in corpus.entries}),
         "families": len({e.family for e in corpus.entries if e.label == "malicious"}),
-        "hash": corpus_hash(corpus)[:16],
+        "hash": content[:16],
     }
 
 

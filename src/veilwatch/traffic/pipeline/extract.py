@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from veilwatch.closing import Closeable
 from veilwatch.errors import VeilwatchError
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.captures import CaptureReport
@@ -63,7 +63,7 @@ class LiveTable(NamedTuple):
     now_ns: int
 
 
-class FlowReader:
+class FlowReader(Closeable):
     """Iterate over the flow tables of captures.
 
     Parameters
@@ -153,15 +153,8 @@ class FlowReader:
         """Sessions and subscribers seen so far."""
         return self._directory.report()
 
-    def __enter__(self) -> FlowReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of the captures and of what was metered; done at the end of the `with` block."""
         self._stream.close()
         self._meter.release()
         self._facts = []
