@@ -11,6 +11,7 @@ import pytest
 from tests.detection.alerting.samples import make_alert, make_row
 from veilwatch.schema.convert import event_from_plain, event_to_plain
 from veilwatch.schema.events import Event, EventKind, Incident, Step
+from veilwatch.schema.flow_facts import FlowFacts
 from veilwatch.schema.scores import Reason
 
 INCIDENT = Incident("i", "10.0.0.5", "", "open", 1, 2, 2, 0.5, timeline=(Step(1, "seen"),))
@@ -21,7 +22,9 @@ EVENT = Event("e", EventKind.HOST, 9, make_alert(reasons=REASONS), make_row(), I
 @pytest.mark.parametrize("flow", [make_row(), make_row(fwd_qfi=7), None])
 @pytest.mark.parametrize("incident", [INCIDENT, None])
 @pytest.mark.parametrize("exact", [True, False])
-def test_events_come_back(flow: object, incident: Incident | None, *, exact: bool) -> None:
+def test_events_come_back(
+    flow: FlowFacts | None, incident: Incident | None, *, exact: bool
+) -> None:
     event = replace(EVENT, flow=flow, incident=incident)
     back = event_from_plain(json.loads(json.dumps(event_to_plain(event, exact=exact))))
     assert math.isnan(back.alert.reasons[0].value)

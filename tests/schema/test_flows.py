@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.known import known
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.features import FeatureSchema, FeatureSpec
 from veilwatch.schema.flows import (
@@ -61,17 +62,17 @@ def test_records_are_whole_words() -> None:
     assert FLOW_RECORD_DTYPE.itemsize == LIVE_DTYPE.itemsize + EXTRA_DTYPE.itemsize
     assert EXTRA_DTYPE.itemsize % 8 == 0
     for name in LIVE_DTYPE.names or ():
-        assert (FLOW_RECORD_DTYPE.fields or {})[name] == (LIVE_DTYPE.fields or {})[name]
+        assert known(FLOW_RECORD_DTYPE.fields)[name] == known(LIVE_DTYPE.fields)[name]
     for name in ("missing", "file_messages"):
-        offset = (EXTRA_DTYPE.fields or {})[name][1]
-        assert (FLOW_RECORD_DTYPE.fields or {})[name][1] == LIVE_DTYPE.itemsize + offset
+        offset = known(EXTRA_DTYPE.fields)[name][1]
+        assert known(FLOW_RECORD_DTYPE.fields)[name][1] == LIVE_DTYPE.itemsize + offset
 
 
 def test_what_packets_change_lies_in_whole_cache_lines() -> None:
     """A flow is 14 lines of 64 bytes, with four for the packets of each direction."""
     assert LIVE_DTYPE.itemsize == 14 * 64
     assert WAY_DTYPE.itemsize == 4 * 64
-    assert (LIVE_DTYPE.fields or {})["way"][1] == 2 * 64
+    assert known(LIVE_DTYPE.fields)["way"][1] == 2 * 64
 
 
 @pytest.mark.parametrize("edges", [SIZE_EDGES, GAP_EDGES_NS])

@@ -612,6 +612,13 @@ HANDSHAKE_COLUMNS: Final = [
     Column("dns_response_code", pl.Int8, "", "RCODE of the answer, null unanswered", -1),
     Column("dns_answers", pl.UInt16, "", "Answer records"),
     Column("dns_min_ttl", pl.UInt32, "s", "Smallest TTL of the answers, 0 none"),
+    Column(
+        "dns_addresses",
+        pl.List(pl.String),
+        "",
+        "Addresses among the answers (A, AAAA) in order, whichever name of a chain has them; at "
+        "most 16",
+    ),
 ]
 
 FLOW_COLUMNS: Final = [*IDENTITY_COLUMNS, *MEASURE_COLUMNS, *SEQUENCE_COLUMNS, *HANDSHAKE_COLUMNS]

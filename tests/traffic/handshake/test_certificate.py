@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 from hypothesis import given
@@ -18,8 +20,8 @@ from veilwatch.traffic.handshake.certificate import (
 )
 
 
-def leaf(*args: object, **options: object) -> CertificateFacts:
-    found = read_certificate(issue(*args, **options).der[0])  # type: ignore[arg-type]
+def leaf(*args: Any, **options: Any) -> CertificateFacts:
+    found = read_certificate(issue(*args, **options).der[0])
     assert found is not None
     return found
 

@@ -29,7 +29,7 @@ def test_flows_without_a_head_get_the_documented_values() -> None:
     assert filled["other"].to_list() == ["x", None]
     row = filled.row(0, named=True)
     assert row["tls_sni"] == row["dns_query"] == row["ja3"] == row["cert_key"] == ""
-    assert row["tls_ciphers"] == row["tls_alpn"] == []
+    assert row["tls_ciphers"] == row["tls_alpn"] == row["dns_addresses"] == []
     assert row["dns_response_code"] == -1
     assert row["tls_version"] == row["cert_count"] == row["quic_version"] == 0
     assert row["cert_not_before_s"] is row["cert_matches_sni"] is row["cert_self_signed"] is None

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from scapy.layers.dns import DNS
 
+from tests.corpus.lab.conftest import tshark
 from tests.traffic.handshake.streams import CaptureFlows, PlainFlow, capture_flows
 from veilwatch.traffic.handshake import EMPTY, read_heads, recognise_services
 from veilwatch.traffic.handshake.dns import DNS_PORTS
@@ -226,6 +227,50 @@ def test_dns_agrees_with_scapy(corpus_path: Path) -> None:
     assert compared >= 200
 
 
+DNS_FIELDS = (
+    *("ip.src", "ipv6.src", "udp.srcport", "ip.dst", "ipv6.dst", "udp.dstport", "dns.id"),
+    *("dns.flags.response", "dns.count.answers", "dns.resp.type", "dns.a", "dns.aaaa"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("benign/PcapPlusPlus/DnsPackets-dc52f6.pcap.gz", 10),
+        ("benign/PcapPlusPlus/many-protocols-6b30e9.pcap.gz", 10),
+        ("benign/mercury/dns_packet.capture2-031dcd.pcap.gz", 10),
+        ("benign/StratosphereLinuxIPS/test-cc-capture-2-acd715.pcap.gz", 10),
+        ("benign/elcabezzonn+Pcaps/macgyver-4dcfb9.pcap.gz", 10),
+    ],
+)
+def test_addresses_agree_with_tshark(corpus_path: Path, name: str, least: int) -> None:
+    first: dict[tuple[str, ...], list[str]] = {}  # datagram of each direction of each flow
+    whole = "udp && dns.count.answers && frame.cap_len == frame.len"
+    words = [word for field in DNS_FIELDS for word in ("-e", field)]
+    for row in tshark(corpus_path / name, "-Y", whole, "-T", "fields", *words):
+        first.setdefault((row[0] or row[1], row[2], row[3] or row[4], row[5]), row[6:])
+    capture = flows_of(corpus_path / name)
+    compared = 0
+    for flow_id, facts in facts_of(capture).items():
+        flow = capture.flows[flow_id]
+        near, far = ((end[0], str(end[1])) for end in (flow.source, flow.destination))
+        sides = [first.get((*near, *far)), first.get((*far, *near))]
+        told = next((side for side in sides if side and side[1] in ("1", "True")), None)
+        asked = next((side for side in sides if side and side[1] in ("0", "False")), None)
+        if flow.protocol != 17 or told is None or (asked and asked[0] != told[0]):
+            continue
+        _, _, count, kinds, four, six = told
+        answered = kinds.split(",")[: int(count)]
+        expected = [
+            *four.split(",")[: answered.count("1")],
+            *six.split(",")[: answered.count("28")],
+        ]
+        found = sorted(facts["dns_addresses"], key=lambda text: ":" in text)
+        assert found == expected
+        compared += bool(expected)
+    assert compared >= least
+
+
 QUIC_VERSIONS = {
     "benign/nDPI/quic-23-27e57b.pcap.gz": {0xFF000017},
     "benign/nDPI/quic-29-685ef2.pcap.gz": {0xFF00001D},
@@ -311,9 +356,10 @@ def test_services_agree_with_ndpi(corpus_path: Path) -> None:
             ends = frozenset(
                 ((source.strip("[]"), int(sport)), (destination.strip("[]"), int(dport)))
             )
-            flow, name = found.get((transport, ends), (None, ""))
-            if ndpi not in NDPI_NAMES or flow is None or flow.prefix == [b"", b""]:
+            ours = found.get((transport, ends))
+            if ndpi not in NDPI_NAMES or ours is None or ours[0].prefix == [b"", b""]:
                 continue  # not ours to name, tunnelled, or nothing said: nDPI guesses by port
+            name = ours[1]
             if name in NDPI_NAMES[ndpi]:
                 agreed[ndpi] += 1
             elif name == "":

@@ -81,8 +81,10 @@ def certificate(
     return tlv(0x30, signed, ALGORITHM, tlv(3, b"\0" + bytes(64)))
 
 
-def seconds(*date: int) -> int:
-    return int(datetime(*date, tzinfo=UTC).timestamp())  # type: ignore[arg-type]
+def seconds(
+    year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0
+) -> int:
+    return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp())
 
 
 USUAL = CertificateFacts(

@@ -71,11 +71,11 @@ def clear(stream: bytes) -> bytes:
 
 def over_tcp(client: bytes, server: bytes = b"") -> dict[str, Any]:
     """What the same messages say in TLS records, in QUIC's terms."""
-    records = [
+    first, second = (
         b"\x16\x03\x03" + len(messages).to_bytes(2, "big") + messages if messages else b""
         for messages in (client, server)
-    ]
-    facts = read_heads(head(*records)).row(0, named=True)
+    )
+    facts = read_heads(head(first, second)).row(0, named=True)
     facts["ja4"] = facts["ja4"].replace("t", "q", 1)
     return {name: facts[name] for name in facts if name.startswith(("tls", "ja", "cert"))} | {
         "tls_record_version": 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -33,11 +33,11 @@ def facts(client: bytes, server: bytes = b"") -> dict[str, Any]:
 @cache
 def handshakes() -> tuple[Handshake, ...]:
     tls13 = ssl.TLSVersion.TLSv1_3
-    alpn = {"client_alpn": ("h2", "http/1.1"), "server_alpn": ("http/1.1",)}
+    shake_alpn = partial(shake, client_alpn=("h2", "http/1.1"), server_alpn=("http/1.1",))
     return (
-        shake(issued(), **alpn),
+        shake_alpn(issued()),
         shake(self_signed(), server_name=None),
-        shake(issued(), version=tls13, **alpn),
+        shake_alpn(issued(), version=tls13),
         shake(issued(), version=tls13, server_curve="secp384r1"),
     )
 
@@ -164,7 +164,7 @@ def test_damaged_handshakes_are_survived(data: st.DataObject, index: int) -> Non
         for _ in range(data.draw(st.integers(1, 6))):
             damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
         streams.append(bytes(damaged))
-    read_heads(head(*streams))
+    read_heads(head(streams[0], streams[1]))
 
 
 def hello(

@@ -281,5 +281,6 @@ def _dns_facts(*sides: list[bytes]) -> Facts:
             "dns_response_code": answer.code,
             "dns_answers": answer.answers,
             "dns_min_ttl": answer.min_ttl,
+            "dns_addresses": answer.addresses,
         }
     return facts
