@@ -68,6 +68,12 @@ def test_merging_what_is_not_there(tmp_path: Path) -> None:
     refused(veilwatch(*words, "x"), "NAME=FAMILY")
 
 
+def test_benign_captures_of_a_setting_that_is_not_there(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path, FIVE, 6)
+    words = ("reproduce", "header-words", "--scaled", "--corpus", manifest, "--benign", "office")
+    refused(veilwatch(*words), "no benign capture of the setting 'office'")
+
+
 def test_no_manifest(tmp_path: Path) -> None:
     refused(veilwatch("reproduce", "header-words", "--corpus", tmp_path / "none.csv"), "none.csv")
 
@@ -98,5 +104,9 @@ def test_a_scaled_run_prints_the_published_table_beside_its_own(tmp_path: Path) 
     document = json.loads((tmp_path / "r.json").read_text())
     assert not document["exact"] and document["scale"] < 1
     assert document["settings"][0]["name"] == "published"
-    for phrase in ("SCALED", "published paper", "positive class is benign", "0.929"):
+    for phrase in (
+        *("SCALED", "published paper", "positive class is benign", "0.929"),
+        "a stands for the published family of 78 captures",
+        "No publisher was held out: the 1 publishers",
+    ):
         assert phrase in " ".join(result.stdout.split()), result.stdout

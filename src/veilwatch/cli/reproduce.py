@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.text import Text
@@ -21,7 +22,15 @@ from veilwatch.report.listing import Listing, numbers, texts, whole
 if TYPE_CHECKING:
     from veilwatch.learning.evaluation.intervals import ClassFigures
     from veilwatch.learning.training.header_words import Reproduction
-    from veilwatch.learning.training.header_words.document import Ablation, Figures
+    from veilwatch.learning.training.header_words.document import (
+        Ablation,
+        Figures,
+        Numbers,
+        Setting,
+    )
+
+MOST_WRONG: Final = 5
+"""Captures named for each setting: a page, not a list of all."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,6 +59,14 @@ def header_words(
             show_default=False,
         ),
     ] = None,
+    benign: Annotated[
+        str,
+        typer.Option(
+            metavar="SETTING,…",
+            help="Take benign captures of these settings only (the manifest's column); else all.",
+            show_default=False,
+        ),
+    ] = "",
     repeats: Annotated[
         int, typer.Option(min=1, max=100, help="Runs, each with captures and seed of its own.")
     ] = 1,
@@ -68,8 +85,9 @@ def header_words(
 ) -> None:
     """Skip-gram and LSTM over header words: 251 captures to learn from, 62 unseen ones to judge.
 
-    The five largest families of the corpus stand in for the published ones. Each setting learns
-    from the same captures and judges the same ones, which belong to other groups.
+    Families merged by name, then the largest of the corpus, stand in for the published five. Each
+    setting learns from the same captures and judges the same ones, which belong to other groups;
+    two more settings judge captures of publishers that training never met.
 
     Example: `veilwatch reproduce header-words --corpus MANIFEST.csv --repeats 5`
     """
@@ -81,6 +99,7 @@ def header_words(
         repeats=repeats,
         scaled=scaled,
         merge=_merge(merge or []),
+        benign=tuple(name.strip() for name in benign.split(",") if name.strip()),
         ablation_s=ablation_s,
         threads=threads,
     )
@@ -116,21 +135,20 @@ def _merge(asked: Sequence[str]) -> dict[str, list[str]]:
 
 def print_reproduction(result: Reproduction) -> None:
     """Print the published table beside ours."""
-    numbers = ", ".join(f"{c.name} {c.train} + {c.validation}" for c in result.classes)
     size = (
         "the published numbers"
         if result.exact
         else f"SCALED to {result.scale:.2f} of the published numbers"
     )
-    console.print(Text(f"Captures to learn from + unseen ones to judge ({size}): {numbers}"))
-    if result.merged:
-        said = "; ".join(f"{name}: {', '.join(items)}" for name, items in result.merged.items())
-        console.print(Text(f"Merged families: {said}"))
-    tables: list[tuple[str, Figures, Sequence[float]]] = [("published paper", result.published, [])]
-    for setting in result.settings:
-        accuracies = [run.figures.accuracy.value or 0.0 for run in setting.runs]
-        tables.append((setting.name, setting.together, accuracies))
-    for table in (_verdicts(tables), _classes(tables)):
+    taken = _class_numbers(result.classes)
+    console.print(Text(f"Captures to learn from + unseen ones to judge ({size}): {taken}"))
+    if result.by_publisher:
+        taken = _class_numbers(result.by_publisher)
+        console.print(Text(f"With whole publishers held out: {taken}"))
+    ran = [setting for setting in result.settings if setting.runs]
+    tables = [("published paper", result.published)]
+    tables += [(setting.name, setting.together) for setting in ran]
+    for table in (_verdicts(result.published, ran), _classes(tables), _wrong(ran)):
         console.print()
         console.print(table)
     console.print()
@@ -140,30 +158,52 @@ def print_reproduction(result: Reproduction) -> None:
         _print_ablation(ablation)
 
 
-def _verdicts(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Listing:
+def _class_numbers(classes: Sequence[Numbers]) -> str:
+    return ", ".join(f"{c.name} {c.train} + {c.validation}" for c in classes)
+
+
+def _verdicts(published: Figures, settings: Sequence[Setting]) -> Listing:
     from veilwatch.learning.evaluation.intervals import interval_text
 
     table = Listing(
         [
-            *(*whole("setting", "accuracy"), *texts("of each run")),
+            *whole("setting", "median accuracy", "lowest to highest"),
             *whole("malicious found", "benign alerted"),
         ],
         title="Verdicts on captures, 95 % intervals of Clopper and Pearson",
     )
-    for name, found, runs in rows:
+    rows = [("published paper", published.accuracy, "", published)]
+    for setting in settings:
+        runs = [run.figures.accuracy.value or 0.0 for run in setting.runs]
+        spread = f"{min(runs):.3f} to {max(runs):.3f} of {len(runs)}"
+        rows.append((setting.name, setting.median, spread, setting.together))
+    for name, accuracy, spread, found in rows:
         table.add(
-            *(name, interval_text(found.accuracy), " ".join(f"{run:.3f}" for run in runs)),
+            *(name, interval_text(accuracy), spread),
             *(interval_text(found.malicious.recall), interval_text(found.false_alarms)),
         )
     return table
 
 
-def _classes(rows: Sequence[tuple[str, Figures, Sequence[float]]]) -> Listing:
+def _wrong(settings: Sequence[Setting]) -> Listing:
+    """Name the captures that were judged wrongly most often: what to look at first."""
+    table = Listing(
+        [*whole("setting", "judged wrongly"), *texts("capture")],
+        title="Captures judged wrongly in most runs (all of them are in the result's file)",
+    )
+    for setting in settings:
+        often = Counter(name for run in setting.runs for name in run.errors)
+        for name, times in often.most_common(MOST_WRONG):
+            table.add(setting.name, f"{times} times", name)
+    return table
+
+
+def _classes(rows: Sequence[tuple[str, Figures]]) -> Listing:
     table = Listing(
         whole("setting", "positive", "precision", "recall", "F1"),
         title="Each class for positive (the paper's positive class is benign)",
     )
-    for name, found, _ in rows:
+    for name, found in rows:
         for positive in ("benign", "malicious"):
             table.add(name, positive, *_class_cells(getattr(found, positive)))
     return table
@@ -190,6 +230,9 @@ def _notes(result: Reproduction) -> list[str]:
         notes.append(
             "Captures recur between runs: intervals over all runs are narrower than they are worth."
         )
+    for reason in sorted({setting.left_out for setting in result.settings} - {""}):
+        notes.append(f"No publisher was held out: {reason}.")
+    notes.append("Otherwise than published: " + "; ".join(result.differs) + ".")
     if not result.exact:
         notes.append("Scaled numbers: fewer captures than published, and wider intervals.")
     if result.emulated:

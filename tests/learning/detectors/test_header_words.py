@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def said(field: str, values: list[int], *, raw: bool = False) -> list[int]:
     features = capture_features([HeaderTable(table)], (NAME,), shortcuts=True)
     words = words_of(features, [field], len(values) + 1, "raw" if raw else "bucketed")
     assert words[0, -1, 0] == NO_WORD  # past the last packet
-    return words[0, :-1, 0].tolist()
+    return [int(word) for word in words[0, :-1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -108,25 +109,33 @@ def test_hidden_words_are_unknown_and_absent_ones_stay_absent() -> None:
 
 def test_word_by_word_leaves_no_step_to_what_is_absent() -> None:
     numbers = np.array([[[3, 0, 4], [0, 5, 0]], [[0, 0, 0], [0, 0, 6]]], np.int32)
-    words = step_words(numbers, "words")
-    assert words[:, :, 0].tolist() == [[3, 4, 5, 0, 0, 0], [6, 0, 0, 0, 0, 0]]
     vectors = np.arange(14, dtype=np.float32).reshape(7, 2)
+    words = step_words(numbers, "words", vectors)
+    assert words[:, :, 0].tolist() == [[3, 4, 5, 0, 0, 0], [6, 0, 0, 0, 0, 0]]
     steps, count, padding = inputs_of(words, vectors)
     assert steps.shape == (2, 6, 2) and count.tolist() == [3, 1]
     assert steps[0, 1].tolist() == [8, 9]
     assert padding[:, :, 0].tolist() == [[0] * 3 + [PADDING] * 3, [0] + [PADDING] * 5]
 
 
+def test_a_word_without_a_vector_takes_no_step() -> None:
+    numbers = np.array([[[1, 2], [2, 1], [3, 0]]], np.int32)
+    vectors = np.array([[0, 0], [0, 0], [3, 4], [5, 6]], np.float32)
+    assert step_words(numbers, "words", vectors)[0, :, 0].tolist() == [2, 2, 3, 0, 0, 0]
+    packets = step_words(numbers, "packets", vectors)
+    assert packets[0].tolist() == [[0, 2], [2, 0], [3, 0]]
+
+
 def test_packet_by_packet_sets_vectors_side_by_side() -> None:
     numbers = np.array([[[1, 2], [0, 0], [2, 0], [0, 0]]], np.int32)
     vectors = np.array([[0, 0], [1, 2], [3, 4]], np.float32)
-    steps, count, _ = inputs_of(step_words(numbers, "packets"), vectors)
+    steps, count, _ = inputs_of(step_words(numbers, "packets", vectors), vectors)
     assert steps[0].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0], [3, 4, 0, 0], [0, 0, 0, 0]]
     assert count.tolist() == [3]
 
 
 def test_steps_are_bounded_and_a_capture_without_words_has_one() -> None:
-    words = step_words(np.ones((1, 64, 31), np.int32), "words")
+    words = step_words(np.ones((1, 64, 31), np.int32), "words", np.ones((2, 2), np.float32))
     assert words.shape == (1, MAX_STEPS, 1)
     assert inputs_of(np.zeros((1, 3, 1), np.int32), np.zeros((1, 2), np.float32))[1].tolist() == [1]
 
@@ -136,6 +145,26 @@ def fitted() -> HeaderWordsDetector:
     detector = HeaderWordsDetector()
     detector.fit(own_training_set(NAME), QUICK_WORDS)
     return detector
+
+
+def test_skipped_words_have_no_vector_and_change_no_verdict() -> None:
+    parameters = {**QUICK_WORDS.parameters, **PUBLISHED, "packets": 6, "min_captures": 8}
+    training = own_training_set(NAME)
+    detector = HeaderWordsDetector()
+    detector.fit(training, replace(QUICK_WORDS, parameters=parameters))
+    lexicon = detector._fitted[0]
+    fields = lexicon.vocabulary.fields
+    assert not lexicon.vectors[: 1 + fields].any() and lexicon.vectors[1 + fields :].any(1).all()
+    assert detector.known_words(training.features) < 1
+    column = training.features.schema.names.index("ip_protocol_1")
+    assert "ip_protocol" in lexicon.fields
+    scores = []
+    for strange in (251, 252, np.nan):
+        values = training.features.values.copy()
+        values[:, column] = strange
+        scores.append(detector.predict_proba(replace(training.features, values=values)))
+    assert np.array_equal(scores[0], scores[1]) and np.array_equal(scores[0], scores[2])
+    assert not np.array_equal(scores[0], detector.predict_proba(training.features))
 
 
 def test_vectors_of_no_word_and_of_unknown_words(fitted: HeaderWordsDetector) -> None:
@@ -233,9 +262,8 @@ def test_fields_that_are_not_there_are_refused() -> None:
 
 @pytest.mark.parametrize("missing", ["torch", "onnx", "gensim"])
 def test_what_training_needs_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = frameworks.find_spec
     monkeypatch.setattr(
-        frameworks, "find_spec", lambda name: None if name == missing else find(name)
+        frameworks, "find_spec", lambda name: None if name == missing else find_spec(name)
     )
     with pytest.raises(TrainingError, match=missing) as caught:
         HeaderWordsDetector().fit(own_training_set(NAME, rows=20), QUICK_WORDS)

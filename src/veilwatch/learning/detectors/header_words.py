@@ -4,7 +4,7 @@ The published method takes every header field of every packet as a word, field a
 and reads a capture word by word. Words such as addresses name a laboratory, and a word that
 training never met has no vector. The improved setting, which is the default, says of each value
 what holds in other places too, has an unknown word for each field that training learns to live
-with, and reads packet by packet (docs/header-words.md).
+with, and reads packet by packet (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class HeaderWordsDetector:
 
     def _logits(self, numbers: Numbers) -> npt.NDArray[np.float64]:
         lexicon, network = self._fitted
-        words = step_words(numbers, cast(Steps, lexicon.steps))
+        words = step_words(numbers, cast(Steps, lexicon.steps), lexicon.vectors)
         return network.logits(len(words), lambda rows: inputs_of(words[rows], lexicon.vectors))
 
     @property

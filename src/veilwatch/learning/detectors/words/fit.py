@@ -52,7 +52,7 @@ def fit_words(
     with repeatable(settings.seed, settings.threads or os.cpu_count() or 1):
         module = _train(training, numbers, lexicon, chosen, settings.seed, progress)
         network = Network(export(module, {SCHEMA: schema.hash}))
-        _check_parity(module, network, step_words(numbers, chosen.steps), vectors)
+        _check_parity(module, network, step_words(numbers, chosen.steps, vectors), vectors)
     return lexicon, network
 
 
@@ -81,7 +81,9 @@ def _train(
             seen = numbers[rows]
             if chosen.forget:
                 seen = lexicon.vocabulary.hide(seen, rng.random(seen.shape) < chosen.forget)
-            answer = _answer(module, step_words(seen, chosen.steps), lexicon.vectors)
+            answer = _answer(
+                module, step_words(seen, chosen.steps, lexicon.vectors), lexicon.vectors
+            )
             loss = functional.binary_cross_entropy_with_logits(
                 answer, torch.from_numpy(target[rows]), torch.from_numpy(weight[rows])
             )

@@ -24,13 +24,15 @@ def train_vectors(
     """Return a vector for each word, shape (words, dimensions); the same seed gives the same.
 
     The vector of no word is zero. A word that is never read, an unknown word of a field without
-    rare words, lies in the middle of its field.
+    rare words, lies in the middle of its field; where unknown words are skipped theirs are zero.
 
     Parameters
     ----------
     numbers
         Shape (captures, packets, fields): each capture is one sentence.
     """
+    if settings.unknown == "skip":
+        numbers = np.where(numbers > vocabulary.fields, numbers, np.int32(0))
     flat = numbers.reshape(len(numbers), -1)
     share = max(1.0, np.count_nonzero(flat) / MAX_WORDS)
     chosen = np.unique((np.arange(len(flat) / share) * share).astype(np.int64))
@@ -53,7 +55,8 @@ def train_vectors(
         )
         for word in model.wv.index_to_key:
             vectors[int(word)] = model.wv[word]
-    _fill(vectors, vocabulary)
+    if settings.unknown == "field":
+        _fill(vectors, vocabulary)
     return vectors
 
 

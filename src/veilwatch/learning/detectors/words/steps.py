@@ -22,14 +22,18 @@ Matrix = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int32]
 
 
-def step_words(numbers: Numbers, steps: Steps) -> Numbers:
+def step_words(numbers: Numbers, steps: Steps, vectors: Matrix) -> Numbers:
     """Return the words of each step, shape (captures, steps, words a step).
+
+    A word whose vector is zero says nothing: it is as if the packet lacked it.
 
     Parameters
     ----------
     numbers
         Shape (captures, packets, fields).
     """
+    speaks: npt.NDArray[np.bool_] = np.any(vectors, axis=1)
+    numbers = np.where(speaks[numbers], numbers, np.int32(0))
     if steps == "packets":
         return numbers[:, :MAX_STEPS]
     # Words that a packet lacks take no step: a stable sort moves them behind the others.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,7 +14,7 @@ from veilwatch.learning.evaluation.intervals import (
     proportion,
 )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class _Part(BaseModel):
@@ -60,6 +61,12 @@ class Setting(_Part):
         What it tells the detector.
     shortcuts
         Whether it sees fields that tell the place.
+    held_out
+        What training and validation do not share: groups (unseen variants) or whole publishers.
+    left_out
+        Why nothing was run, empty where it was.
+    median
+        Accuracy of the median run, of two in the middle the lower one, with its own interval.
     together
         The verdicts of all runs added up. Captures recur between runs, so that its intervals are
         narrower than what they are worth; those of single runs are not.
@@ -69,7 +76,10 @@ class Setting(_Part):
     what: str
     parameters: dict[str, Any]
     shortcuts: bool
+    held_out: Literal["group", "publisher"]
+    left_out: str
     runs: list[Run]
+    median: Proportion
     together: Figures
 
 
@@ -100,10 +110,24 @@ class Ablation(_Part):
 
 
 class Numbers(_Part):
-    """Captures of one class."""
+    """Captures of one class.
+
+    Attributes
+    ----------
+    families
+        Captures that are there, by the family or kind that the manifest names.
+    groups, publishers
+        How many of them there are.
+    published
+        Captures of the published class in whose place it stands, training and validation.
+    """
 
     name: str
     available: int
+    families: dict[str, int]
+    groups: int
+    publishers: int
+    published: tuple[int, int]
     train: int
     validation: int
 
@@ -119,6 +143,14 @@ class Reproduction(_Part):
         Share of the published numbers that was used.
     merged
         Families that stand under one name.
+    benign_settings
+        Settings, as the manifest has them, of the benign captures that take part; empty for all.
+    classes
+        Of the published experiment.
+    by_publisher
+        The same where whole publishers are held out.
+    differs
+        What is otherwise than in the publication, or could not be known from it.
     """
 
     format: int = FORMAT
@@ -129,10 +161,22 @@ class Reproduction(_Part):
     exact: bool
     scale: float
     merged: dict[str, list[str]]
+    benign_settings: list[str]
     classes: list[Numbers]
+    by_publisher: list[Numbers]
+    differs: list[str]
     published: Figures
     settings: list[Setting]
     ablation: list[Ablation]
+
+
+def median_accuracy(runs: Sequence[Run]) -> Proportion:
+    """Return the accuracy of the median run; of two in the middle the lower one.
+
+    Every run judges as many captures, so that runs are ranked by what they got right.
+    """
+    ranked = sorted((run.figures.accuracy for run in runs), key=lambda found: found.hits)
+    return ranked[(len(ranked) - 1) // 2] if ranked else proportion(0, 0)
 
 
 def figures(found: int, missed: int, alerted: int, passed: int) -> Figures:

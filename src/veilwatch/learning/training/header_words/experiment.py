@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -14,12 +15,14 @@ from veilwatch import __version__
 from veilwatch.corpus.cache import content_hashes
 from veilwatch.corpus.headers import load_headers
 from veilwatch.corpus.manifest import CaptureEntry, read_manifest
+from veilwatch.errors import TrainingError
 from veilwatch.learning.detectors import DetectorSettings, TrainingSet
 from veilwatch.learning.detectors.header_words import FRAMEWORKS, HeaderWordsDetector
 from veilwatch.learning.detectors.nets.frameworks import require_frameworks
 from veilwatch.learning.detectors.words.settings import PUBLISHED as PUBLISHED_SETTING
 from veilwatch.learning.features import capture_features
 from veilwatch.learning.training.header_words.ablation import Trial, ablate
+from veilwatch.learning.training.header_words.differences import differences
 from veilwatch.learning.training.header_words.document import (
     PUBLISHED,
     Ablation,
@@ -29,6 +32,7 @@ from veilwatch.learning.training.header_words.document import (
     Run,
     Setting,
     figures,
+    median_accuracy,
 )
 from veilwatch.learning.training.header_words.sampling import (
     Draw,
@@ -36,6 +40,8 @@ from veilwatch.learning.training.header_words.sampling import (
     choose_plan,
     draw,
     merged,
+    of_settings,
+    publisher_plan,
     shrink_to_fit,
 )
 from veilwatch.progress import SILENT, Progress
@@ -58,12 +64,15 @@ class Asked:
         Of the detector.
     shortcuts
         Whether it sees fields that tell the place.
+    held_out
+        What training and validation do not share.
     """
 
     name: str
     what: str
     parameters: Mapping[str, Any]
     shortcuts: bool
+    held_out: Literal["group", "publisher"] = "group"
 
 
 SETTINGS: Final = (
@@ -91,6 +100,20 @@ SETTINGS: Final = (
         {},
         False,
     ),
+    Asked(
+        "published, publishers held out",
+        "the published setting on captures of authors that training never met",
+        PUBLISHED_SETTING,
+        True,
+        "publisher",
+    ),
+    Asked(
+        "improved, no place, publishers held out",
+        "the last improved setting on captures of authors that training never met",
+        {},
+        False,
+        "publisher",
+    ),
 )
 
 
@@ -107,7 +130,9 @@ class ReproduceOptions:
     scaled
         Whether a corpus too small for the published numbers takes part in proportion.
     merge
-        Families that stand under one name.
+        Families that stand under one name, and take part before others.
+    benign
+        Settings of the benign captures that take part; empty for all.
     ablation_s
         Seconds that the ablation may take; 0 for none.
     threads
@@ -118,6 +143,7 @@ class ReproduceOptions:
     repeats: int = 1
     scaled: bool = False
     merge: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    benign: Sequence[str] = ()
     ablation_s: float = 0.0
     threads: int = 0
 
@@ -143,31 +169,70 @@ def reproduce(
         If PyTorch, onnx or gensim is not installed, or the corpus has too few captures of a class.
     """
     require_frameworks(FRAMEWORKS)
-    captures = _read(manifest, progress)
+    captures = _read(manifest, options.benign, progress)
     families = merged(captures.entries, options.merge)
     seeds = [options.seed + k for k in range(options.repeats)]
-    plan = choose_plan(captures.entries, families, scaled=options.scaled)
-    if options.scaled:
-        plan = shrink_to_fit(captures.entries, plan, seeds)
-    draws = [draw(captures.entries, plan, seed) for seed in seeds]
-    settings = [_setting(asked, captures, draws, seeds, options, progress) for asked in SETTINGS]
+    plan = choose_plan(captures.entries, families, named=list(options.merge), scaled=options.scaled)
+    by_group = _draws(captures.entries, plan, seeds, scaled=options.scaled)
+    by_publisher, reason = _publishers_apart(captures.entries, seeds, options.scaled, progress)
+    settings = [
+        _setting(asked, captures, by_group, options, progress)
+        if asked.held_out == "group"
+        else _setting(asked, captures, by_publisher, options, progress, left_out=reason)
+        for asked in SETTINGS
+    ]
+    plan = by_group.plan
     return Reproduction(
         veilwatch=__version__,
         command=command,
         manifest=str(manifest),
-        emulated=any(_emulated(captures.entries[k]) for one in draws for k in one.train),
+        emulated=any(_emulated(captures.entries[k]) for one in by_group.draws for k in one.train),
         exact=plan.scale == 1,
         scale=plan.scale,
         merged={name: list(items) for name, items in options.merge.items()},
-        classes=_numbers(plan),
+        benign_settings=list(options.benign),
+        classes=_numbers(captures.entries, plan),
+        by_publisher=_numbers(captures.entries, by_publisher.plan) if by_publisher.draws else [],
+        differs=differences(plan, options.merge, options.benign),
         published=PUBLISHED,
         settings=settings,
-        ablation=_ablation(captures, draws[0], options, progress) if options.ablation_s else [],
+        ablation=_ablation(captures, by_group.draws[0], options, progress)
+        if options.ablation_s
+        else [],
     )
 
 
-def _read(manifest: Path, progress: Progress) -> _Captures:
-    entries = read_manifest(manifest)
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """The draws of a plan, one for each seed."""
+
+    plan: SamplingPlan
+    seeds: Sequence[int]
+    draws: Sequence[Draw]
+
+
+def _draws(
+    entries: Sequence[CaptureEntry], plan: SamplingPlan, seeds: Sequence[int], *, scaled: bool
+) -> _Draws:
+    if scaled:
+        plan = shrink_to_fit(entries, plan, seeds)
+    return _Draws(plan, seeds, [draw(entries, plan, seed) for seed in seeds])
+
+
+def _publishers_apart(
+    entries: Sequence[CaptureEntry], seeds: Sequence[int], scaled: bool, progress: Progress
+) -> tuple[_Draws, str]:
+    """Return draws that part publishers; none, and why, where the corpus has too few of them."""
+    plan = publisher_plan(entries, scaled=scaled)
+    try:
+        return _draws(entries, plan, seeds, scaled=scaled), ""
+    except TrainingError as error:
+        progress.note(f"publishers are not held out: {error.what}")
+        return _Draws(plan, [], []), error.what
+
+
+def _read(manifest: Path, benign: Sequence[str], progress: Progress) -> _Captures:
+    entries = of_settings(read_manifest(manifest), benign)
     tables = load_headers(entries, content_hashes(entries), progress=progress)
     kept = [k for k, table in enumerate(tables) if len(table)]
     if len(kept) < len(entries):
@@ -179,33 +244,48 @@ def _emulated(entry: CaptureEntry) -> bool:
     return entry.extra.get("emulated", "").lower() in ("1", "true")
 
 
-def _numbers(plan: SamplingPlan) -> list[Numbers]:
-    return [
-        Numbers(
-            name=item.name, available=len(item.rows), train=item.train, validation=item.validate
+def _numbers(entries: Sequence[CaptureEntry], plan: SamplingPlan) -> list[Numbers]:
+    out = []
+    for item in plan.classes:
+        members = [entries[k] for k in item.rows]
+        families = Counter(entry.family or "unnamed" for entry in members)
+        out.append(
+            Numbers(
+                name=item.name,
+                available=len(members),
+                families=dict(families.most_common()),
+                groups=len({entry.group for entry in members}),
+                publishers=len({entry.publisher for entry in members}),
+                published=item.published,
+                train=item.train,
+                validation=item.validate,
+            )
         )
-        for item in plan.classes
-    ]
+    return out
 
 
 def _setting(
     asked: Asked,
     captures: _Captures,
-    draws: Sequence[Draw],
-    seeds: Sequence[int],
+    drawn: _Draws,
     options: ReproduceOptions,
     progress: Progress,
+    *,
+    left_out: str = "",
 ) -> Setting:
     runs = []
-    for number, (drawn, seed) in enumerate(zip(draws, seeds, strict=True), 1):
-        progress.start(f"{asked.name}: run {number} of {len(draws)}")
-        runs.append(_run(asked, captures, drawn, DetectorSettings(seed, options.threads), progress))
+    for number, (one, seed) in enumerate(zip(drawn.draws, drawn.seeds, strict=True), 1):
+        progress.start(f"{asked.name}: run {number} of {len(drawn.draws)}")
+        runs.append(_run(asked, captures, one, DetectorSettings(seed, options.threads), progress))
     return Setting(
         name=asked.name,
         what=asked.what,
         parameters=dict(asked.parameters),
         shortcuts=asked.shortcuts,
+        held_out=asked.held_out,
+        left_out=left_out,
         runs=runs,
+        median=median_accuracy(runs),
         together=_together([run.figures for run in runs]),
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Final, Literal
 
 import numpy as np
 
-from veilwatch.corpus.manifest import CaptureEntry
+from veilwatch.corpus.manifest import CaptureEntry, Label
 from veilwatch.errors import TrainingError
 
 FAMILIES: Final = (78, 43, 39, 30, 30)
@@ -29,24 +30,55 @@ STEP: Final = 0.97
 """Factor by which a scaled experiment shrinks until whole groups fit on either side."""
 
 BENIGN_NAME: Final = "benign"
+MALICIOUS_NAME: Final = "malicious"
 
 
 @dataclass(frozen=True, slots=True)
-class Class:
-    """A family, or everything benign.
+class Apart:
+    """What is never on both sides of a draw.
 
     Attributes
     ----------
     name
-        Name of the family; `BENIGN_NAME` for benign captures.
+        "group" or "publisher".
+    of
+        Which one a capture belongs to.
+    most
+        Captures of one that count among those that validate, so that no single one decides.
+    """
+
+    name: Literal["group", "publisher"]
+    of: Callable[[CaptureEntry], str]
+    most: int
+
+
+VARIANTS: Final = Apart("group", lambda entry: entry.group, most=1)
+"""Unseen variants, as published: captures of one source, family and day are one variant."""
+
+PUBLISHERS: Final = Apart("publisher", lambda entry: entry.publisher, most=UNSEEN)
+"""Unseen laboratories: no author of a validation capture was met in training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """A family, or everything of a label.
+
+    Attributes
+    ----------
+    name
+        Name of the family; `BENIGN_NAME` for benign captures, `MALICIOUS_NAME` for malicious ones
+        of any family.
     rows
         Its captures, as indices into the corpus.
+    published
+        How many of them trained and validated in the publication.
     train, validate
-        How many of them train and validate.
+        How many of them train and validate here.
     """
 
     name: str
     rows: tuple[int, ...]
+    published: tuple[int, int]
     train: int
     validate: int
 
@@ -58,13 +90,16 @@ class SamplingPlan:
     Attributes
     ----------
     classes
-        The five families and the benign captures.
+        The five families, or malicious captures of any, and the benign captures.
     scale
         Share of the published numbers; 1 for an experiment of the published size.
+    apart
+        What is never on both sides.
     """
 
     classes: tuple[Class, ...]
     scale: float
+    apart: Apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +108,30 @@ class Draw:
 
     train: tuple[int, ...]
     validate: tuple[int, ...]
+
+
+def of_settings(entries: Sequence[CaptureEntry], settings: Collection[str]) -> list[CaptureEntry]:
+    """Return all malicious captures and the benign ones of some settings, all of them for none.
+
+    Raises
+    ------
+    TrainingError
+        If no benign capture is of a setting.
+    """
+    if not settings:
+        return list(entries)
+    known = {entry.extra.get("setting", "") for entry in entries if entry.label == "benign"}
+    unknown = [name for name in settings if name not in known or not name]
+    if unknown:
+        raise TrainingError(
+            f"no benign capture of the setting {unknown[0]!r}",
+            hint=f"the manifest's column says: {', '.join(sorted(known - {''})) or 'nothing'}",
+        )
+    return [
+        entry
+        for entry in entries
+        if entry.label == "malicious" or entry.extra.get("setting") in settings
+    ]
 
 
 def merged(
@@ -102,16 +161,23 @@ def merged(
 
 
 def choose_plan(
-    entries: Sequence[CaptureEntry], families: Mapping[str, Sequence[int]], *, scaled: bool
+    entries: Sequence[CaptureEntry],
+    families: Mapping[str, Sequence[int]],
+    *,
+    named: Collection[str] = (),
+    scaled: bool,
 ) -> SamplingPlan:
-    """Return the published numbers for the five largest families and the benign captures.
+    """Return the published numbers for five families and the benign captures.
 
-    The largest family takes the place of the largest published one, and so on.
+    Families named by a person take part before others, larger ones before smaller ones. The
+    largest of the five takes the place of the largest published one, and so on.
 
     Parameters
     ----------
     families
         Captures by family, see `merged`.
+    named
+        Families that a person asked for.
     scaled
         Whether a smaller corpus may take part in proportion.
 
@@ -120,53 +186,82 @@ def choose_plan(
     TrainingError
         If there are fewer than five families, or too few captures of a class.
     """
-    benign = [k for k, entry in enumerate(entries) if entry.label == "benign"]
-    for label, any_there in (("benign", bool(benign)), ("malicious", bool(families))):
-        if not any_there:
-            raise TrainingError(
-                f"the corpus holds no {label} capture with an IP packet",
-                hint=f"add {label} captures to its manifest",
-            )
-    largest = sorted(families, key=lambda name: (-len(families[name]), name))[: len(FAMILIES)]
-    if len(largest) < len(FAMILIES):
+    benign = _labelled(entries, "benign")
+    _labelled(entries, "malicious")
+    largest_first = sorted(families, key=lambda name: (-len(families[name]), name))
+    chosen = sorted(largest_first, key=lambda name: name not in named)[: len(FAMILIES)]
+    if len(chosen) < len(FAMILIES):
         raise TrainingError(
-            f"the corpus holds {len(largest)} malicious families, the experiment takes "
+            f"the corpus holds {len(chosen)} malicious families, the experiment takes "
             f"{len(FAMILIES)}",
             hint="add captures of other families to its manifest",
         )
+    chosen.sort(key=largest_first.index)
     wanted = [
-        *(
-            (name, families[name], train, UNSEEN)
-            for name, train in zip(largest, FAMILIES, strict=True)
-        ),
-        (BENIGN_NAME, benign, *BENIGN),
+        (name, families[name], (train, UNSEEN))
+        for name, train in zip(chosen, FAMILIES, strict=True)
     ]
-    short = [(name, rows, a + b) for name, rows, a, b in wanted if len(rows) < a + b]
+    return _choose([*wanted, (BENIGN_NAME, benign, BENIGN)], VARIANTS, scaled=scaled)
+
+
+def publisher_plan(entries: Sequence[CaptureEntry], *, scaled: bool) -> SamplingPlan:
+    """Return the published numbers for malicious captures of any family and benign ones.
+
+    A family hardly ever has several publishers: held out, they bring families of their own.
+
+    Raises
+    ------
+    TrainingError
+        If there are too few captures of a class.
+    """
+    malicious = (sum(FAMILIES), UNSEEN * len(FAMILIES))
+    wanted = [
+        (MALICIOUS_NAME, _labelled(entries, "malicious"), malicious),
+        (BENIGN_NAME, _labelled(entries, "benign"), BENIGN),
+    ]
+    return _choose(wanted, PUBLISHERS, scaled=scaled)
+
+
+def _labelled(entries: Sequence[CaptureEntry], label: Label) -> list[int]:
+    rows = [k for k, entry in enumerate(entries) if entry.label == label]
+    if not rows:
+        raise TrainingError(
+            f"the corpus holds no {label} capture with an IP packet",
+            hint=f"add {label} captures to its manifest",
+        )
+    return rows
+
+
+def _choose(
+    wanted: Sequence[tuple[str, Sequence[int], tuple[int, int]]], apart: Apart, *, scaled: bool
+) -> SamplingPlan:
+    """Return the numbers wanted, or as large a share of all as the smallest class allows."""
+    short = [(name, rows, sum(both)) for name, rows, both in wanted if len(rows) < sum(both)]
     if short and not scaled:
         name, rows, need = short[0]
         raise TrainingError(
             f"{name!r} has {len(rows)} captures, the published numbers take {need}",
             hint="add captures, merge families with --merge, or shrink all numbers with --scaled",
         )
+    classes = tuple(Class(name, tuple(rows), both, *both) for name, rows, both in wanted)
     scale = min([1.0, *(len(rows) / need for _, rows, need in short)])
-    return _plan(wanted, scale)
+    return _shrunk(SamplingPlan(classes, 1.0, apart), scale)
 
 
-def _plan(wanted: Sequence[tuple[str, Sequence[int], int, int]], scale: float) -> SamplingPlan:
+def _shrunk(plan: SamplingPlan, scale: float) -> SamplingPlan:
     classes = tuple(
-        Class(
-            name,
-            tuple(rows),
-            max(LEAST[0], int(train * scale)),
-            max(LEAST[1], int(validate * scale)),
+        replace(
+            item,
+            train=max(LEAST[0], int(item.published[0] * scale)),
+            validate=max(LEAST[1], int(item.published[1] * scale)),
         )
-        for name, rows, train, validate in wanted
+        for item in plan.classes
     )
-    return SamplingPlan(classes, scale)
+    return SamplingPlan(classes, scale, plan.apart)
 
 
 def draw(entries: Sequence[CaptureEntry], plan: SamplingPlan, seed: int) -> Draw:
-    """Draw the captures of one run: no group stands on both sides, of benign ones neither.
+    """Draw the captures of one run: no group or publisher stands on both sides.
 
     Raises
     ------
@@ -174,46 +269,62 @@ def draw(entries: Sequence[CaptureEntry], plan: SamplingPlan, seed: int) -> Draw
         If the groups of a class do not leave enough captures on either side.
     """
     rng = np.random.default_rng([seed, 3])
-    side: dict[str, bool] = {}  # whether a group validates
+    side: dict[str, bool] = {}  # whether a group or publisher validates
     train: list[int] = []
     validate: list[int] = []
     for item in plan.classes:
-        members: dict[str, list[int]] = defaultdict(list)
-        for row in rng.permutation(item.rows).tolist():
-            members[entries[row].group].append(row)
-        _assign(members, item, side)
-        held = [rows for group, rows in members.items() if side[group]]
-        kept = [rows for group, rows in members.items() if not side[group]]
-        # Each validating group in turn: as many variants as there are.
-        unseen = [
-            row for turn in range(max(map(len, held), default=0)) for row in _turn(held, turn)
-        ]
-        seen = [row for rows in kept for row in rows]
+        members = _shuffled(entries, item.rows, plan.apart, rng)
+        _assign(members, item, plan.apart.most, side)
+        unseen = _in_turn([rows for group, rows in members.items() if side[group]])
+        seen = _in_turn([rows for group, rows in members.items() if not side[group]])
         if len(unseen) < item.validate or len(seen) < item.train:
             raise TrainingError(
-                f"the {len(members)} groups of {item.name!r} cannot be parted into {item.train} "
-                f"captures to learn from and {item.validate} of other groups",
-                hint="add captures of other groups (days, variants), or use --scaled",
+                f"the {len(members)} {plan.apart.name}s of {item.name!r} cannot be parted into "
+                f"{item.train} captures to learn from and {item.validate} of other "
+                f"{plan.apart.name}s",
+                hint="add captures of others (days, variants, publishers), or use --scaled",
             )
         validate += unseen[: item.validate]
-        train += rng.permutation(seen)[: item.train].tolist()
+        train += seen[: item.train]
     return Draw(tuple(train), tuple(validate))
 
 
-def _turn(groups: Sequence[Sequence[int]], turn: int) -> list[int]:
-    return [rows[turn] for rows in groups if turn < len(rows)]
+def _shuffled(
+    entries: Sequence[CaptureEntry],
+    rows: Sequence[int],
+    apart: Apart,
+    rng: np.random.Generator,
+) -> dict[str, list[int]]:
+    """Return captures by group, groups in an order in which large ones come no sooner."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for row in rng.permutation(rows).tolist():
+        members[apart.of(entries[row])].append(row)
+    names = sorted(members)
+    return {names[k]: members[names[k]] for k in rng.permutation(len(names)).tolist()}
 
 
-def _assign(members: Mapping[str, Sequence[int]], item: Class, side: dict[str, bool]) -> None:
-    """Say of each group of a class on which side it stands; groups of earlier classes stay."""
-    held = sum(len(rows) for group, rows in members.items() if side.get(group, False))
+def _in_turn(groups: Sequence[Sequence[int]]) -> list[int]:
+    """Return the first capture of each group, then the second of each: many variants first."""
+    turns = zip_longest(*groups)
+    return [row for turn in turns for row in turn if row is not None]
+
+
+def _assign(
+    members: Mapping[str, Sequence[int]], item: Class, most: int, side: dict[str, bool]
+) -> None:
+    """Say of each group of a class on which side it stands; groups of earlier classes stay.
+
+    Of groups that validate `most` captures count, so that there are many of them as long as enough
+    are left to learn from: ten captures of one day would be one variant ten times.
+    """
+    held = sum(min(len(rows), most) for group, rows in members.items() if side.get(group, False))
     free = sum(len(rows) for group, rows in members.items() if not side.get(group, False))
     for group, rows in members.items():
         if group in side:
             continue
         side[group] = held < item.validate and free - len(rows) >= item.train
         if side[group]:
-            held, free = held + len(rows), free - len(rows)
+            held, free = held + min(len(rows), most), free - len(rows)
 
 
 def shrink_to_fit(
@@ -226,15 +337,9 @@ def shrink_to_fit(
     TrainingError
         If not even the fewest captures can be drawn.
     """
-    wanted = [
-        (item.name, item.rows, *numbers)
-        for item, numbers in zip(
-            plan.classes, [*((train, UNSEEN) for train in FAMILIES), BENIGN], strict=True
-        )
-    ]
     scale = plan.scale
     while True:
-        tried = _plan(wanted, scale)
+        tried = _shrunk(plan, scale)
         try:
             for seed in seeds:
                 draw(entries, tried, seed)
