@@ -23,8 +23,8 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.corpus.lab.clients import Program
 from veilwatch.corpus.lab.draw import Draw
-from veilwatch.corpus.lab.profile import Stack
 from veilwatch.corpus.lab.tls import Connection, certify_server
 from veilwatch.files import replacing
 from veilwatch.schema.packets import MAX_CAPTURED
@@ -105,7 +105,7 @@ def write_capture(path: Path, traffic: Traffic) -> None:
 
 
 def tls_handshakes() -> list[list[bytes]]:
-    """Return real handshakes: payloads of the ClientHello and of the server's first flight."""
+    """Return handshakes: payloads of the ClientHello and of the server's first flight."""
     found = []
     for number in range(12):
         draw = Draw("benchmark", number)
@@ -117,8 +117,8 @@ def tls_handshakes() -> list[list[bytes]]:
             day=datetime(2023, 11, 1, tzinfo=UTC),
             draw=draw,
         )
-        stack: Stack = draw.one(["wide", "mobile", "nist", "wide12"])
-        hello, answer = Connection(server, stack, alpn=("h2", "http/1.1")).handshake()[:2]
+        program: Program = draw.one(["chrome", "okhttp", "schannel10", "openssl3"])
+        hello, answer = Connection(server, program, draw, alpn=("h2", "http/1.1")).handshake()[:2]
         parts = [answer.data[at : at + MSS] for at in range(0, len(answer.data), MSS)]
         found.append([hello.data, *parts])
     return found

@@ -10,6 +10,7 @@ import pytest
 
 from tests.corpus.lab.conftest import tshark
 from veilwatch.corpus.lab import field_capture, load_profiles
+from veilwatch.corpus.lab.build import CAPTURES_PER_PROFILE, KEPT, WHOLE
 from veilwatch.corpus.manifest import read_manifest
 
 CHECKED = ["-o", "tcp.reassemble_out_of_order:TRUE"] + [
@@ -28,10 +29,13 @@ def test_manifest_is_readable_and_names_everything_emulated(lab: Path) -> None:
     entries = read_manifest(lab)
     trained = [v.id for p in load_profiles() for v in p.variant if not v.field]
     assert {entry.group for entry in entries} == set(trained)
-    assert all(3 <= count <= 6 for count in Counter(e.group for e in entries).values())
+    families = Counter(entry.family for entry in entries)
+    assert set(families.values()) == {CAPTURES_PER_PROFILE}
+    kinds = {profile.name: profile.kind for profile in load_profiles()}
     for entry in entries:
         assert entry.extra["emulated"] == "1" and "emulated" in entry.extra["notes"]
-        assert (entry.label == "malicious") == entry.is_ransomware == entry.family.endswith("-like")
+        assert (entry.label == "malicious") == entry.family.endswith("-like")
+        assert entry.is_ransomware == (kinds[entry.family] == "ransomware")
         head = entry.file.read_bytes()[:400]
         assert b"emulated traffic, made by Veilwatch lab, seed 3" in head
     assert len({entry.capture_start for entry in entries}) > len(entries) / 2
@@ -42,7 +46,7 @@ def test_manifest_is_readable_and_names_everything_emulated(lab: Path) -> None:
     [
         "malicious/WannaCry-like/wannacry-a-0",
         "malicious/Cerber-like/cerber-a-1",
-        "malicious/Akira-like/akira-a-2",
+        "malicious/Akira-like/akira-a-1",
         "benign/voice-call/voice-b-0",
         "benign/file-server/files-b-1",
         "benign/time-sync/time-b-0",
@@ -54,7 +58,7 @@ def test_tshark_finds_nothing_malformed_and_every_checksum_good(lab: Path, name:
     bad = "ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0"
     assert tshark(path, "-Y", bad, *CHECKED) == []
     good = tshark(path, "-Y", "udp.checksum.status == 1 && gtp", *CHECKED)
-    assert len(good) == len(tshark(path, "-Y", "frame"))
+    assert len(good) == len(tshark(path, "-Y", "frame.cap_len == frame.len"))
 
 
 def test_field_capture_is_sound_and_its_handshakes_are_recognised(field: Path) -> None:
@@ -138,3 +142,37 @@ def test_truth_has_every_packet_of_a_capture(lab: Path) -> None:
     for name in ("malicious/Conti-like/conti-a-0", "benign/web-browsing/web-a-0"):
         counted = sum(int(r["packets"]) for r in rows(lab.parent / "truth" / f"{name}.csv"))
         assert counted == len(tshark(lab.parent / f"{name}.pcapng"))
+
+
+def test_manifest_names_what_the_infection_talked_to(lab: Path) -> None:
+    for entry in read_manifest(lab):
+        truth = rows(lab.parent / "truth" / f"{entry.name.removesuffix('.pcapng')}.csv")
+        named = set(entry.malicious_endpoints.split(";")) - {""}
+        assert bool(named) == (entry.label == "malicious")
+        for row in truth:
+            if row["dst_port"] != "53":
+                there = f"{row['dst_ip']}:{row['dst_port']}" in named
+                assert there == (row["label"] == "malicious")
+
+
+def test_infected_hosts_are_used_by_people_too(lab: Path) -> None:
+    for entry in read_manifest(lab):
+        truth = rows(lab.parent / "truth" / f"{entry.name.removesuffix('.pcapng')}.csv")
+        assert len({row["src_ip"] for row in truth}) == 1
+        if entry.label == "malicious":
+            assert len({row["family"] for row in truth} - {entry.family}) >= 5
+
+
+def test_packets_are_cut_as_in_the_real_corpus(lab: Path) -> None:
+    path = lab.parent / "benign/file-server/files-b-0.pcapng"
+    told: Counter[tuple[str, ...]] = Counter()
+    cut = 0
+    for length, kept, payload, *ends in tshark(
+        path, "-Y", "tcp", "-T", "fields", "-e", "frame.len", "-e", "frame.cap_len",
+        "-e", "tcp.len", "-e", "ip.src", "-e", "ip.dst", "-e", "tcp.srcport", "-e", "tcp.dstport",
+    ):  # fmt: skip
+        told[tuple(ends)] += int(payload) > 0
+        whole = told[tuple(ends)] <= WHOLE
+        assert int(length) - int(kept) == (0 if whole else max(int(payload) - KEPT, 0))
+        cut += not whole
+    assert cut

@@ -16,19 +16,28 @@ from typing import Final
 
 from veilwatch.corpus.lab.activities import EmulatedFlow, Pool, Stage, perform
 from veilwatch.corpus.lab.draw import Draw
+from veilwatch.corpus.lab.packets import UDP, Packet
 from veilwatch.corpus.lab.profile import Activity, Profile, Variant, load_profiles
-from veilwatch.corpus.lab.world import User, make_user
+from veilwatch.corpus.lab.world import RESOLVER, User, make_user
 from veilwatch.corpus.tunnel import wrap
 from veilwatch.files import make_folder, write_text
 from veilwatch.progress import SILENT, Progress
 from veilwatch.schema.units import SECOND_NS
 from veilwatch.traffic.capture import PcapngWriter
 
-CAPTURES_PER_VARIANT: Final = 4
+CAPTURES_PER_PROFILE: Final = 6
+"""Shared by the variants of a profile that are trained on: every profile weighs the same."""
+
+WHOLE: Final = 12
+"""Packets with payload of a flow's direction that are written whole: handshakes are among them.
+The corpus of real captures is cut in the same way."""
+
+KEPT: Final = 64
+"""Payload bytes of each later packet. Sizes stay those on the wire, files a fifth as long."""
 
 MANIFEST_COLUMNS: Final = (
     "file", "label", "family", "is_ransomware", "group", "source_repo", "capture_start",
-    "variant", "emulated", "notes",
+    "variant", "emulated", "notes", "publisher", "malicious_endpoints",
 )  # fmt: skip
 
 TRUTH_COLUMNS: Final = (
@@ -38,9 +47,9 @@ TRUTH_COLUMNS: Final = (
 
 _FIRST_DAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
 _DAYS: Final = 600  # over which captures are spread, whatever their class
-_BACKGROUND_ACTIVITIES: Final = 3
-_BACKGROUND_SHARE: Final = 0.08  # of the flows that the activity has in a capture of its own
-_FIELD_BENIGN_SHARE: Final = 0.2
+HABITS: Final = 5, 8  # how many of the things that people do one host does
+_HABIT_SHARE: Final = 0.2, 0.6  # of the flows that a habit has in a capture of its own
+_FIELD_SHARE: Final = 0.5  # of what a host of a training capture does, as the link holds many
 _FIELD_SPREAD: Final = 300.0  # s over which the subscribers of the field capture begin
 
 
@@ -77,43 +86,66 @@ class _Pools:
         self._seed = seed
         self._pools: dict[str, Pool] = {}
 
-    def of(self, variant: Variant) -> Pool:
-        """Return the servers of one variant."""
-        if variant.id not in self._pools:
-            day = _start_of(self._seed, variant.id)
-            self._pools[variant.id] = Pool(f"{self._seed}/{variant.id}", day)
-        return self._pools[variant.id]
+    def of(self, variant: Variant, campaign: int | None = None) -> Pool:
+        """Return the servers of one variant; those that only one campaign of it uses if given."""
+        key = variant.id if campaign is None else f"{variant.id}-{campaign}"
+        if key not in self._pools:
+            self._pools[key] = Pool(f"{self._seed}/{key}", _start_of(self._seed, key))
+        return self._pools[key]
 
 
-def _background(stage: Stage, pools: _Pools, *, without: str) -> list[_Labelled]:
-    """Return a few ordinary things that the subscribers do besides; the same for all classes."""
-    ordinary = [p for p in load_profiles() if not p.malicious and p.name != without]
+def _day(stage: Stage, pools: _Pools, *, without: str) -> list[_Labelled]:
+    """Return what people do at a host, whoever else is on it; drawn alike for every class."""
+    habits = [p for p in load_profiles() if p.habit and p.name != without]
     played = []
-    for profile in stage.draw.sample(ordinary, _BACKGROUND_ACTIVITIES):
-        variant = stage.draw.one([v for v in profile.variant if not v.field])
+    for profile in stage.draw.sample(habits, stage.draw.randrange(*HABITS)):
+        variant = stage.draw.one(profile.variant)
         other = Stage(
             epoch_ns=stage.epoch_ns,
             users=stage.users,
             draw=stage.draw,
-            scale=stage.scale * _BACKGROUND_SHARE,
+            scale=stage.scale * stage.draw.between(_HABIT_SHARE),
             pool=pools.of(variant),
         )
-        played += _play(profile, variant, [stage.draw.one(variant.activity)], other)
+        played += _play(profile, variant, variant.activity, other)
     return played
+
+
+def _endpoints(flows: list[_Labelled]) -> str:
+    """Return what the infection talked to, `ip:port;…`.
+
+    The resolver is not among them: everybody asks it.
+    """
+    found = {
+        (ends.destination, ends.destination_port): None
+        for ends in (entry.flow.ends for entry in flows if entry.profile.malicious)
+        if ends.destination != RESOLVER.packed
+    }
+    return ";".join(f"{IPv4Address(address)}:{port}" for address, port in found)
+
+
+def _kept(flow: EmulatedFlow) -> Iterable[tuple[Packet, int]]:
+    """Yield the flow's packets with how many bytes at the end of each are not written."""
+    told = {True: 0, False: 0}
+    for packet in flow.packets:
+        header = 28 if flow.protocol == UDP else 20 + (packet.data[32] >> 4) * 4
+        payload = len(packet.data) - header
+        told[packet.uplink] += payload > 0
+        yield packet, max(payload - KEPT, 0) if told[packet.uplink] > WHOLE else 0
 
 
 def _write_capture(path: Path, flows: list[_Labelled], seed: int) -> None:
     """Merge the flows' packets by time, wrap them and write them as seen on N3."""
     packets = [
-        (packet, labelled.flow.user.tunnel)
+        (packet, cut, labelled.flow.user.tunnel)
         for labelled in flows
-        for packet in labelled.flow.packets
+        for packet, cut in _kept(labelled.flow)
     ]
     packets.sort(key=lambda item: item[0].ts_ns)
     with PcapngWriter(path, link=1, comment=_notice(seed), interface_name="n3") as writer:
-        for packet, tunnel in packets:
+        for packet, cut, tunnel in packets:
             frame = wrap(packet.data, tunnel, uplink=packet.uplink, pdu_session=True)
-            writer.write(packet.ts_ns, frame, len(frame))
+            writer.write(packet.ts_ns, frame[: len(frame) - cut], len(frame))
 
 
 def _write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
@@ -169,18 +201,18 @@ def build_lab(
 ) -> Path:
     """Write the emulated corpus: captures, truth of each flow, manifest.
 
-    Every variant of every profile that is not kept for the field gets `CAPTURES_PER_VARIANT`
-    captures of one to three subscribers, with some ordinary background in each. Captures are
-    labelled as a whole; `truth/` names every flow.
+    The variants of a profile that are not kept for the field share `CAPTURES_PER_PROFILE`
+    captures of one subscriber each, who uses the host as people do beside what is played.
+    Captures are labelled as a whole; `truth/` names every flow, and `malicious_endpoints` of the
+    manifest what an infection talked to.
 
     Parameters
     ----------
     folder
         Where to write; files of an earlier build are replaced.
     seed
-        Number, times, sizes and order of packets, addresses and names depend on nothing else.
-        Bytes that OpenSSL draws itself (random values, keys, ciphertext) differ between builds,
-        and with them the checksums.
+        Everything depends on nothing else but keys and signatures of certificates, which differ
+        between builds, and with them the checksums of packets that show them.
     scale
         Factor on the number of flows; the number of captures stays.
     progress
@@ -200,9 +232,8 @@ def build_lab(
     work = [
         (profile, variant, number)
         for profile in load_profiles()
-        for variant in profile.variant
-        if not variant.field
-        for number in range(CAPTURES_PER_VARIANT)
+        for variant in profile.trained
+        for number in range(CAPTURES_PER_PROFILE // len(profile.trained))
     ]
     progress.start("Emulating captures", len(work))
     pools = _Pools(seed)
@@ -212,13 +243,15 @@ def build_lab(
         began = _start_of(seed, variant.id, number)
         stage = Stage(
             epoch_ns=int(began.timestamp()) * SECOND_NS,
-            users=_distinct_users(draw.randrange(1, 4), draw),
+            users=_distinct_users(1, draw),
             draw=draw,
             scale=scale,
-            pool=pools.of(variant),
+            # whoever spreads a family, or runs an application, has servers of their own
+            pool=pools.of(variant, number),
         )
         flows = _play(profile, variant, variant.activity, stage)
-        flows += _background(stage, pools, without=profile.name)
+        if profile.used:
+            flows += _day(stage, pools, without=profile.name)
         label = "malicious" if profile.malicious else "benign"
         name = f"{label}/{profile.name}/{variant.id}-{number}"
         _write_capture(folder / f"{name}.pcapng", flows, seed)
@@ -228,7 +261,7 @@ def build_lab(
                 f"{name}.pcapng",
                 label,
                 profile.name,
-                int(profile.malicious),
+                int(profile.kind == "ransomware"),
                 variant.id,
                 f"veilwatch-lab:{variant.id}",
                 began.date().isoformat(),
@@ -236,6 +269,8 @@ def build_lab(
                 1,
                 f"{_notice(seed)}; behaviour after: {profile.source.title}, "
                 f"{profile.source.publisher}, {profile.source.year}",
+                "veilwatch-lab",
+                _endpoints(flows),
             )
         )
         progress.advance()
@@ -300,9 +335,19 @@ def field_capture(
     progress.start("Emulating a busy link", subscribers)
     for index, user in enumerate(users):
         shift_ns = int(draw.uniform(0, _FIELD_SPREAD) * 1e9)
-        played = [(*draw.one(ordinary), scale * _FIELD_BENIGN_SHARE) for _ in range(3)]
+        stage = Stage(
+            epoch_ns=epoch_ns + shift_ns,
+            users=[user],
+            draw=draw,
+            scale=scale * _FIELD_SHARE,
+            pool=pools.of(ordinary[0][1]),
+        )
+        profile, variant = draw.one(ordinary)
+        played = [(profile, variant, scale * _FIELD_SHARE)]
+        if profile.used or index in sick:
+            flows += _day(stage, pools, without=profile.name)
         if index in sick:
-            played = [(*sick[index], scale), played[0]]
+            played.append((*sick[index], scale))
         for profile, variant, share in played:
             stage = Stage(
                 epoch_ns=epoch_ns + shift_ns,

@@ -2,13 +2,11 @@
 
 Sizes repeat by seed, keys do not: RSA keys and signatures have a fixed length, and an ECDSA
 signature is made again until it has its most frequent one (RFC 3279 encodes it in DER, where
-it takes 70 to 72 bytes for P-256).
+it takes 70 to 72 bytes for P-256). Everything else of the lab repeats byte by byte.
 """
 
 from __future__ import annotations
 
-import ssl
-import tempfile
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final
@@ -19,12 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from veilwatch.corpus.lab.draw import Draw
+from veilwatch.corpus.lab.names import make_name
 from veilwatch.corpus.lab.profile import CertificateKind
 
 ECDSA_BYTES: Final = 71
 """Most frequent length of a DER-encoded ECDSA signature on P-256."""
 
-_RSA_KEYS: Final = 4  # a key costs a tenth of a second, so servers share a few
+_KEYS: Final = 4  # an RSA key costs a tenth of a second, so servers share a few
+
+_DEVICES: Final = ["NAS", "printer", "router", "camera", "idrac", "switch", "ups"]
 
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -32,6 +33,11 @@ _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 @cache
 def _rsa_key(_number: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+
+
+@cache
+def _ec_key(_number: int) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def _sign(builder: x509.CertificateBuilder, key: _Key) -> x509.Certificate:
@@ -62,7 +68,7 @@ def _builder(
 @cache
 def _authority(number: int) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
     """Return the intermediate of a certificate authority and its key."""
-    key = _rsa_key(number % _RSA_KEYS)
+    key = _rsa_key(number % _KEYS)
     place = f"Emulated Trust {number}"
     root = _subject((NameOID.ORGANIZATION_NAME, place), (NameOID.COMMON_NAME, f"{place} Root"))
     name = _subject((NameOID.ORGANIZATION_NAME, place), (NameOID.COMMON_NAME, f"{place} TLS CA"))
@@ -73,67 +79,64 @@ def _authority(number: int) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
     return _sign(builder, key), key
 
 
-def _certify(
-    kind: CertificateKind, name: str, day: datetime, draw: Draw
-) -> tuple[list[x509.Certificate], _Key]:
-    """Return the chain that a server shows (leaf first) and the leaf's key."""
-    elliptic = kind == "public-ec" or (kind != "public-rsa" and draw.chance(0.5))
-    key: _Key = (
-        ec.generate_private_key(ec.SECP256R1()) if elliptic else _rsa_key(draw.randrange(_RSA_KEYS))
-    )
-    serial = draw.getrandbits(112)
-    if kind == "self-signed":
-        parts = [(NameOID.COMMON_NAME, name)]
-        if draw.chance(0.6):
-            parts.insert(0, (NameOID.ORGANIZATION_NAME, name.partition(".")[0].title()))
-        if draw.chance(0.4):
-            parts.insert(0, (NameOID.COUNTRY_NAME, draw.one(["US", "DE", "TW", "JP", "GB"])))
-        subject = _subject(*parts)
-        start = day - timedelta(days=draw.count((1, 700)))
-        builder = _builder(subject, subject, key, serial, start, draw.one([365, 1095, 3650]))
-        if draw.chance(0.5):
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False
-            )
-        return [_sign(builder, key)], key
-    # the first three authorities are public ones, the next three belong to organisations
-    issuer, issuer_key = _authority(draw.randrange(3) + (3 if kind == "private-ca" else 0))
-    days = draw.one([365, 825, 1825]) if kind == "private-ca" else draw.one([90, 90, 365])
-    start = day - timedelta(days=draw.count((1, days - 20)))
-    others = draw.count((1, 12)) if kind != "private-ca" else 1
-    names = [x509.DNSName(name)] + [
-        x509.DNSName(f"{draw.randrange(10**4)}.{name}") for _ in range(others - 1)
+def _public_names(name: str, kind: CertificateKind, draw: Draw) -> list[x509.DNSName]:
+    """Return what a certificate of a public authority covers."""
+    count = {"letsencrypt": 2, "cdn": 60, "private-ca": 1}.get(kind, 12)
+    others = draw.count((1, count))
+    return [x509.DNSName(name)] + [
+        x509.DNSName(f"{draw.randrange(10**4)}.{name}" if kind != "cdn" else make_name(draw))
+        for _ in range(others - 1)
     ]
-    builder = (
-        _builder(_subject((NameOID.COMMON_NAME, name)), issuer.subject, key, serial, start, days)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    )
-    return [_sign(builder, issuer_key), issuer], key
 
 
-def load_certificate(
-    context: ssl.SSLContext, kind: CertificateKind, name: str, day: datetime, draw: Draw
-) -> bool:
-    """Give `context` a new certificate for `name`, valid on `day`.
+def certify(
+    kind: CertificateKind, name: str, day: datetime, draw: Draw
+) -> tuple[tuple[bytes, ...], bool]:
+    """Return the chain that a server shows, leaf first, in DER, and whether its key is elliptic."""
+    elliptic = kind in ("public-ec", "cdn") or (kind != "public-rsa" and draw.chance(0.5))
+    key: _Key = _ec_key(draw.randrange(_KEYS)) if elliptic else _rsa_key(draw.randrange(_KEYS))
+    serial = draw.getrandbits(112)
+    if kind in ("self-signed", "appliance"):
+        chain = [_self_signed(kind, name, day, key, serial, draw)]
+    else:
+        # the first three authorities are public ones, the next three belong to organisations,
+        # the last two are automatic ones
+        place = {"private-ca": (3, 6), "letsencrypt": (6, 8)}.get(kind, (0, 3))
+        issuer, issuer_key = _authority(draw.randrange(*place))
+        days = {"private-ca": [365, 825, 1825], "letsencrypt": [90]}.get(kind, [90, 90, 365])
+        valid = draw.one(days)
+        start = day - timedelta(days=draw.count((1, valid - 20)))
+        if kind == "expired":
+            start -= timedelta(days=valid + draw.count((1, 400)))
+        builder = _builder(
+            _subject((NameOID.COMMON_NAME, name)), issuer.subject, key, serial, start, valid
+        )
+        for extension, critical in (
+            (x509.SubjectAlternativeName(_public_names(name, kind, draw)), False),
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        ):
+            builder = builder.add_extension(extension, critical=critical)
+        chain = [_sign(builder, issuer_key), issuer]
+    return tuple(item.public_bytes(serialization.Encoding.DER) for item in chain), elliptic
 
-    Returns
-    -------
-    bool
-        Whether its key signs with ECDSA, where the length of signatures varies.
-    """
-    chain, key = _certify(kind, name, day, draw)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    # the ssl module takes certificates from files only
-    with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-        file.write(pem)
-        for certificate in chain:
-            file.write(certificate.public_bytes(serialization.Encoding.PEM))
-        file.flush()
-        context.load_cert_chain(file.name)
-    return isinstance(key, ec.EllipticCurvePrivateKey)
+
+def _self_signed(
+    kind: CertificateKind, name: str, day: datetime, key: _Key, serial: int, draw: Draw
+) -> x509.Certificate:
+    """Return a certificate that names itself as issuer; an appliance's names the device."""
+    device = kind == "appliance"
+    common = f"{draw.one(_DEVICES)}-{draw.randrange(10**6):06}" if device else name
+    parts = [(NameOID.COMMON_NAME, common)]
+    if draw.chance(0.6):
+        parts.insert(0, (NameOID.ORGANIZATION_NAME, name.partition(".")[0].title()))
+    if draw.chance(0.4):
+        parts.insert(0, (NameOID.COUNTRY_NAME, draw.one(["US", "DE", "TW", "JP", "GB"])))
+    subject = _subject(*parts)
+    start = day - timedelta(days=draw.count((200, 2500) if device else (1, 700)))
+    valid = draw.one([3650, 7300, 9125] if device else [365, 1095, 3650])
+    builder = _builder(subject, subject, key, serial, start, valid)
+    if draw.chance(0.3 if device else 0.5):
+        names = x509.SubjectAlternativeName([x509.DNSName(common)])
+        builder = builder.add_extension(names, critical=False)
+    return _sign(builder, key)

@@ -13,6 +13,9 @@ RST: Final = 0x04
 PSH: Final = 0x08
 ACK: Final = 0x10
 
+TCP: Final = 6
+UDP: Final = 17
+
 
 class Packet(NamedTuple):
     """One packet at the capture point."""
@@ -80,15 +83,15 @@ def tcp(
         0,
     )
     segment = b"".join((head, options, payload))
-    total = word_sum(segment) + _pseudo_sum(ends, 6, len(segment))
+    total = word_sum(segment) + _pseudo_sum(ends, TCP, len(segment))
     body = b"".join((segment[:16], checksum(total).to_bytes(2, "big"), segment[18:]))
-    return _ipv4(ends, 6, ttl, identification, body)
+    return _ipv4(ends, TCP, ttl, identification, body)
 
 
 def udp(ends: Ends, *, ttl: int, identification: int, payload: bytes) -> bytes:
     """Return an IPv4 packet with a UDP datagram."""
     length = 8 + len(payload)
     head = struct.pack("!HHH", ends.source_port, ends.destination_port, length)
-    total = word_sum(head) + word_sum(payload) + _pseudo_sum(ends, 17, length)
+    total = word_sum(head) + word_sum(payload) + _pseudo_sum(ends, UDP, length)
     body = b"".join((head, (checksum(total) or 0xFFFF).to_bytes(2, "big"), payload))
-    return _ipv4(ends, 17, ttl, identification, body)
+    return _ipv4(ends, UDP, ttl, identification, body)

@@ -1,8 +1,8 @@
 """Profiles: what an emulated family or application does, as data.
 
 A profile is one TOML file in `profiles/`; a new file is found without being registered. Benign
-and malicious profiles speak the same five kinds of activity, so that what tells them apart is
-how they use them. Quantities are a number or `[low, high]`, drawn anew each time and spread
+and malicious profiles speak the same kinds of activity, so that what tells them apart is how they
+use them. Quantities are a number or `[low, high]`, drawn anew each time and spread
 evenly on a logarithmic scale. Times are seconds, sizes bytes.
 """
 
@@ -11,11 +11,14 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from veilwatch.corpus.lab.clients import Program
 from veilwatch.corpus.lab.draw import Range
+from veilwatch.corpus.lab.messages import TcpForm, UdpForm
+from veilwatch.corpus.lab.smb import Operation
 from veilwatch.errors import CorpusError
 
 
@@ -27,9 +30,17 @@ Quantity = Annotated[Range, BeforeValidator(_as_range)]
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
-Stack = Literal["wide", "mobile", "nist", "wide12", "cbc12", "embedded12"]
+Stack = Program | Literal["browser", "system"]
+"""What writes the client's side of TLS: a program, or that of the subscriber's machine."""
 
-CertificateKind = Literal["public-ec", "public-rsa", "private-ca", "self-signed"]
+CertificateKind = Literal[
+    "public-ec", "public-rsa", "letsencrypt", "cdn", "private-ca", "self-signed", "appliance",
+    "expired",
+]  # fmt: skip
+
+
+STEADY: Final = 0.08
+"""Share by which sizes of calls vary that a machine makes by itself: counters, times, tokens."""
 
 
 class _Part(BaseModel):
@@ -40,13 +51,18 @@ class _Activity(_Part):
     """Something done again and again.
 
     `flows` are the repetitions in one capture at scale 1; the first begins `start` after the
-    capture does, each further one `interval` after the one before it.
+    capture does, each further one `interval` after the one before it. With a `jitter` the interval
+    is drawn once for each host and varies by that share, as the sleep of a beacon does, and so are
+    sizes, which vary by `STEADY`: what a machine says by itself it says again. Of TCP
+    connections the share `failing` reaches nobody, or is refused, and is tried again.
     """
 
     name: str
     flows: Annotated[int, Field(ge=1, le=400)]
     start: Quantity = (0, 60)
     interval: Quantity = (1, 10)
+    jitter: Annotated[float, Field(ge=0, le=1)] | None = None
+    failing: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class Tls(_Activity):
@@ -58,7 +74,7 @@ class Tls(_Activity):
     names: Literal["words", "random", "none"] = "words"  # what the SNI looks like
     port: list[Port] = [443]
     certificate: list[CertificateKind] = ["public-ec", "public-rsa"]
-    stacks: list[Stack] = ["wide"]
+    stacks: list[Stack] = ["system"]
     versions: list[Literal["1.2", "1.3"]] = ["1.3"]  # the highest that the server speaks
     alpn: list[str] = []
     resume: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of connections that resume
@@ -69,7 +85,8 @@ class Tls(_Activity):
     serve: Quantity = (0.005, 0.08)  # pause of the server before its response
     record: list[Annotated[int, Field(ge=64, le=16_384)]] = [16_384]  # largest plaintext
     keep_alive: bool = False  # whether TCP keep-alive bridges idle times
-    close: list[Literal["fin", "rst", "silent"]] = ["fin"]
+    linger: Quantity = (0.0005, 6)  # between the last answer and the end
+    close: list[Literal["fin", "rst", "silent"]] = ["fin", "fin", "rst", "silent"]
 
 
 class Sweep(_Activity):
@@ -87,17 +104,21 @@ class Sweep(_Activity):
 
 
 class Share(_Activity):
-    """Connections to a file server over SMB 3, encrypted after the negotiation."""
+    """Connections to a file server over SMB 3, signed or, where the server wants it, encrypted."""
 
     kind: Literal["share"]
     servers: Annotated[int, Field(ge=1, le=16)] = 1
     files: Quantity
     size: Quantity
-    operations: list[Literal["create", "read", "write", "rename", "close", "query"]]
+    operations: list[Operation]
+    encrypted: Annotated[float, Field(ge=0, le=1)] = 0.15  # share of servers that demand it
+    denied: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of files that may not be opened
+    kerberos: Annotated[float, Field(ge=0, le=1)] = 0.7  # share of sign-ins by ticket
     chunk: Annotated[int, Field(ge=512, le=65_536)] = 65_536
     think: Quantity = (0.0005, 0.005)  # between operations
     rest: Quantity = (0.002, 0.05)  # between files
-    close: list[Literal["fin", "rst", "silent"]] = ["fin"]
+    linger: Quantity = (0.0005, 6)  # between the last answer and the end
+    close: list[Literal["fin", "rst", "silent"]] = ["fin", "fin", "rst", "silent"]
 
 
 class Names(_Activity):
@@ -106,23 +127,45 @@ class Names(_Activity):
     kind: Literal["names"]
     label: Quantity = (6, 14)  # length of the first label
     random: bool = False  # letters at random rather than words
-    failing: Annotated[float, Field(ge=0, le=1)] = 0.02  # share of names that do not exist
+    missing: Annotated[float, Field(ge=0, le=1)] = 0.02  # share of names that do not exist
+    below: int = 0  # number of the one domain that all names belong to; 0 each has its own
+    text: Quantity = (0, 0)  # bytes of the TXT record that is asked for; 0 an address is
 
 
 class Stream(_Activity):
     """UDP conversations: media in both directions, or question and answer."""
 
     kind: Literal["stream"]
-    form: Literal["rtp", "ntp", "opaque"]
-    servers: Annotated[int, Field(ge=1, le=16)] = 1
+    form: UdpForm
+    servers: Annotated[int, Field(ge=1, le=64)] = 1
+    inside: bool = False
     port: list[Port]
     packets: Quantity = (1, 1)  # each way
     up: Quantity = (48, 48)
     down: Quantity = (48, 48)
     gap: Quantity = (0.02, 0.02)
+    answered: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of conversations
 
 
-Activity = Annotated[Tls | Sweep | Share | Names | Stream, Field(discriminator="kind")]
+class Talk(_Activity):
+    """TCP connections of a protocol that is neither TLS nor SMB."""
+
+    kind: Literal["talk"]
+    form: TcpForm
+    servers: Annotated[int, Field(ge=1, le=16)] = 1
+    inside: bool = False
+    named: bool = True  # whether servers are looked up
+    port: list[Port]
+    rounds: Quantity = (1, 1)
+    up: Quantity = (150, 600)
+    down: Quantity = (200, 4000)
+    think: Quantity = (0.01, 0.2)
+    serve: Quantity = (0.005, 0.08)
+    linger: Quantity = (0.0005, 6)  # between the last answer and the end
+    close: list[Literal["fin", "rst", "silent"]] = ["fin", "fin", "rst", "silent"]
+
+
+Activity = Annotated[Tls | Sweep | Share | Names | Stream | Talk, Field(discriminator="kind")]
 
 
 class Source(_Part):
@@ -150,13 +193,24 @@ class Variant(_Part):
 
 
 class Profile(_Part):
-    """One emulated family or one benign application."""
+    """One emulated family or one benign application.
+
+    What is `habit` people do all day: every host that somebody uses does some of it beside what it
+    is played for.
+    """
 
     name: str
-    kind: Literal["ransomware", "benign"]
+    kind: Literal["ransomware", "malware", "benign"]
+    habit: bool = False
+    used: bool = True  # whether a person sits at the host too
     follows: str  # the behaviour taken from the source, in a sentence or two
     source: Source
     variant: Annotated[list[Variant], Field(min_length=2)]
+
+    @property
+    def trained(self) -> tuple[Variant, ...]:
+        """The variants that are not kept for the field."""
+        return tuple(variant for variant in self.variant if not variant.field)
 
     @property
     def malicious(self) -> bool:

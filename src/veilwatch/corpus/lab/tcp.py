@@ -28,6 +28,10 @@ _SLOW_START_LIMIT: Final = 64.0  # segments
 _MIN_TIMEOUT: Final = 0.2  # s, what common systems use instead of 1 s
 
 
+_PUSHED: Final = [1, 2, 3, 6, 12]
+"""Segments of one write of a program, the last of which has PSH (RFC 9293, 3.9.1)."""
+
+
 class _Event(NamedTuple):
     time: float  # s, at the capture point
     uplink: bool
@@ -235,6 +239,7 @@ class TcpConnection:
         duplicates = 0
         repair = 0.0
         arrived = base  # end of what arrived behind the hole
+        push = self._draw.one(_PUSHED)
 
         def receive(end: int, arrival: float) -> None:
             peer.received = end & 0xFFFFFFFF
@@ -273,7 +278,7 @@ class TcpConnection:
             if hole >= 0 and repair and repair <= time:
                 mend(repair)
             begin, end = index * mss, min((index + 1) * mss, len(data))
-            flags = ACK | (PSH if end == len(data) else 0)
+            flags = ACK | (PSH if end == len(data) or index % push == push - 1 else 0)
             time += (end - begin + 54) / side.rate
             lost = hole < 0 and self._draw.chance(self._loss)
             # a packet lost before the probe is never seen there

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
+from veilwatch.corpus.lab.clients import Program
 from veilwatch.corpus.lab.draw import Draw
+from veilwatch.corpus.lab.names import make_name
 from veilwatch.corpus.lab.tls import TlsServer
 from veilwatch.corpus.tunnel import Subscriber
 
@@ -24,9 +26,6 @@ RESOLVER: Final = IPv4Address("10.255.0.53")
 _GNBS: Final = [IPv4Address(f"172.20.1.{10 + i}") for i in range(6)]
 _UPFS: Final = [IPv4Address(f"172.20.9.{2 + i}") for i in range(2)]
 _QFIS: Final = [1, 5, 6, 8, 9, 9, 9]
-
-_SYLLABLES: Final = [first + second for first in "bcdfhklmnprstv" for second in "aeio"]
-_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Stack(NamedTuple):
@@ -92,6 +91,14 @@ class Access(NamedTuple):
     loss: float
 
 
+PLATFORMS: Final[list[tuple[Program, Program]]] = [
+    *(("chrome-pq", "schannel10"), ("chrome-pq", "schannel11"), ("chrome", "schannel10")),
+    *(("firefox", "schannel11"), ("chrome", "schannel7"), ("chrome-pq", "schannel10")),
+    *(("safari", "safari"), ("chrome-pq", "okhttp"), ("firefox", "openssl3")),
+]
+"""Browser and system library of machines, as often as they are met; alike for every class."""
+
+
 @dataclass(slots=True)
 class User:
     """A subscriber with the machine behind the SIM card."""
@@ -99,12 +106,15 @@ class User:
     host: Host
     tunnel: Subscriber
     access: Access
+    browser: Program
+    system: Program  # the TLS library of its operating system
     resolved: set[str] = field(default_factory=set)  # names that its cache holds
 
 
 def make_user(draw: Draw) -> User:
     """Return a subscriber with its tunnels."""
     address = _from_pool(_SUBSCRIBER_POOL, draw)
+    browser, system = draw.one(PLATFORMS)
     return User(
         host=make_host(address, draw, near=True),
         tunnel=Subscriber(
@@ -122,6 +132,8 @@ def make_user(draw: Draw) -> User:
             downlink=draw.between((2e6, 3e7)),
             loss=draw.one([0.0, 0.0, 0.001, 0.004, 0.012]),
         ),
+        browser=browser,
+        system=system,
     )
 
 
@@ -146,23 +158,6 @@ def make_server(draw: Draw, *, inside: bool, random_name: bool = False) -> Serve
         delay=draw.between((0.0004, 0.004) if inside else (0.004, 0.09)),
         loss=draw.one([0.0, 0.0, 0.001, 0.006]),
     )
-
-
-def make_label(draw: Draw, length: int, *, random_letters: bool) -> str:
-    """Return a host name label of about `length` letters."""
-    if random_letters:
-        return "".join(draw.one(_LETTERS) for _ in range(length))
-    label = ""
-    while len(label) < length:
-        label += draw.one(_SYLLABLES)
-    return label
-
-
-def make_name(draw: Draw, *, random_letters: bool = False) -> str:
-    """Return a name under `.example`."""
-    base = make_label(draw, draw.count((6, 14)), random_letters=random_letters)
-    prefix = draw.one(["", "", "www.", "api.", "cdn.", f"n{draw.randrange(100)}."])
-    return f"{prefix}{base}.example"
 
 
 def random_address(draw: Draw, *, inside: bool) -> IPv4Address:
