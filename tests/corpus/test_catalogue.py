@@ -15,7 +15,7 @@ from tests.learning.training.factory import entry
 from veilwatch.corpus import cache as cache_module
 from veilwatch.corpus import catalogue
 from veilwatch.corpus.catalogue import Corpus, load_corpus
-from veilwatch.corpus.manifest import write_manifest
+from veilwatch.corpus.manifest import read_manifest, write_manifest
 from veilwatch.errors import CorpusError, OutputError, VeilwatchError
 from veilwatch.progress import Silent
 from veilwatch.traffic.flow import MeterConfig
@@ -150,6 +150,23 @@ def test_parallel_is_as_serial(
     assert listener.done == 7
 
 
+def test_small_captures_are_read_without_another_process(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("another process")
+
+    monkeypatch.setattr(cache_module, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    # Those of equal content are read once.
+    size = sum(map(len, {entry.file.read_bytes() for entry in load_corpus(manifest).entries}))
+    monkeypatch.setattr(cache_module, "ALONE_BYTES", size + 1)
+    load_corpus(manifest, config=MeterConfig(idle_timeout_s=7))
+    monkeypatch.setattr(cache_module, "ALONE_BYTES", size)
+    with pytest.raises(RuntimeError, match="another process"):
+        load_corpus(manifest, config=MeterConfig(idle_timeout_s=8))
+
+
 def test_a_fault_is_reported_each_time(manifest: Path) -> None:
     capture = manifest.parent / "malicious" / "0.pcap"
     capture.write_bytes(capture.read_bytes()[:-5])
@@ -177,7 +194,7 @@ def test_a_missing_capture(manifest: Path) -> None:
 
 
 def test_a_capture_that_vanishes_meanwhile(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = catalogue.read_manifest(manifest)
+    entries = read_manifest(manifest)
     entries[1].file.unlink()
     monkeypatch.setattr(catalogue, "read_manifest", lambda path: entries)
     with pytest.raises(CorpusError, match="cannot read"):

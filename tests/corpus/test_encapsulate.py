@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
@@ -103,13 +104,14 @@ def test_packet_that_would_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), [("qfi", 64), ("uplink_teid", 0), ("upf", "::1")])
-def test_impossible_session_is_refused(field: str, value: object) -> None:
-    good = {"uplink_teid": 1, "downlink_teid": 2, "qfi": 1, "upf": "172.20.9.2"} | {field: value}
+def test_impossible_session_is_refused(field: str, value: int | str) -> None:
+    good: dict[str, Any] = {"uplink_teid": 1, "downlink_teid": 2, "qfi": 1, "upf": "172.20.9.2"}
+    said = good | {field: value}
     with pytest.raises(ValueError, match=r"outside|different IP versions"):
         Subscriber(
             address=ip_address(UE), gnb=ip_address("172.20.1.1"),
-            uplink_teid=good["uplink_teid"], downlink_teid=good["downlink_teid"],
-            qfi=good["qfi"], upf=ip_address(good["upf"]),
+            uplink_teid=said["uplink_teid"], downlink_teid=said["downlink_teid"],
+            qfi=said["qfi"], upf=ip_address(said["upf"]),
         )  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -41,16 +43,12 @@ def entries(folder: Path, tmp_path: Path) -> list[CaptureEntry]:
     for k, flows in enumerate((3, 1, 1)):
         item = entry(k, "malicious" if k else "benign")
         path = write_capture(tmp_path / f"{k}.pcap", flows=flows)
-        made.append(CaptureEntry(**{**_parts(item), "file": path}))
+        made.append(replace(item, file=path))
     return made
 
 
-def _parts(item: CaptureEntry) -> dict[str, object]:
-    return {name: getattr(item, name) for name in CaptureEntry.__dataclass_fields__}
-
-
-def load(entries: list[CaptureEntry], **settings: object) -> list[HeaderTable]:
-    return load_headers(entries, content_hashes(entries), workers=1, **settings)  # type: ignore[arg-type]
+def load(entries: list[CaptureEntry], **settings: Any) -> list[HeaderTable]:
+    return load_headers(entries, content_hashes(entries), workers=1, **settings)
 
 
 def test_headers_of_each_capture_in_order(entries: list[CaptureEntry]) -> None:

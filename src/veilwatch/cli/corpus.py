@@ -1,4 +1,4 @@
-"""`veilwatch corpus`: manifests, their flows, and GTP-U wrapping."""
+"""`veilwatch corpus`: manifests, their flows, blends, and GTP-U wrapping."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import typer
 from rich.text import Text
 
 from veilwatch.cli import reading
-from veilwatch.cli.options import Processes, Seed
+from veilwatch.cli.options import CorpusManifest, Processes, Seed, Threads
 from veilwatch.cli.outputs import Force, check_folder, check_output, leaving, output_option
+from veilwatch.cli.realism import print_realism
 from veilwatch.cli.terminal import AsJson, Quiet, console, warn, warn_of_faults, working
+from veilwatch.corpus.blend import SIZES
+from veilwatch.corpus.blend_files import PER_SIZE, REFUSED, BlendOptions, write_blends
 from veilwatch.corpus.catalogue import load_corpus
 from veilwatch.corpus.encapsulate import EncapsulateOptions, encapsulate, parse_networks
 from veilwatch.corpus.lab import build_lab
 from veilwatch.corpus.manifest import read_manifest
+from veilwatch.errors import CorpusError
 from veilwatch.report.listing import Listing, numbers, texts, whole
 
 app = typer.Typer(
@@ -29,6 +33,8 @@ app = typer.Typer(
 MANIFEST: Final = "MANIFEST.csv"
 
 CACHED: Final = "flows of captures that were read stay in the cache"
+
+BLENDED: Final = "blends that are whole stay and are not made again"
 
 Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="Labelled captures.")]
 
@@ -160,6 +166,67 @@ def wrap(
 
 
 @app.command()
+def blend(
+    manifest: CorpusManifest,
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where to write captures and manifest.")
+    ],
+    sizes: Annotated[
+        str, typer.Option(metavar="N,N", help="How many used hosts are merged with a capture.")
+    ] = ",".join(map(str, SIZES)),
+    per_size: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Captures of each size, chosen at random.")
+    ] = PER_SIZE,
+    families: Annotated[
+        str, typer.Option(metavar="NAME,NAME", help="Only captures of these; all by default.")
+    ] = "",
+    benign: Annotated[
+        bool, typer.Option("--benign", help="Blend benign captures instead of malicious ones.")
+    ] = False,
+    workers: Processes = 0,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Merge captures with the traffic of people's hosts under one address; emulated use.
+
+    Example: `veilwatch corpus blend --corpus MANIFEST.csv --out blends --sizes 1,3`
+    """
+    options = BlendOptions(
+        sizes=_sizes(sizes),
+        per_size=per_size,
+        benign=benign,
+        families=tuple(filter(None, (name.strip() for name in families.split(",")))),
+        seed=seed,
+    )
+    check_folder(folder, MANIFEST, force=force)
+    with working(quiet) as progress, leaving(kept=BLENDED):
+        corpus = load_corpus(manifest, workers=workers or None, progress=progress)
+        summary = write_blends(corpus, folder, options=options, progress=progress)
+    for reason, names in summary.refused.items():
+        others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        warn(f"{names[0]}{others}: not blended, {REFUSED[reason]}")
+    if quiet:
+        return
+    kept = len(summary.entries) - summary.made
+    console.print(
+        f"{len(summary.entries):,} blend{'s' if len(summary.entries) > 1 else ''}"
+        + (f", {kept:,} of them from an earlier run" if kept else "")
+        + (f"; {summary.left_out:,} connections left out" if summary.left_out else "")
+    )
+    console.print(Text(f"Emulated use of hosts, real or emulated packets: {summary.manifest}"))
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise CorpusError(
+            f"not numbers of used hosts: {text[:40]!r}", where="--sizes", hint="as in 1,3,10"
+        ) from error
+
+
+@app.command()
 def lab(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the captures.")],
     seed: Seed = 7,
@@ -176,3 +243,40 @@ def lab(
         manifest = build_lab(folder, seed=seed, scale=scale, progress=progress)
     if not quiet:
         console.print(Text(f"Emulated corpus: {manifest}"))
+
+
+@app.command()
+def realism(
+    emulated: Annotated[
+        Path, typer.Argument(metavar="EMULATED.csv", help="Manifest of emulated captures.")
+    ],
+    real: Annotated[Path, typer.Argument(metavar="REAL.csv", help="Manifest of real captures.")],
+    features: Annotated[
+        int, typer.Option(min=1, max=400, help="Features shown, the most different first.")
+    ] = 20,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tell how far emulated flows are from real ones, feature by feature.
+
+    Example: `veilwatch corpus realism lab/MANIFEST.csv MANIFEST.csv`
+    """
+    # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
+    from veilwatch.learning.evaluation.realism import measure_realism
+
+    with working(quiet or as_json) as progress, leaving(kept=CACHED):
+        loaded = [
+            load_corpus(path, workers=threads or None, progress=progress)
+            for path in (emulated, real)
+        ]
+        if not loaded[0].emulated or loaded[1].emulated:
+            wrong = real if loaded[0].emulated else emulated
+            what = "marked as emulated" if loaded[0].emulated else "not marked as emulated"
+            raise CorpusError(what, where=wrong, hint="name the emulated manifest first")
+        samples = measure_realism(*loaded, seed=seed, threads=threads, progress=progress)
+    if as_json:
+        typer.echo(json.dumps({"samples": [item.document() for item in samples]}, indent=1))
+        return
+    print_realism(samples, features)

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,10 @@ then no `Exception`."""
 
 Extract = Callable[[Path, Path], None]
 """Reads the capture at the first path into the cache entry at the second."""
+
+ALONE_BYTES: Final = 16 << 20
+"""Captures of fewer bytes together are read before another process has loaded what it needs to read
+any, which takes it two seconds."""
 
 
 def content_hashes(entries: Iterable[CaptureEntry]) -> dict[str, str]:
@@ -98,10 +103,10 @@ def fill(
     extract
         Can be pickled: it runs in worker processes.
     workers
-        Processes; every core for None.
+        Processes; for None every core, or one where the captures are small.
     """
     jobs = [(source, target) for target, source in missing.items()]
-    count = min(workers or os.cpu_count() or 1, len(jobs))
+    count = min(workers or _worthwhile(missing.values()), len(jobs))
     if count == 1:
         for source, target in jobs:
             extract(source, target)
@@ -122,6 +127,15 @@ def fill(
             # Waiting here: leaving the block would wait without cancelling, and undo this.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _worthwhile(sources: Iterable[Path]) -> int:
+    """Return how many processes read captures soonest."""
+    size = 0
+    for source in sources:
+        with suppress(OSError):  # one that is gone meanwhile is told of by who reads it
+            size += source.stat().st_size
+    return 1 if size < ALONE_BYTES else os.cpu_count() or 1
 
 
 def leave_quietly() -> None:

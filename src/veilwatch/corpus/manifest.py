@@ -28,6 +28,9 @@ COLUMNS: Final = (
     "group",
     "source_repo",
     "capture_start",
+    "publisher",
+    "setting",
+    "malicious_endpoints",
 )
 """Columns with a meaning, in the order in which they are written."""
 
@@ -73,6 +76,14 @@ class CaptureEntry:
         Who published it.
     capture_start
         Day or time of the first packet, ISO 8601; empty where unknown.
+    publisher
+        The author, wherever the captures are mirrored; without the column, or where it is empty,
+        the owner of the source.
+    setting
+        What kind of network or act it shows, as in "enterprise-ad"; empty where unknown.
+    malicious_endpoints
+        Responders whose flows are malicious for sure, as "address:port" with ";" between them;
+        empty where only the capture as a whole is known to be malicious.
     extra
         The columns beyond the contract, by name.
     """
@@ -85,7 +96,15 @@ class CaptureEntry:
     group: str
     source_repo: str
     capture_start: str
+    publisher: str = ""
+    setting: str = ""
+    malicious_endpoints: str = ""
     extra: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the owner of the source for the author where nobody says who that is."""
+        if not self.publisher:
+            object.__setattr__(self, "publisher", owner(self.source_repo))
 
 
 def read_manifest(path: str | Path) -> list[CaptureEntry]:
@@ -138,22 +157,31 @@ def write_manifest(path: str | Path, entries: Sequence[CaptureEntry]) -> None:
     OutputError
         If the file cannot be written.
     """
+    # What nobody knows, or follows from the source, needs no column.
+    optional = {
+        "publisher": [e.publisher if e.publisher != owner(e.source_repo) else "" for e in entries],
+        "setting": [entry.setting for entry in entries],
+        "malicious_endpoints": [entry.malicious_endpoints for entry in entries],
+    }
+    known = [name for name in COLUMNS if any(optional.get(name, ["known"]))]
     extra = list(dict.fromkeys(name for entry in entries for name in entry.extra))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*COLUMNS, *extra])
+    writer.writerow([*known, *extra])
     for entry in entries:
-        contract = (
-            entry.name,
-            entry.label,
-            entry.family,
-            str(int(entry.is_ransomware)),
-            entry.group,
-            entry.source_repo,
-            entry.capture_start,
-        )
-        writer.writerow([*contract, *(entry.extra.get(name, "") for name in extra)])
+        values = {
+            **{name: str(getattr(entry, name)) for name in COLUMNS},
+            "file": entry.name,
+            "is_ransomware": str(int(entry.is_ransomware)),
+        }
+        more = (entry.extra.get(name, "") for name in extra)
+        writer.writerow([*(values[name] for name in known), *more])
     write_text(Path(path), out.getvalue())
+
+
+def owner(source_repo: str) -> str:
+    """Return who owns a repository: the publisher of captures of which nothing else is said."""
+    return source_repo.split("/")[0]
 
 
 def _fault(path: Path, line: int, what: str, hint: str, column: str = "") -> CorpusError:
@@ -267,5 +295,8 @@ def _entry(path: Path, line: int, row: dict[str, str]) -> CaptureEntry:
         group=group,
         source_repo=row.get("source_repo", ""),
         capture_start=start,
+        publisher=row.get("publisher", "").strip(),
+        setting=row.get("setting", "").strip(),
+        malicious_endpoints=row.get("malicious_endpoints", "").strip(),
         extra={column: value for column, value in row.items() if column not in COLUMNS},
     )

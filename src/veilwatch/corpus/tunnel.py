@@ -77,7 +77,7 @@ def checksum(total: int) -> int:
 
 
 @lru_cache(maxsize=65_536)
-def _mac(address: IPAddress) -> bytes:
+def mac_of(address: IPAddress) -> bytes:
     """Return a locally administered unicast MAC that always belongs to `address`."""
     return b"\x02" + hashlib.sha256(address.packed).digest()[:5]
 
@@ -108,7 +108,7 @@ def _leg(subscriber: Subscriber, uplink: bool, pdu_session: bool) -> _Leg:
             "!HBBBBBB", 0, 0, _PDU_SESSION_CONTAINER, 1, uplink << 4, subscriber.qfi, 0
         )
     return _Leg(
-        ethernet=_mac(destination) + _mac(source) + ethertype.to_bytes(2, "big"),
+        ethernet=mac_of(destination) + mac_of(source) + ethertype.to_bytes(2, "big"),
         source=source.packed,
         destination=destination.packed,
         address_sum=word_sum(source.packed + destination.packed),
