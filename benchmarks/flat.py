@@ -71,7 +71,8 @@ def main() -> None:
         for early in (True, False):
             host = evidence.number([(name, "") for name in hosts], now)
             others = evidence.add(
-                *(host, ids, rng.beta(1, 20, TABLE), np.zeros(TABLE, bool), last, last),
+                *(host, ids, rng.beta(1, 20, TABLE), np.zeros(TABLE, bool)),
+                *(np.zeros(TABLE, np.uint8), last, last),
                 early=early,
                 now_ns=now,
             )

@@ -218,7 +218,7 @@ def compare(features: Path, manifest: Path, split: str, threads: int, out: Path)
     corpus = load_corpus(manifest)
     settings = DetectorSettings(seed=SEED, threads=threads)
     units = read_units(corpus, "lightgbm")
-    own, own_labels = units.training_set(corpus), units.labels
+    own, own_labels = units.training_set(corpus, SEED), units.labels
     peer, peer_labels = read_peer(features, corpus.entries)
     even = replace(peer, weight=np.ones(len(peer.weight)))
     contenders = {

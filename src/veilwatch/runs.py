@@ -50,8 +50,8 @@ DETECTION_FILES: Final = {
 """What `run_detection` writes into a folder, by what it holds."""
 
 COMPARISON_FILES: Final = (
-    *("comparison.json", "comparison.html", "figures.csv", "families.csv", "robustness.csv"),
-    "tables.tex",
+    *("comparison.json", "comparison.html", "figures.csv", "families.csv", "false_alarms.csv"),
+    *("robustness.csv", "tables.tex"),
 )
 """What `run_comparison` writes into a folder."""
 
@@ -245,8 +245,9 @@ class Evaluation:
     Attributes
     ----------
     figures
-        By level (`flow`, `flow_tls`, `host_window`, `capture`, `capture_with_windows`) counts and
-        rates; `families`; `without_background`; see docs/evaluation.md.
+        By level (`flow`, `flow_tls`, `host_window`, `channel`, `capture`, `capture_with_windows`,
+        `used_host_x1`, `used_host_x3`) counts and rates; `families`; `benign_kinds`;
+        `without_background`; see docs/evaluation.md.
     model
         Name of what was evaluated.
     emulated
@@ -357,6 +358,7 @@ def run_comparison(
     """
     from veilwatch.learning.comparison import compare
     from veilwatch.learning.comparison.tables import (
+        false_alarms_csv,
         families_csv,
         figures_csv,
         latex,
@@ -371,6 +373,7 @@ def run_comparison(
         "comparison.html": render_comparison(made),
         "figures.csv": figures_csv(made),
         "families.csv": families_csv(made),
+        "false_alarms.csv": false_alarms_csv(made),
         "robustness.csv": robustness_csv(made),
         "tables.tex": latex(made),
     }

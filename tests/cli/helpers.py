@@ -28,13 +28,13 @@ def veilwatch(
     A process of its own takes seconds to load what a verb needs. Where it is the process that is
     tested (pipes, signals, encodings, what is loaded), there is `veilwatch_process`.
     """
-    streams = [io.TextIOWrapper(io.BytesIO(data), encoding=encoding) for data in (stdin, b"", b"")]
+    typed, out, err = (
+        io.TextIOWrapper(io.BytesIO(data), encoding=encoding) for data in (stdin, b"", b"")
+    )
     arguments = ["veilwatch", *map(str, words)]
     on_sigterm = signal.getsignal(signal.SIGTERM)
     code: object = None
-    with patch.multiple(
-        sys, argv=arguments, **dict(zip(("stdin", "stdout", "stderr"), streams, strict=True))
-    ):
+    with patch.multiple(sys, argv=arguments, stdin=typed, stdout=out, stderr=err):
         try:
             run()
         except SystemExit as end:
@@ -42,12 +42,12 @@ def veilwatch(
         finally:
             signal.signal(signal.SIGTERM, on_sigterm)
     assert isinstance(code, int), code
-    return subprocess.CompletedProcess(arguments, code, *map(_text, streams[1:]))
+    return subprocess.CompletedProcess(arguments, code, _text(out), _text(err))
 
 
-def _text(stream: io.TextIOWrapper) -> str:
+def _text(stream: io.TextIOWrapper[io.BytesIO]) -> str:
     stream.flush()
-    return stream.buffer.getvalue().decode(errors="replace")  # type: ignore[attr-defined]
+    return stream.buffer.getvalue().decode(errors="replace")
 
 
 def veilwatch_process(

@@ -145,6 +145,11 @@ def test_evaluate_wants_a_model_or_a_split(tmp_path: Path) -> None:
     _refused(veilwatch("evaluate", "--corpus", tmp_path / "M.csv", "--split", "moon"), "moon")
 
 
+def test_train_names_the_splits_there_are(tmp_path: Path) -> None:
+    words = ("--corpus", tmp_path / "M.csv", "--out", tmp_path / "m", "--split", "flow")
+    _refused(veilwatch("train", *words), "group, source, publisher")
+
+
 def test_unknown_option_and_value() -> None:
     assert veilwatch("inspect").returncode == 2
     assert veilwatch("flows", "a.pcap", "-o", "x.csv", "--idle-timeout", "-3").returncode == 2

@@ -461,7 +461,7 @@ def test_signs_have_a_plain_form() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="veilwatch")
     stream.write("a … → ж \udcff")
     stream.flush()
-    assert stream.buffer.getvalue() == b"a ... -> \\u0436 \\xff"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"a ... -> \\u0436 \\xff"
 
 
 def test_ctrl_c_says_what_it_left(tmp_path: Path) -> None:
@@ -509,7 +509,7 @@ def test_ctrl_c_and_sigterm_in_a_verb(
         process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number, stderr
-    said = {signal.SIGINT: b"interrupted", signal.SIGTERM: b"ended by SIGTERM"}[number]
+    said = b"interrupted" if number == signal.SIGINT else b"ended by SIGTERM"
     assert b"Traceback" not in stderr and b"veilwatch: " + said + b"; " in stderr and told in stderr
     assert not list(tmp_path.glob("out.csv")) and not list(tmp_path.glob(".out*"))
 

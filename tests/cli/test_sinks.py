@@ -73,11 +73,12 @@ def test_a_spool_can_be_looked_at_and_sent_from_again(tmp_path: Path) -> None:
 def test_mistakes_with_a_spool_are_told(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     Spool(path).close()
-    for words, told in (
+    mistakes: list[tuple[list[str | Path], str]] = [
         (["status", tmp_path / "none"], "no spool here"),
         (["readmit", path, "esm"], "it is empty"),
         (["resend", path, "esm", "--since", "yesterday"], "is no time"),
         (["resend", path, "esm", "--since", "2026-06-02", "--until", "2026-06-01"], "before"),
-    ):
+    ]
+    for words, told in mistakes:
         done = veilwatch("sinks", *words)
         assert done.returncode == 2 and told in done.stderr, done.stderr

@@ -84,7 +84,7 @@ def test_inspect_shows_sessions(capture: Path, key: Path) -> None:
 
 
 def test_flows_carry_pseudonyms_that_the_key_decides(capture: Path, key: Path) -> None:
-    names = []
+    names: list[str] = []
     for arguments in (("--subscriber-key-file", str(key)),) * 2 + (
         ("--subscriber-key-file", str(key), "--subscriber-rotation", "monthly"),
         (),

@@ -10,16 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.learning.training.factory import QUICK_BY_DETECTOR, own_features
+from tests.learning.training.factory import QUICK, QUICK_BY_DETECTOR
 from veilwatch.errors import ModelError, TrainingError
 from veilwatch.learning.checks import CHECKS, Candidate
+from veilwatch.learning.checks.units import widened
 from veilwatch.learning.detectors import DETECTORS
+from veilwatch.learning.detectors.host import HostDetector
+
+SETTINGS = QUICK_BY_DETECTOR | {HostDetector.name: QUICK}
+"""Those that users choose, and the one that decides about hosts."""
 
 
 @cache
 def candidate(name: str) -> Candidate:
     """A detector on trial; made once, since no rule changes it."""
-    return Candidate(DETECTORS[name], QUICK_BY_DETECTOR[name])
+    kind = HostDetector if name == HostDetector.name else DETECTORS[name]
+    return Candidate(kind, SETTINGS[name])
 
 
 def test_every_detector_is_tried() -> None:
@@ -28,19 +34,19 @@ def test_every_detector_is_tried() -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", QUICK_BY_DETECTOR)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_it_keeps_the_rule(name: str, check: Callable[[Candidate], None]) -> None:
     check(candidate(name))
 
 
-@pytest.mark.parametrize("name", QUICK_BY_DETECTOR)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_another_seed_gives_another_detector(name: str) -> None:
     on = candidate(name)
-    first, other = (on.fit(on.training, seed).predict_proba(on.unseen) for seed in (11, 12))
-    assert not np.array_equal(first, other)
+    other = on.fit(on.training, on.settings.seed + 1)
+    assert not np.array_equal(on.fitted.predict_proba(on.unseen), other.predict_proba(on.unseen))
 
 
-@pytest.mark.parametrize("name", QUICK_BY_DETECTOR)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_errors_say_what_is_wrong(name: str, tmp_path: Path) -> None:
     on = candidate(name)
     untrained = on.kind()
@@ -51,7 +57,7 @@ def test_errors_say_what_is_wrong(name: str, tmp_path: Path) -> None:
         untrained.save(tmp_path)
     schema = on.unseen.schema
     newer = replace(on.unseen, schema=replace(schema, version=schema.version + 1))
-    for features in (own_features(name, 3, shortcuts=True), newer):
+    for features in (widened(on.unseen), newer):
         for asked in (on.fitted.predict_proba, on.fitted.explain):
             with pytest.raises(ModelError, match="schema"):
                 asked(features)
@@ -63,7 +69,7 @@ def test_errors_say_what_is_wrong(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", ["malicious", "benign", "nothing"])
-@pytest.mark.parametrize("name", QUICK_BY_DETECTOR)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_the_class_and_the_unit_that_are_missing_are_named(name: str, kept: str) -> None:
     on = candidate(name)
     rows = {
@@ -76,7 +82,7 @@ def test_the_class_and_the_unit_that_are_missing_are_named(name: str, kept: str)
         on.fit(on.training.take(rows))
 
 
-@pytest.mark.parametrize("name", QUICK_BY_DETECTOR)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_loaded_detector_is_saved_as_the_same_bytes(name: str, tmp_path: Path) -> None:
     on = candidate(name)
     first, second = tmp_path / "first", tmp_path / "second"

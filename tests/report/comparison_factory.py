@@ -6,6 +6,7 @@ import numpy as np
 
 from veilwatch.learning.comparison import figures
 from veilwatch.learning.comparison.document import (
+    BenignKind,
     Change,
     Comparison,
     Cost,
@@ -41,6 +42,8 @@ def split(rng: np.random.Generator, strength: float, unit: str) -> SplitResult:
             "flow_tls": level(rng, strength, 900),
             **levels,
             "capture_with_windows": level(rng, strength, 120),
+            "used_host_x1": level(rng, strength / 2, 120),
+            "used_host_x3": level(rng, strength / 2, 120),
         }
     return SplitResult(
         levels=levels,
@@ -49,6 +52,13 @@ def split(rng: np.random.Generator, strength: float, unit: str) -> SplitResult:
             name: Family(captures=9, found=min(strength / 3, 1.0), is_ransomware=True)
             for name in ("LockBit-like", "A-family-with-quite-a-long-name", "Conti-like")
         },
+        benign_kinds={
+            name: BenignKind(captures=40 - k, alerted=k)
+            for k, name in enumerate(("iot-setup", "enterprise-ad", "A kind & <its> name"))
+        },
+        benign_blends={"used_host_x1": BenignKind(captures=70, alerted=2)}
+        if unit == "flow"
+        else {},
     )
 
 
@@ -62,7 +72,7 @@ def comparison() -> Comparison:
             DetectorResult(
                 name=name,
                 unit=unit,
-                splits={at: split(rng, strength, unit) for at in ("source", "group")},
+                splits={at: split(rng, strength, unit) for at in ("publisher", "group")},
                 cost=Cost(
                     train_seconds=12.31,
                     train_cpu_seconds=30.2,
@@ -95,7 +105,7 @@ def comparison() -> Comparison:
         folds=FOLDS,
         seed=7,
         splits={
-            "source": "Whole publishers are held out.",
+            "publisher": "Everything of one author is held out.",
             "group": "Whole variants are held out.",
         },
         detectors=detectors,

@@ -247,6 +247,7 @@ def scene(
         family_probability=pl.when("alert").then(0.75).otherwise(0.0),
         probability=pl.when("alert").then(0.5).otherwise(0.0),
         flow_score=pl.col("score"),
+        channel_score=pl.lit(None, pl.Float32),
         window_score=pl.lit(None, pl.Float32),
     )
     alerted_ids = frame.filter("alert")["flow_id"].to_list()
@@ -257,7 +258,7 @@ def scene(
         host_threshold,
         {flow_id: reasons(flow_id, rng) for flow_id in alerted_ids},
     )
-    packets = int(frame["fwd_packets"].sum() + frame["bwd_packets"].sum())
+    packets = int(frame["fwd_packets"].sum()) + int(frame["bwd_packets"].sum())
     captures = CaptureReport(
         [
             FileReport(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.detection.alerting.samples import make_alert, make_row
+from tests.known import known
 from tests.report.factory import HOSTILE_NAMES
 from veilwatch.detection.alerting.events import alert_event, identity, summary_event
 from veilwatch.report.field.build import build_field, field_grid
@@ -183,7 +184,7 @@ def past(
         made.events.append(
             summary_event(
                 strongest.alert,
-                strongest.flow,
+                known(strongest.flow),
                 held_back=40,
                 hosts=3,
                 since_ns=strongest.alert.first_ns,
@@ -254,10 +255,7 @@ def _minute(
     return [(at_ns, "ward-3", run, name, float(value)) for name, value in values.items()]
 
 
-def test_event(at_ns: int) -> Event:
+def event_on_request(at_ns: int) -> Event:
     """Return an event that was sent on request."""
     event = alert_at(9_999, at_ns, emulated=True)
     return replace(event, kind=EventKind.TEST, event_id=identity("test", at_ns))
-
-
-test_event.__test__ = False  # type: ignore[attr-defined]

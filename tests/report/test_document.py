@@ -26,17 +26,15 @@ from veilwatch.traffic.handshake.services import SERVICES
 
 
 def document(scene: factory.Scene, **changes: Any) -> ReportDocument:
-    return build.build_document(
-        **{
-            "captures": scene.captures,
-            "balance": scene.balance,
-            "scores": scene.scores,
-            "alerts": scene.alerts,
-            "manifest": scene.manifest,
-            "emulated": scene.emulated,
-        }
-        | changes
-    )
+    parts: dict[str, Any] = {
+        "captures": scene.captures,
+        "balance": scene.balance,
+        "scores": scene.scores,
+        "alerts": scene.alerts,
+        "manifest": scene.manifest,
+        "emulated": scene.emulated,
+    }
+    return build.build_document(**parts | changes)
 
 
 def test_decoded_and_refused_are_all_packets_read() -> None:
@@ -127,7 +125,7 @@ def test_traffic_sums_to_the_flow_table() -> None:
     flows = scene.scores.flows
     result = document(scene)
     assert result.traffic.flows == flows.height == sum(s.flows for s in result.traffic.services)
-    assert result.traffic.bytes == int(flows["fwd_bytes"].sum() + flows["bwd_bytes"].sum())
+    assert result.traffic.bytes == int(flows["fwd_bytes"].sum()) + int(flows["bwd_bytes"].sum())
     encrypted = flows.filter(flows["service"].is_in(["tls", "quic", "ssh"]))
     assert result.traffic.encrypted_flows == encrypted.height
     assert sum(result.timeline.flows) == flows.height

@@ -128,7 +128,11 @@ def test_hostile_text_in_every_field_that_a_file_or_a_manifest_fills() -> None:
             title=bad,
             command=bad,
             alerts_file=bad,
-            evaluation=factory.evaluation() | {"families": {bad: {"n": 1, "detection_rate": 1}}},
+            evaluation=factory.evaluation()
+            | {
+                "families": {bad: {"n": 1, "detection_rate": 1}},
+                "benign_kinds": {bad: {"n": 1, "alerted": 1}},
+            },
         )
     )
     check_inert(html)
@@ -208,6 +212,18 @@ def test_evaluation_page_counts_captures_of_families_and_leads_with_the_mean_of_
     assert catalogue()("evaluation.folds") not in " ".join(
         check_inert(render_evaluation(figures)).text
     )
+
+
+def test_evaluation_page_shows_used_hosts_and_false_alarms_by_kind() -> None:
+    figures = factory.evaluation()
+    merged = catalogue()("evaluation.merged")
+    assert merged not in " ".join(check_inert(render_evaluation(figures)).text)
+    kinds = {f"kind-{k}": {"n": 50, "alerted": k} for k in range(60)}
+    figures |= {"used_host_x1": figures["flow"], "benign_kinds": kinds}
+    text = " ".join(check_inert(render_evaluation(figures)).text)
+    assert merged in text and catalogue()("level.used_host_x1") in text
+    shown = [int(number) for number in re.findall(r"kind-(\d+)", text)]
+    assert shown == list(range(59, 19, -1))  # bounded, most false alarms first
 
 
 def test_evaluation_page_without_curves_families_or_figures() -> None:

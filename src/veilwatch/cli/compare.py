@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.text import Text
 
+from veilwatch.cli.figures import LEVELS, MERGED
 from veilwatch.cli.options import (
     CorpusManifest,
     Folds,
@@ -22,7 +23,7 @@ from veilwatch.cli.options import (
 from veilwatch.cli.outputs import Force, check_folder, leaving, output_option
 from veilwatch.cli.terminal import AsJson, Quiet, console, this_command, working
 from veilwatch.errors import TrainingError
-from veilwatch.report.listing import Listing, numbers, whole
+from veilwatch.report.listing import Listing, numbers, texts, whole
 
 if TYPE_CHECKING:
     from veilwatch.learning.comparison import Comparison
@@ -41,7 +42,8 @@ def command(
     splits: Annotated[
         str,
         typer.Option(
-            metavar="NAMES", help="Of source, group, family, time, flow; with commas, or all."
+            metavar="NAMES",
+            help="Of publisher, source, group, family, time, flow; with commas, or all.",
         ),
     ] = ALL,
     folds: Folds = 5,
@@ -106,27 +108,45 @@ def command(
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print one row for each detector under each split."""
-    from veilwatch.learning.comparison.tables import LEVELS
+    """Print one row for each detector under each split, and false alarms under the hardest."""
+    from veilwatch.learning.comparison.tables import false_alarms
 
+    judged = {
+        name for d in comparison.detectors for result in d.splits.values() for name in result.levels
+    }
+    levels = {name: words for name, words in LEVELS.items() if name in judged}
     for gate in comparison.gates:
         if not gate.passed:
             console.print(Text(f"{gate.name}: {gate.text}", style="yellow"))
     console.print()
     table = Listing(
-        [*whole("split", "detector"), *numbers(*LEVELS.values())],
+        [*whole("split", "detector"), *numbers(*levels.values())],
         title="Found at a false-positive rate of 1 %, mean of folds",
     )
     for split in comparison.splits:
         for detector in comparison.detectors:
             result = detector.splits.get(split)
             cells = []
-            for level in LEVELS:
+            for level in levels:
                 found = result.levels.get(level) if result else None
                 rate = found.detection_rate_at_fpr["0.01"].value if found else None
                 cells.append("–" if rate is None else f"{rate:.3f}")
             table.add(split, detector.name, *cells)
     console.print(table)
+    if any(level.startswith("used_host_x") for level in judged):
+        console.print(MERGED)
+    split = next(iter(comparison.splits))
+    detectors, rows = false_alarms(comparison, split)
+    kinds = Listing(
+        [*texts("kind of benign traffic"), *numbers("captures", *detectors)],
+        title=f"Benign captures alerted at own threshold, {split} held out",
+    )
+    for row in rows:
+        counts = ["–" if count is None else f"{count:,}" for count in row.alerted]
+        kinds.add(row.kind, f"{row.captures:,}", *counts)
+    console.print()
+    console.print(kinds)
+    console.print()
     console.print(Text(comparison.recommendation.text))
 
 

@@ -132,8 +132,8 @@ def _cautions(file: Path, loaded: Loaded) -> Iterator[str]:
 
 def _doubtful_model(config: SensorConfig) -> Iterator[str]:
     """Say what is wrong with the model, or what it was trained on; no detector is loaded."""
-    if not (config.model.path / "model.json").is_file():
-        yield f"model.path: no model at {config.model.path} on this machine"
+    if not (config.model.folder / "model.json").is_file():
+        yield f"model.path: no model at {config.model.folder} on this machine"
         return
     # Features and detectors load with it: other verbs of this group need none.
     from veilwatch.sensor.sitemodel import EMULATED, check_site_model

@@ -30,8 +30,8 @@ from veilwatch.traffic.subscriber import Rotation
 
 def command(
     captures: Captures,
-    model: ModelFolder,
     output: Annotated[Path, output_option("DIR", "Folder for the results.", "--out")],
+    model: ModelFolder = None,
     idle_timeout: IdleTimeout = DEFAULTS.idle_timeout_s,
     active_timeout: ActiveTimeout = DEFAULTS.active_timeout_s,
     max_flows: MaxFlows = DEFAULTS.max_flows,
@@ -44,19 +44,19 @@ def command(
 ) -> None:
     """Score captures: eve.json, flows.parquet, report.html and summary.json in one folder.
 
-    Example: `veilwatch detect n3.pcapng --model model -o results`
+    Example: `veilwatch detect n3.pcapng -o results`
     """
     # They take seconds to load: only the verbs that need them pay. Scoring needs LightGBM's trees
     # and not the classes that it makes of scikit-learn's, which takes as long as all the rest.
     with hidden("sklearn", "pandas"):
         from veilwatch.learning.detectors import lightgbm as _  # noqa: F401
-    from veilwatch.learning.models import load_model
+    from veilwatch.learning.models import load_boxed_model, load_model
     from veilwatch.report.detection.console import print_summary
     from veilwatch.runs import DETECTION_FILES, run_detection
 
     outputs = {what: output / name for what, name in DETECTION_FILES.items()}
     check_folder(output, *DETECTION_FILES.values(), force=force)
-    trained = load_model(model)
+    trained = load_boxed_model() if model is None else load_model(model)
     config = MeterConfig(
         idle_timeout_s=idle_timeout, active_timeout_s=active_timeout, max_flows=max_flows
     )

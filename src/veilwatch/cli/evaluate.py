@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from veilwatch.cli.corpus import CACHED
-from veilwatch.cli.figures import print_figures
+from veilwatch.cli.figures import print_figures, print_kinds
 from veilwatch.cli.options import (
     CorpusManifest,
     Detector,
@@ -25,7 +25,7 @@ from veilwatch.cli.outputs import STDOUT, Force, check_output, leaving, output_o
 from veilwatch.cli.terminal import AsJson, Quiet, console, this_command, warn, working
 from veilwatch.errors import TrainingError
 
-SPLITS = ("source", "group", "flow")
+SPLITS = ("publisher", "source", "group", "flow")
 
 
 def command(
@@ -41,9 +41,9 @@ def command(
         typer.Option(
             metavar="NAME",
             show_default=False,
-            help="Without a model: train and test within the corpus, holding out whole sources "
-            "(source), groups of one source, family and day (group), or single flows (flow, "
-            "which flatters).",
+            help="Without a model: train and test within the corpus, holding out everything of an "
+            "author (publisher), whole repositories (source), groups of one source, family and "
+            "day (group), or single flows (flow, which flatters).",
         ),
     ] = None,
     detector: Detector = "lightgbm",
@@ -69,7 +69,7 @@ def command(
 
     Example: `veilwatch evaluate --model model --corpus OTHER.csv -o figures.json`
 
-    Example: `veilwatch evaluate --corpus MANIFEST.csv --split source -o figures.html`
+    Example: `veilwatch evaluate --corpus MANIFEST.csv --split publisher -o figures.html`
     """
     # LightGBM and scikit-learn take seconds to load: only the verbs that need them pay.
     from veilwatch.corpus.catalogue import load_corpus
@@ -118,6 +118,7 @@ def command(
     print_figures(figures, title=f"{evaluation.model} on {corpus}", emulated=emulated)
     if means := figures.get("mean_of_folds"):
         print_figures(means, title="Mean of the folds, each by itself", emulated=emulated)
+    print_kinds(figures)
     if seen := figures.get("set_aside"):
         console.print(
             f"{seen} captures that the model was trained on were set aside.", style="yellow"

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from veilwatch.cli.terminal import console
-from veilwatch.report.listing import Listing, numbers, whole
+from veilwatch.report.listing import Listing, numbers, texts, whole
+from veilwatch.schema.text import visible
 
 if TYPE_CHECKING:
     from veilwatch.learning.models import FamilyCard
 
-LEVELS = {
+LEVELS: Final = {
     "flow": "all flows",
     "flow_tls": "encrypted",
     "host_window": "windows",
+    "channel": "channels",
     "capture": "captures",
-    "capture_with_windows": "with windows",
+    "capture_with_windows": "decided",
+    "used_host_x1": "used hosts x1",
+    "used_host_x3": "used hosts x3",
 }
+"""Levels of figures in the order of tables, in words short enough for a column."""
+
+MERGED: Final = (
+    "Used hosts are merged captures: malicious ones beside 1 or 3 benign hosts under one address."
+)
+"""What is said of every figure on blends."""
+
+SHOWN_KINDS: Final = 40
+"""Most kinds of benign traffic on the console, those with most false alarms first."""
 
 
 def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> None:
@@ -52,10 +65,31 @@ def print_figures(figures: Mapping[str, Any], *, title: str, emulated: bool) -> 
         )
     console.print()
     console.print(table)
+    if any(level.startswith("used_host_x") for level in figures):
+        console.print(MERGED)
     if emulated:
         console.print(
             "Emulated traffic: these figures say nothing about real malware.", style="yellow"
         )
+
+
+def print_kinds(figures: Mapping[str, Any]) -> None:
+    """Print how many benign captures of each kind were alerted, the most first."""
+    kinds = figures.get("benign_kinds") or {}
+    if not kinds:
+        return
+    table = Listing(
+        [*texts("kind of benign traffic"), *numbers("captures", "alerted")],
+        title="False alarms at own threshold",
+    )
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1]["alerted"], -item[1]["n"], item[0]))
+    for name, count in ordered[:SHOWN_KINDS]:
+        table.add(visible(name), f"{count['n']:,}", f"{count['alerted']:,}")
+    console.print()
+    console.print(table)
+    if len(ordered) > SHOWN_KINDS:
+        more = len(ordered) - SHOWN_KINDS
+        console.print(f"… and {more:,} more kinds: --json and FILE.json hold them all.")
 
 
 def print_families(card: FamilyCard) -> None:

@@ -32,7 +32,13 @@ CapturesOrInterface = Annotated[
 ]
 
 ModelFolder = Annotated[
-    Path, typer.Option("--model", metavar="DIR", help="Folder that veilwatch train wrote.")
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="DIR",
+        help="Folder that veilwatch train wrote; without it the model of the package.",
+        show_default=False,
+    ),
 ]
 
 CorpusManifest = Annotated[

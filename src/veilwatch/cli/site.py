@@ -76,7 +76,7 @@ def learn(
         )
     site = learn_thresholds(
         span,
-        model=model_identity(loaded.model.path),
+        model=model_identity(loaded.model.folder),
         target_per_day=target or loaded.alerts.target_false_alerts_per_day,
         units=units,
         groups=groups if groups.units else None,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from veilwatch.cli.corpus import CACHED
-from veilwatch.cli.figures import print_families, print_figures
+from veilwatch.cli.figures import print_families, print_figures, print_kinds
 from veilwatch.cli.options import (
     CorpusManifest,
     Detector,
@@ -27,6 +27,8 @@ from veilwatch.errors import TrainingError
 MODEL: Final = "model.json"
 """File that makes a folder a model."""
 
+SPLITS: Final = ("group", "source", "publisher")
+
 
 def command(
     corpus: CorpusManifest,
@@ -38,15 +40,15 @@ def command(
         str,
         typer.Option(
             metavar="NAME",
-            help="What stays in one fold: group (source, family, day) or source.",
+            help="What stays in one fold: group (source, family, day), source or publisher.",
         ),
     ] = "group",
     shortcuts: Shortcuts = False,
     keep_background: KeepBackground = False,
-    no_windows: Annotated[
+    no_hosts: Annotated[
         bool,
         typer.Option(
-            "--no-windows", help="Judge hosts by their flows alone, not by host windows as well."
+            "--no-hosts", help="Judge hosts by their flows alone, not by channels and windows."
         ),
     ] = False,
     no_families: Annotated[
@@ -73,21 +75,21 @@ def command(
     from veilwatch.learning.models import save_model
     from veilwatch.learning.training import TrainingOptions, train_model
 
-    if split not in ("group", "source"):
-        raise TrainingError(
-            f"unknown split {split[:40]!r}", where="--split", hint="use group or source"
-        )
+    if split not in SPLITS:
+        hint = f"known: {', '.join(SPLITS)}"
+        raise TrainingError(f"unknown split {split[:40]!r}", where="--split", hint=hint)
+    by: Any = split
     check_detector(detector)
     check_folder(output, MODEL, force=force)
     options = TrainingOptions(
         detector=detector,
         target_rate=target_fpr,
         folds=folds,
-        split="source" if split == "source" else "group",
+        split=by,
         shortcuts=shortcuts,
         keep_background=keep_background,
         prior=prior,
-        windows=not no_windows,
+        hosts=not no_hosts,
         families=not no_families,
         settings=DetectorSettings(seed=seed, threads=threads),
     )
@@ -108,6 +110,7 @@ def command(
         title=f"Held out by {split}: scored by detectors that never saw the same {split}",
         emulated=card.emulated,
     )
+    print_kinds(model.manifest.held_out)
     if model.manifest.families:
         print_families(model.manifest.families)
     if not quiet:

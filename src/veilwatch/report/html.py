@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
@@ -74,6 +75,7 @@ def whole(sentence: str) -> str:
     return sentence.replace(" %", "\u00a0%")
 
 
+@cache  # it keeps the templates that it has compiled, which takes longer than a page does
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("veilwatch.report"),

@@ -66,8 +66,8 @@ class Alert:
         those that were alerted holds one. Such an alert is low, and of no family.
     evidence
         For a host alert, how many of its flows were alerted and seen, the `probability` of an
-        infection at the model's prior, and where the model has windows what flows and windows
-        say alone (`flow_score`, `window_score`).
+        infection at the model's prior, and where channels and windows were judged what flows,
+        channels and windows say alone (`flow_score`, `channel_score`, `window_score`).
     """
 
     kind: str

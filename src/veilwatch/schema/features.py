@@ -17,7 +17,7 @@ from veilwatch.errors import VeilwatchError
 if TYPE_CHECKING:
     import pandas
 
-Unit = Literal["flow", "host_window", "capture"]
+Unit = Literal["flow", "channel", "host_window", "host", "capture"]
 """What one row of a frame describes, and therefore what a detector judges."""
 
 Values = npt.NDArray[np.floating[Any]]

@@ -14,6 +14,9 @@ import polars as pl
 
 from veilwatch.schema.packets import NONE8
 
+HOST_COLUMNS: Final = ("src_ip", "subscriber")
+"""What tells one host from another: its address as initiator, and whose it is."""
+
 MAX_ITEMS: Final = 32
 """Items kept of a list: ALPN lists of real clients are shorter."""
 

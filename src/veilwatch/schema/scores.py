@@ -65,11 +65,12 @@ class HostFacts:
     first_ns, last_ns
         Span of its flows; of a sensor of those that are kept one by one.
     score
-        0…1, of flows and windows together (Float32, as all that follow).
+        0…1, of flows, channels and windows together (Float32, as all that follow).
     flow_score
         What its flows say alone.
-    window_score
-        What its windows say alone, None where the model has none or none was judged.
+    channel_score, window_score
+        What its strongest channel and its strongest window say alone, None where the model has none
+        or none was judged.
     alert
         Whether the score passes the threshold of hosts.
     family
@@ -90,6 +91,7 @@ class HostFacts:
     last_ns: int
     score: float
     flow_score: float
+    channel_score: float | None
     window_score: float | None
     alert: bool
     family: str
@@ -120,9 +122,9 @@ class ScoreFrame:
     reasons
         For alerted flows and the worst ones of alerted hosts, by `flow_id`, what decided, strongest
         first; of a bounded number of flows.
-    window_reasons
-        For each alerted host what decided in the window that speaks most against it, where one
-        was judged.
+    host_reasons
+        For each alerted host what decided in the channel and in the window that speak most against
+        it, where they were judged; the channel first, by address and port.
     hosts_without_windows
         Hosts that were judged by their flows alone because there were too many.
     claims
@@ -135,6 +137,6 @@ class ScoreFrame:
     flow_threshold: float
     host_threshold: float
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
-    window_reasons: dict[HostKey, list[Reason]] = field(default_factory=dict)
+    host_reasons: dict[HostKey, list[Reason]] = field(default_factory=dict)
     hosts_without_windows: int = 0
     claims: tuple[Claim, ...] = ()

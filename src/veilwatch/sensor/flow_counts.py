@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from veilwatch.learning.evaluation.labelled import is_encrypted
+from veilwatch.learning.features.flow_class import is_encrypted
 from veilwatch.schema import counters as known
 from veilwatch.schema.events import Event, EventKind
 

@@ -46,7 +46,7 @@ def load_site_model(config: SensorConfig) -> Model:
     VeilwatchError
         If model or thresholds cannot be read, or do not belong together.
     """
-    model = load_model(config.model.path)
+    model = load_model(config.model.folder)
     return replace(model, manifest=_of_site(model.manifest, config))
 
 
@@ -58,7 +58,7 @@ def check_site_model(config: SensorConfig) -> ModelManifest:
     VeilwatchError
         If model or thresholds cannot be read, do not belong together, or are not of flows.
     """
-    manifest = check_model(config.model.path)
+    manifest = check_model(config.model.folder)
     check_unit(manifest)
     return _of_site(manifest, config)
 
@@ -68,9 +68,8 @@ def _of_site(manifest: ModelManifest, config: SensorConfig) -> ModelManifest:
     site = settings.site(config)
     if site is None:
         return manifest
-    identity = model_identity(config.model.path)
+    identity = model_identity(config.model.folder)
     changed: dict[str, Any] = {"thresholds": apply_site(manifest.thresholds, site, model=identity)}
-    if manifest.windows and site.group:
-        group = site.group.threshold
-        changed["windows"] = manifest.windows.model_copy(update={"group": group})
+    if manifest.hosts and site.group:
+        changed["hosts"] = manifest.hosts.model_copy(update={"threshold": site.group.threshold})
     return manifest.model_copy(update=changed)

@@ -6,8 +6,8 @@ from typing import Final
 
 from veilwatch import __version__
 from veilwatch.detection.alerting import attack
-from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.schema.events import Event
+from veilwatch.schema.names import protocol_name
 from veilwatch.schema.text import one_line
 from veilwatch.sinks.eve import MAX_NAME, MAX_PLACE, SIGNATURES, event_time_ns
 

@@ -8,12 +8,12 @@ from typing import ClassVar, Final
 
 from veilwatch import __version__
 from veilwatch.detection.alerting import attack
-from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import VeilwatchError
 from veilwatch.export.clean import JsonObject
 from veilwatch.schema.events import Event
 from veilwatch.schema.flow_facts import FlowFacts
 from veilwatch.schema.flows import TLS_SERVICES
+from veilwatch.schema.names import protocol_name
 from veilwatch.sinks.address import Address
 from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (

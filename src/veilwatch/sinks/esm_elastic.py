@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from veilwatch.detection.alerting import attack
-from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.export.clean import JsonObject
 from veilwatch.schema.events import Event
+from veilwatch.schema.names import protocol_name
 from veilwatch.sinks.bulk import BulkSink, action
 from veilwatch.sinks.eve import (
     CATEGORY,

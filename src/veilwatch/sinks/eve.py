@@ -15,7 +15,6 @@ from typing import Final
 import polars as pl
 
 from veilwatch.detection.alerting import attack
-from veilwatch.detection.alerting.names import protocol_name, tls_version_name
 from veilwatch.errors import OutputError
 from veilwatch.export.clean import compact_json
 from veilwatch.files import replacing
@@ -24,6 +23,7 @@ from veilwatch.schema.events import Event, EventKind
 from veilwatch.schema.flow_facts import FlowFacts, flow_facts_by_id
 from veilwatch.schema.flows import EndReason
 from veilwatch.schema.forms import teid_text
+from veilwatch.schema.names import protocol_name, tls_version_name
 from veilwatch.sinks import eve_types as eve
 
 GID: Final = 1

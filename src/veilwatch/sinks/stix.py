@@ -17,11 +17,11 @@ from typing import ClassVar, Final
 from uuid import UUID, uuid5
 
 from veilwatch.detection.alerting import attack
-from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.errors import OutputError, VeilwatchError
 from veilwatch.export.clean import Json, JsonObject, compact_json
 from veilwatch.files import replacing
 from veilwatch.schema.events import Event, Incident
+from veilwatch.schema.names import protocol_name
 from veilwatch.schema.scores import UNKNOWN_FAMILY
 from veilwatch.schema.units import DAY_S
 from veilwatch.sinks.address import Address

@@ -50,6 +50,7 @@ def scored_hosts(*rows: tuple[str, str, float]) -> pl.DataFrame:
         first_ns=pl.lit(START_NS, pl.Int64),
         last_ns=pl.lit(START_NS + 1000, pl.Int64),
         flow_score=pl.col("score"),
+        channel_score=pl.lit(None, pl.Float32),
         window_score=pl.lit(None, pl.Float32),
         alert=pl.col("score") >= 0.5,
         family=pl.lit(""),

@@ -9,8 +9,8 @@ import pytest
 
 from tests.detection.alerting.samples import make_alert
 from veilwatch.detection.alerting.attack import of_alert, techniques
-from veilwatch.detection.alerting.names import protocol_name, tls_version_name
 from veilwatch.schema.flow_facts import FlowFacts
+from veilwatch.schema.names import protocol_name, tls_version_name
 
 PLAIN = FlowFacts(1, dst_port=443, fwd_payload_bytes=900, bwd_payload_bytes=900)
 

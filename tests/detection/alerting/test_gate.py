@@ -189,7 +189,8 @@ def test_a_restart_makes_the_same_events_and_fates_add_up(
     def run(cut: int | None) -> tuple[list[Event], AlertGate]:
         limits = Limits(burst=20, host_burst=8, host_per_hour=30, summary_s=400)
         policy = Policy(limits=limits, dedup_s=60, quiet_close_s=600)
-        gate, out = AlertGate("s1", policy), []
+        gate = AlertGate("s1", policy)
+        out: list[Event] = []
         for n, (port, severity, at_s) in enumerate(stream):
             if n == cut:
                 saved = json.loads(json.dumps(gate.state()))

@@ -16,6 +16,7 @@ from veilwatch.detection.alerting.incidents import Change, ChangeKind, IncidentB
 from veilwatch.detection.alerting.open_incident import TIMELINE_HEAD, TIMELINE_TAIL
 from veilwatch.errors import VeilwatchError
 from veilwatch.schema.alerts import Alert, Tunnel
+from veilwatch.schema.events import Incident
 
 QUIET_NS = 600 * SECOND
 
@@ -54,11 +55,8 @@ def test_a_subscriber_with_two_addresses_has_one_incident() -> None:
     assert one.incident.incident_id == two.incident.incident_id != other.incident.incident_id
 
 
-ENDS = {"src_ip": "192.0.2.2", "dst_ip": "192.0.2.1", "qfi": None, "depth": 1}
-
-
 def tunnel(forth: int, back: int = 0) -> Tunnel:
-    return Tunnel(fwd_teid=forth, bwd_teid=back, **ENDS)
+    return Tunnel("192.0.2.2", "192.0.2.1", fwd_teid=forth, bwd_teid=back, qfi=None, depth=1)
 
 
 def take(to: IncidentBook, alert: Alert) -> list[Change]:
@@ -220,7 +218,7 @@ def test_ids_and_counts_are_the_same_after_crash_and_replay(
     crashed_at = max(saved_at, min(crashed_at, len(alerts)))
     straight, before, after = book(), book(), book()
     expected = {c.incident.incident_id: c.incident for a in alerts for c in add(straight, a)}
-    found = {}
+    found: dict[str, Incident] = {}
     for n, alert in enumerate(alerts[:crashed_at]):
         if n == saved_at:
             after.restore(json.loads(json.dumps(before.state())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from tests.detection.alerting.frames import live_scores, scored_flows, scored_hosts
@@ -80,6 +81,6 @@ def test_the_host_whose_flow_ended_longest_ago_is_forgotten_first(
 def test_emulated_traffic_is_called_so_and_ransomware_by_its_family() -> None:
     alerts = LiveAlerts(["lab"], emulated=True)
     flows = scored_flows((1, A, 0.9))
-    hosts = scored_hosts((A, "", 0.8)).with_columns(family=live.pl.lit("locker"))
+    hosts = scored_hosts((A, "", 0.8)).with_columns(family=pl.lit("locker"))
     found = alerts.raise_alerts(live_scores(flows, hosts), ransomware=["locker"])
     assert all(alert.emulated and alert.ransomware for alert, _ in found)

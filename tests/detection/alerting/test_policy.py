@@ -74,6 +74,7 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
             "last_ns": [50, 30, 20],
             "score": pl.Series([0.6, 0.9, 0.1], dtype=pl.Float32),
             "flow_score": pl.Series([0.75, 0.9, 0.1], dtype=pl.Float32),
+            "channel_score": pl.Series([0.25, None, None], dtype=pl.Float32),
             "window_score": pl.Series([0.5, None, None], dtype=pl.Float32),
             "alert": [True, True, False],
             "family": ["LockBit", "unknown malware", ""],
@@ -82,8 +83,12 @@ def small() -> tuple[ScoreFrame, CaptureReport]:
         }
     )
     reasons = {12: [Reason("x", 1.0, 2.0, "worst flow")], 13: [Reason("x", 1.0, 2.0, "because")]}
-    windows = {("10.0.0.1", "s1"): [Reason("y", 1.0, -3.0, "busy"), Reason("z", 1.0, 1.0, "late")]}
-    scores = ScoreFrame(flows, hosts, 0.6, 0.5, reasons, windows)
+    heard = [
+        Reason("w", 1.0, 0.5, "203.0.113.7:443/TCP: self-signed"),
+        Reason("y", 1.0, -3.0, "Host: busy"),
+        Reason("z", 1.0, 1.0, "Host: late"),
+    ]
+    scores = ScoreFrame(flows, hosts, 0.6, 0.5, reasons, {("10.0.0.1", "s1"): heard})
     return scores, CaptureReport([FileReport("a.pcap"), FileReport("b.pcap")])
 
 
@@ -139,11 +144,19 @@ def test_a_host_alert_points_at_its_own_best_flow_and_family() -> None:
     assert (second.first_ns, second.last_ns) == (4, 50)
     assert (first.family_probability, second.family_probability) == (0.25, 0.75)
     assert second.evidence == {
-        "flows": 2, "alerts": 2, "probability": 0.5, "flow_score": 0.75, "window_score": 0.5
-    }  # fmt: skip
-    # Windows were not scored for the other one.
+        "flows": 2,
+        "alerts": 2,
+        "probability": 0.5,
+        "flow_score": 0.75,
+        "channel_score": 0.25,
+        "window_score": 0.5,
+    }
+    # Channels and windows were not judged of the other one.
     assert first.evidence == {"flows": 1, "alerts": 1, "probability": 0.25}
-    assert [reason.text for reason in second.reasons] == ["busy", "worst flow", "late"]
+    # The channel first, as weak as its reason may be: an analyst can go and look at it.
+    assert [reason.text for reason in second.reasons] == [
+        *("203.0.113.7:443/TCP: self-signed", "Host: busy", "worst flow", "Host: late")
+    ]
     assert [reason.text for reason in first.reasons] == ["because"]
     assert second.threshold == 0.5
 
@@ -186,7 +199,7 @@ def test_no_flows_no_alerts() -> None:
 
 
 ONE_WAY = {"bwd_packets": 0, "bwd_payload_bytes": 0}
-THIN = {
+THIN: dict[str, dict[str, int | str]] = {
     "a ping of one packet": {"protocol": 1, "fwd_packets": 1, **ONE_WAY},
     "a ping for hours": {"protocol": 1, "fwd_packets": 900, "bwd_packets": 900},
     "an IPv6 ping": {"protocol": 58, "fwd_packets": 4, "bwd_packets": 4},

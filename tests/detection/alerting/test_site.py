@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from veilwatch.detection.alerting.site import (
-    DAY_NS,
     MAX_RATE,
     QuietPeriod,
     TopScores,
@@ -19,6 +18,7 @@ from veilwatch.detection.alerting.site import (
 )
 from veilwatch.errors import VeilwatchError
 from veilwatch.learning.models.manifest import Thresholds
+from veilwatch.schema.units import DAY_NS
 
 
 def period(days: float) -> QuietPeriod:

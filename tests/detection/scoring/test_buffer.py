@@ -53,7 +53,7 @@ def test_closed_windows_are_those_of_the_whole_capture(
         rows = frame[part.tolist()]
         if rows.is_empty():
             continue
-        now = int(rows["last_ns"].max())  # type: ignore[arg-type]
+        now = int(rows["last_ns"].max())
         # What was said of a flow while it was alive is gone once it has ended.
         buffer.add(reported(rows), now, early=True)
         if part[0] % 2:

@@ -11,10 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.known import known
+from tests.learning.features import naive_evidence
 from tests.learning.features.factory import random_flows
-from tests.learning.training.factory import make_model
-from veilwatch.detection.scoring import FlowScorer, naming, windows
-from veilwatch.learning.detectors.evidence import fused_scores
+from tests.learning.training.factory import attentive, make_model
+from veilwatch.detection.scoring import FlowScorer, naming, parts
+from veilwatch.learning.detectors.evidence import log_odds
+from veilwatch.learning.features.flow_class import flow_class
+from veilwatch.learning.features.host_evidence import evidence_frame
 from veilwatch.learning.features.windows import HOST
 from veilwatch.learning.models import Model
 from veilwatch.schema.features import FeatureFrame
@@ -29,9 +33,9 @@ SIZES = (60, 50, 40, 30, 20, 15, 10, 5)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model to which every host is an alert."""
-    made = make_model(tmp_path_factory.mktemp("corpus"))[0]
-    card = made.manifest.windows.model_copy(update={"group": 0.0})
-    return replace(made, manifest=made.manifest.model_copy(update={"windows": card}))
+    made = attentive(make_model(tmp_path_factory.mktemp("corpus"))[0])
+    card = known(made.manifest.hosts).model_copy(update={"threshold": 0.0})
+    return replace(made, manifest=made.manifest.model_copy(update={"hosts": card}))
 
 
 @pytest.fixture(scope="module")
@@ -63,43 +67,79 @@ def as_text(found: dict[Any, Any]) -> list[str]:
     return sorted(map(repr, found.items()))  # NaN is not equal to itself
 
 
+def decided_by_flows(model: Model, table: FlowTable, found: ScoreFrame) -> dict[str, float]:
+    """Score of each host where nothing is heard of it but its flows, by address."""
+    flows = found.flows.with_columns(
+        odds=pl.Series(log_odds(found.flows["score"].to_numpy().astype(float))),
+        flow_class=table.frame.select(flow_class()).to_series(),
+    )
+    rows = []
+    for host in found.hosts["host"]:
+        said = naive_evidence.of_flows(
+            flows.filter(src_ip=host).select("odds", "flow_class").rows()
+        )
+        rows.append([*said, *said, *said[-3:]])
+    return dict(zip(found.hosts["host"], model.decide(evidence_frame(np.array(rows))), strict=True))
+
+
+def assert_decided_by_flows(
+    left: pl.DataFrame, model: Model, table: FlowTable, found: ScoreFrame
+) -> None:
+    """What nobody looked at is taken to be as suspicious as the flows are."""
+    wanted = decided_by_flows(model, table, found)
+    told = [wanted[host] for host in left["host"]]
+    np.testing.assert_allclose(left["score"].to_numpy(), told, rtol=1e-5)
+
+
 @pytest.mark.parametrize("at_once", [1, 33, 70, 299])
-def test_windows_made_part_by_part_are_those_of_the_whole(
+def test_hosts_judged_part_by_part_are_those_of_the_whole(
     model: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     whole = score(model, table)
-    sizes = []
-    made = Model.window_features
-    monkeypatch.setattr(windows, "FLOWS_AT_ONCE", at_once)
-    monkeypatch.setattr(Model, "window_features", lambda m, f: sizes.append(len(f)) or made(m, f))
-    parts = score(model, table)
-    assert len(sizes) > 1 and sum(sizes) == FLOWS
-    assert max(sizes) < at_once + max(SIZES)
-    np.testing.assert_allclose(
-        parts.hosts["window_score"].to_numpy(), whole.hosts["window_score"].to_numpy(), atol=1e-6
-    )
-    assert parts.hosts.drop("score", "window_score", "probability").equals(
-        whole.hosts.drop("score", "window_score", "probability")
-    )
-    assert as_text(parts.window_reasons) == as_text(whole.window_reasons)
-    assert parts.hosts_without_windows == whole.hosts_without_windows == 0
+    sizes: dict[str, list[int]] = {"window_features": [], "channel_features": []}
+
+    def count(name: str) -> None:
+        made = getattr(Model, name)
+
+        def counted(model: Model, flows: FlowTable) -> FeatureFrame:
+            sizes[name].append(len(flows))
+            features: FeatureFrame = made(model, flows)
+            return features
+
+        monkeypatch.setattr(Model, name, counted)
+
+    monkeypatch.setattr(parts, "FLOWS_AT_ONCE", at_once)
+    count("window_features")
+    count("channel_features")
+    pieces = score(model, table)
+    assert sizes["window_features"] == sizes["channel_features"]
+    seen = sizes["window_features"]
+    assert len(seen) > 1 and sum(seen) == FLOWS
+    assert max(seen) < at_once + max(SIZES)
+    inexact = ["score", "channel_score", "window_score", "probability"]
+    for name in inexact:
+        np.testing.assert_allclose(
+            pieces.hosts[name].to_numpy(), whole.hosts[name].to_numpy(), atol=1e-6
+        )
+    assert pieces.hosts.drop(inexact).equals(whole.hosts.drop(inexact))
+    assert as_text(pieces.host_reasons) == as_text(whole.host_reasons)
+    assert pieces.hosts_without_windows == whole.hosts_without_windows == 0
 
 
 def test_too_many_windows_leave_the_hosts_with_fewest_flows_to_their_flows(
     model: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = score(model, table)
-    monkeypatch.setattr(windows, "FLOWS_A_WINDOW", 10**6)
-    monkeypatch.setattr(windows, "MAX_WINDOWS", 60)
+    monkeypatch.setattr(parts, "FLOWS_A_WINDOW", 10**6)
+    monkeypatch.setattr(parts, "MAX_WINDOWS", 60)
     few = score(model, table)
     judged = few.hosts.filter(pl.col("window_score").is_not_null())
     left = few.hosts.filter(pl.col("window_score").is_null())
     assert few.hosts_without_windows == left.height > 0 < judged.height
-    assert judged["flows"].min() >= left["flows"].max()
-    # Windows that nobody looked at speak neither for nor against.
-    neutral = np.full(left.height, 0.5)
-    wanted = fused_scores([left["flow_score"].to_numpy().astype(np.float64), neutral])
-    np.testing.assert_allclose(left["score"].to_numpy(), wanted, rtol=1e-5)
+    assert min(judged["flows"]) >= max(left["flows"])
+    assert left["channel_score"].null_count() == left.height
+    assert judged["channel_score"].null_count() == 0
+    assert_decided_by_flows(left, model, table, few)
     same = judged.join(whole.hosts, on=["host", "subscriber"], suffix="_whole")
     assert same.height == judged.height and same["score"].equals(
         same["score_whole"].rename("score")
@@ -111,8 +151,8 @@ def test_too_many_windows_leave_the_hosts_with_fewest_flows_to_their_flows(
 def test_one_host_with_more_windows_than_all_may_have_hides_no_other(
     model: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "FLOWS_A_WINDOW", 10**6)
-    monkeypatch.setattr(windows, "MAX_WINDOWS", 3)
+    monkeypatch.setattr(parts, "FLOWS_A_WINDOW", 10**6)
+    monkeypatch.setattr(parts, "MAX_WINDOWS", 3)
     frame = table.frame.with_columns(
         src_ip=pl.when(pl.int_range(pl.len()) < FLOWS - 3)
         .then(pl.lit("10.0.0.1"))
@@ -122,20 +162,66 @@ def test_one_host_with_more_windows_than_all_may_have_hides_no_other(
     assert found.hosts_without_windows == 1
     told = dict(found.hosts.select("host", pl.col("window_score").is_null()).iter_rows())
     assert told == {"10.0.0.1": True, "10.0.0.2": False}
-    monkeypatch.setattr(windows, "MAX_WINDOWS", 0)
+    monkeypatch.setattr(parts, "MAX_WINDOWS", 0)
     none = score(model, FlowTable(frame))
-    assert none.hosts_without_windows == 2 and none.window_reasons == {}
+    assert none.hosts_without_windows == 2 and none.host_reasons == {}
     assert none.hosts["window_score"].null_count() == 2
+    assert_decided_by_flows(none.hosts, model, FlowTable(frame), none)
+
+
+def test_of_too_many_channels_those_that_began_first_are_judged(
+    model: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 40
+    monkeypatch.setattr(parts, "MAX_CHANNELS", most)
+    seen = []
+    made = Model.channel_features
+
+    def noted(model: Model, flows: FlowTable) -> FeatureFrame:
+        seen.append(flows.frame)
+        return made(model, flows)
+
+    monkeypatch.setattr(Model, "channel_features", noted)
+    found = score(model, table)
+    (kept,) = seen
+    service = [*HOST, "dst_ip", "dst_port", "protocol"]
+    began = table.frame.group_by(service).agg(pl.col("first_ns").min())
+    # Each host's first ones before anybody's next ones.
+    turn = pl.col("first_ns").rank("ordinal").over(HOST)
+    wanted = began.sort(turn, "first_ns").head(most).select(service)
+    assert began.height > most and set(kept.select(service).rows()) == set(wanted.rows())
+    # A channel is judged with all of its flows.
+    assert kept.height == table.frame.join(wanted, on=service, how="semi").height
+    without = found.hosts.filter(pl.col("channel_score").is_null())
+    assert 0 < without.height < found.hosts.height
+    assert set(without["host"]).isdisjoint(wanted["src_ip"])
+    assert_decided_by_flows(without, model, table, found)
 
 
 def test_only_the_best_scored_hosts_are_explained(
     model: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "MAX_EXPLAINED_HOSTS", 5)
+    monkeypatch.setattr(parts, "MAX_EXPLAINED_HOSTS", 5)
     found = score(model, table)
-    assert found.hosts["alert"].all() and len(found.window_reasons) == 5
+    assert found.hosts["alert"].all() and len(found.host_reasons) == 5
     best = found.hosts.sort("score", descending=True).head(5).select("host", "subscriber")
-    assert set(found.window_reasons) == set(best.iter_rows())
+    assert set(found.host_reasons) == set(best.iter_rows())
+
+
+@pytest.mark.parametrize("at_once", [33, FLOWS])
+def test_features_are_kept_of_so_many_hosts_however_many_parts_there_are(
+    model: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Of those whose channel or window speaks most against them."""
+    monkeypatch.setattr(parts, "FLOWS_AT_ONCE", at_once)
+    judged = parts.score_parts(model, FlowTable(table.frame))
+    monkeypatch.setattr(parts, "KEPT_FEATURES", 6)
+    few = parts.score_parts(model, FlowTable(table.frame))
+    for kept, whole in ((few.channels, judged.channels), (few.windows, judged.windows)):
+        assert len(kept.strongest) == len(kept.strength) == 6 < len(whole.strongest)
+        np.testing.assert_allclose(kept.strength, -np.sort(-whole.strength)[:6])
+        assert kept.strongest.keys.select(HOST).n_unique() == 6
+        assert len(kept.odds) == len(whole.odds)
 
 
 class Trees:

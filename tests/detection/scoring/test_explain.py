@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ import pytest
 from veilwatch.detection.scoring.explain import SHOWN_REASONS, _quantity, reasons
 from veilwatch.learning.models import BenignRange
 from veilwatch.schema.features import FeatureFrame, FeatureSchema, FeatureSpec
+from veilwatch.schema.scores import Reason
 
 SPECS = (
     FeatureSpec("pause_mean", "s", "Mean silence longer than 1 s"),
@@ -24,7 +26,7 @@ RANGES = {
 }
 
 
-def explain(values: list[float], contributions: list[float]) -> list[list[object]]:
+def explain(values: Sequence[float], contributions: Sequence[float]) -> list[list[Reason]]:
     features = FeatureFrame(
         FeatureSchema("test", 1, SPECS),
         np.array([values], np.float32),

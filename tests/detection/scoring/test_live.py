@@ -10,28 +10,32 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from tests.learning.features import naive_evidence
 from tests.learning.features.factory import random_flows
-from tests.learning.training.factory import make_model
+from tests.learning.training.factory import attentive, make_model
 from veilwatch.detection.scoring import FlowScorer, LiveScorer, live
 from veilwatch.detection.scoring.hosts import HORIZON_NS
 from veilwatch.errors import ModelError
+from veilwatch.learning.detectors.evidence import log_odds
+from veilwatch.learning.features.flow_class import flow_class
+from veilwatch.learning.features.host_evidence import evidence_frame
 from veilwatch.learning.models import Model
 from veilwatch.schema.flows import EndReason, FlowTable
-from veilwatch.schema.scores import ScoreFrame
+from veilwatch.schema.scores import HostKey, ScoreFrame
 
 MALICIOUS = np.arange(400) % 4 == 0
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return make_model(tmp_path_factory.mktemp("corpus"))[0]
+    return attentive(make_model(tmp_path_factory.mktemp("corpus"))[0])
 
 
 @pytest.fixture(scope="module")
 def model(whole: Model) -> Model:
-    """The same without its windows, which have their own time."""
-    manifest = whole.manifest.model_copy(update={"windows": None})
-    return replace(whole, manifest=manifest, windows=())
+    """The same without its channels and windows, which have their own time."""
+    manifest = whole.manifest.model_copy(update={"hosts": None})
+    return replace(whole, manifest=manifest, windows=(), channels=(), hosts=())
 
 
 @pytest.fixture(scope="module")
@@ -208,17 +212,118 @@ def test_an_empty_table_changes_nothing(model: Model, table: FlowTable) -> None:
     assert said.flows.is_empty() and said.hosts.is_empty() and not said.reasons
 
 
-def test_windows_are_heard_when_they_are_over(whole: Model, table: FlowTable) -> None:
+def by_flows(model: Model, table: FlowTable) -> pl.DataFrame:
+    """Hosts as they are decided about before anything but their flows is judged."""
+    scorer = FlowScorer(model)
+    flows = scorer.add(table)
+    hosts = []
+    for key, mine in flows.group_by("src_ip", "subscriber"):
+        odds = log_odds(mine["score"].to_numpy().astype(float)).tolist()
+        classes = mine.select(flow_class()).to_series().to_list()
+        said = naive_evidence.of_flows(list(zip(odds, classes, strict=True)))
+        evidence = evidence_frame(np.array([[*said, *said, *said[-3:]]]))
+        hosts.append((*key, float(model.decide(evidence)[0])))
+    return pl.DataFrame(hosts, ["host", "subscriber", "score"], orient="row")
+
+
+def test_hosts_are_decided_by_flows_at_first_and_by_all_once_that_is_judged(
+    whole: Model, table: FlowTable
+) -> None:
     scorer = LiveScorer(whole)
     parts = [scorer.add(FlowTable(table.frame[a : a + 50])) for a in range(0, 400, 50)]
-    assert all(part.hosts["window_score"].null_count() == part.hosts.height for part in parts)
-    over = int(table.frame["last_ns"].max()) + 900 * 10**9  # type: ignore[arg-type]
+    for name in ("channel_score", "window_score"):
+        assert all(part.hosts[name].null_count() == part.hosts.height for part in parts)
+    assert not any(part.host_reasons for part in parts)
+    first = latest(parts)
+    assert_same_hosts(first.select("host", "subscriber", "score"), by_flows(whole, table))
+    over = max(table.frame["last_ns"]) + 900 * 10**9
     said = scorer.add(FlowTable(table.frame[:0]), now_ns=over)
     wanted = batch(whole, table)
     assert_same_hosts(said.hosts, wanted)
+    assert said.hosts["channel_score"].null_count() == 0
+    assert not first.sort("host", "subscriber")["score"].equals(
+        said.hosts.sort("host", "subscriber")["score"]
+    )
     alerted = wanted.filter("alert").select("host", "subscriber").rows()
-    assert set(said.window_reasons) == set(alerted) and alerted
+    assert set(said.host_reasons) == set(alerted) and alerted
+    told = scorer_reasons(whole, table)
+    assert {key: [r.text for r in said.host_reasons[key]] for key in alerted} == told
     assert scorer.counters["window_flows"] == 400
+    # The next flow of a host is heard beside what was judged.
+    one = table.frame[:1].with_columns(flow_id=pl.lit(10_000, pl.Int64))
+    again = scorer.add(FlowTable(one), now_ns=over).hosts
+    before = said.hosts.filter(host=again["host"][0], subscriber=again["subscriber"][0])
+    for name in ("channel_score", "window_score"):
+        assert again[name].equals(before[name]) and again[name].null_count() == 0
+
+
+def scorer_reasons(model: Model, table: FlowTable) -> dict[HostKey, list[str]]:
+    scorer = FlowScorer(model)
+    scorer.add(table)
+    return {key: [r.text for r in said] for key, said in scorer.finish().host_reasons.items()}
+
+
+def judged_after(
+    scorer: LiveScorer, table: FlowTable, seconds: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What is said of hosts when their windows are over, and some time after that by new flows."""
+    over = max(table.frame["last_ns"]) + 900 * 10**9
+    scorer.add(table)
+    at_once = scorer.add(FlowTable(table.frame[:0]), now_ns=over).hosts
+    shift = over + seconds * 10**9 - pl.col("last_ns")
+    again = table.frame.unique(["src_ip", "subscriber"], keep="first", maintain_order=True)
+    later = again.with_columns(
+        pl.col("first_ns") + shift, pl.col("last_ns") + shift, flow_id=pl.col("flow_id") + 10_000
+    )
+    return at_once, scorer.add(FlowTable(later), now_ns=over + seconds * 10**9).hosts
+
+
+def test_what_was_judged_is_remembered_of_so_many_hosts(
+    whole: Model, table: FlowTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MAX_WINDOW_HOSTS", 3)
+    at_once, later = judged_after(LiveScorer(whole), table, 1)
+    assert later.height > 3
+    for hosts in (at_once, later):
+        for name in ("channel_score", "window_score"):
+            assert hosts[name].count() == 3
+    heard = later.filter(pl.col("channel_score").is_not_null()).select("host", "subscriber")
+    assert_same_hosts(
+        at_once.join(heard, on=["host", "subscriber"]),
+        batch(whole, table).join(heard, on=["host", "subscriber"]),
+    )
+
+
+def test_what_is_remembered_of_a_host_holds_nothing_of_others(
+    whole: Model, table: FlowTable
+) -> None:
+    """One that falls silent would keep the table of all that were judged with it."""
+    scorer = LiveScorer(whole)
+    at_once, _ = judged_after(scorer, table, 1)
+    remembered = list(scorer._heard._channels.values())
+    assert len(remembered) == at_once.height
+    assert all(row.base is None for row in remembered)
+
+
+def test_another_model_forgets_what_channels_said(whole: Model, table: FlowTable) -> None:
+    """It would mix two scales; channels are judged anew every five minutes."""
+    scorer = LiveScorer(whole)
+    scorer.add(table)
+    over = max(table.frame["last_ns"]) + 900 * 10**9
+    assert scorer.add(FlowTable(table.frame[:0]), now_ns=over).hosts["channel_score"].count()
+    scorer.replace(whole)
+    one = FlowTable(table.frame[:1].with_columns(flow_id=pl.lit(10_000, pl.Int64)))
+    again = scorer.add(one, now_ns=over).hosts
+    assert again["channel_score"].count() == again["window_score"].count() == 0
+    assert scorer.judge_current().hosts["channel_score"].count() > 0
+
+
+def test_what_was_judged_speaks_for_an_hour(whole: Model, table: FlowTable) -> None:
+    hour = HORIZON_NS // 10**9
+    _, later = judged_after(LiveScorer(whole), table, hour - 1200)
+    assert later["channel_score"].null_count() == later["window_score"].null_count() == 0
+    _, later = judged_after(LiveScorer(whole), table, hour)
+    assert later["channel_score"].count() == later["window_score"].count() == 0
 
 
 def test_the_window_that_runs_can_be_asked_about(whole: Model, table: FlowTable) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from tests.learning.features.factory import random_flows
-from veilwatch.detection.scoring.owners import MAX_ENDS, Claim, Owners
+from veilwatch.detection.scoring.owners import MAX_ENDS, Owners
+from veilwatch.schema.scores import Claim
 
 UPF, GNB = "192.0.2.1", "192.0.2.2"
 

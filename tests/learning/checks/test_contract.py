@@ -2,80 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.learning.checks.broken import Careless, Credulous, Deaf, Framed, Nearby, Raising, Sure
 from tests.learning.training.factory import QUICK
-from veilwatch.errors import ModelError, PluginError
+from veilwatch.errors import PluginError
 from veilwatch.learning.checks import CHECKS, Candidate, check_detector
 from veilwatch.learning.checks import contract as rules
 from veilwatch.learning.checks.units import draw_training_set, random_flows
 from veilwatch.learning.detectors.lightgbm import LightGBMDetector
-
-
-class Deaf(LightGBMDetector):
-    """Does not heed weights, and changes what it is given."""
-
-    def fit(self, training: Any, *arguments: Any) -> None:
-        training.features.values[0, 0] = -1.0
-        training.weight[:] = 1.0
-        super().fit(training, *arguments)
-
-
-class Sure(LightGBMDetector):
-    """Scores anything, without being trained, and says one without looking."""
-
-    def predict_proba(self, features: Any) -> Any:
-        return np.ones(len(features), np.float32)
-
-
-class Credulous(LightGBMDetector):
-    """Loads whatever lies there."""
-
-    @classmethod
-    def load(cls, folder: Path, schema: Any) -> Any:
-        detector = cls()
-        try:
-            detector._booster = super().load(folder, schema)._booster
-        except ModelError:
-            return detector
-        detector._schema = schema
-        return detector
-
-
-class Raising(LightGBMDetector):
-    """Raises what nobody expects."""
-
-    def explain(self, features: Any) -> Any:
-        raise ZeroDivisionError("in vain")
-
-
-class Careless(LightGBMDetector):
-    """Names a file that it did not write."""
-
-    def save(self, folder: Path) -> list[str]:
-        return [*super().save(folder), "another"]
-
-
-class Nearby(LightGBMDetector):
-    """Ranks units within the frame that they come in."""
-
-    def predict_proba(self, features: Any) -> Any:
-        score = super().predict_proba(features)
-        return score if len(score) < 2 else (score.argsort().argsort() + 1) / (len(score) + 1)
-
-
-class Framed(LightGBMDetector):
-    """Loads a training framework in order to score."""
-
-    @classmethod
-    def load(cls, folder: Path, schema: Any) -> Any:
-        import onnx  # noqa: F401
-
-        return super().load(folder, schema)
 
 
 @pytest.mark.parametrize(
@@ -123,5 +61,5 @@ def test_units_can_be_told_apart_and_are_drawn_anew_by_seed() -> None:
     other = draw_training_set(LightGBMDetector, seed=1)
     assert not np.array_equal(first.features.values, other.features.values, equal_nan=True)
     assert sorted(set(first.malicious)) == [False, True]
-    flows = random_flows(40, malicious=np.arange(40) >= 20).frame["fwd_first_payload"]
-    assert flows[20:].mean() > 1.5 * flows[:20].mean()  # type: ignore[operator]
+    sizes = random_flows(40, malicious=np.arange(40) >= 20).frame["fwd_first_payload"].to_numpy()
+    assert sizes[20:].mean() > 1.5 * sizes[:20].mean()

@@ -44,11 +44,13 @@ def capture_corpus(
     ttl: Sequence[int] = (64, 64),
     columns: dict[str, Sequence[str]] | None = None,
     hidden: bool = False,
+    services: int = 0,
 ) -> Path:
     """Write captures of which every other one is malicious, and their manifest.
 
     Malicious requests are larger. With `hidden` they are not, so that only `ttl` (of benign and
     malicious clients) can tell. `columns` replaces columns of the manifest, one value a capture.
+    The first client of benign captures asks so many further `services`, as people do.
     """
     entries = []
     for k in range(captures):
@@ -66,10 +68,15 @@ def capture_corpus(
                 for packet in packets:
                     when += int(rng.integers(1, 200)) * 1_000_000
                     writer.write(when, packet)
+            for service in range(0 if malicious else services):
+                asked = IP(src=f"10.0.{k}.1", dst=f"198.51.100.{service + 1}", ttl=ttl[0])
+                when += int(rng.integers(1, 200)) * 1_000_000
+                writer.write(when, bytes(asked / UDP(sport=5000, dport=443) / Raw(rng.bytes(200))))
         fields: dict[str, Any] = {
             "family": f"family-{k % 8 // 2}" if malicious else "",
             "group": f"group-{k // 2}-{k % 2}",
             "source_repo": f"source-{k % 8}",
+            "publisher": f"author-{k // 2 % 4}",
             "capture_start": str(date(2024, 1, 1) + timedelta(days=k)),
         }
         fields |= {column: values[k] for column, values in (columns or {}).items()}

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
+from tests.known import known
 from tests.learning.training.factory import entry, make_corpus
+from veilwatch.learning.comparison.document import SplitResult
 from veilwatch.learning.comparison.figures import RESAMPLES, Judged, own_thresholds, split_result
+from veilwatch.learning.comparison.hosts import Decided
 from veilwatch.learning.comparison.plan import Split
 from veilwatch.learning.evaluation.labelled import Labels, read_labels
 from veilwatch.learning.evaluation.metrics import detection_rate_at
@@ -39,11 +42,11 @@ LIMITS = own_thresholds(judged(SCORE), 0.1)
 
 
 @pytest.fixture(scope="module")
-def result():
+def result() -> SplitResult:
     return split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, seed=5)
 
 
-def test_means_over_folds(result) -> None:
+def test_means_over_folds(result: SplitResult) -> None:
     level = result.levels["flow"]
     parts = [(LABELS.malicious[k == FOLD], SCORE[k == FOLD]) for k in range(FOLDS)]
     assert level.folds == FOLDS
@@ -54,7 +57,7 @@ def test_means_over_folds(result) -> None:
 
 
 @pytest.mark.parametrize("name", ["flow", "flow_tls", "capture"])
-def test_curves_run_through_the_figures_of_the_table(result, name: str) -> None:
+def test_curves_run_through_the_figures_of_the_table(result: SplitResult, name: str) -> None:
     level = result.levels[name]
     roc = dict(level.roc)
     for rate in ("0.01", "0.001", "0.0001"):
@@ -67,7 +70,7 @@ def test_curves_run_through_the_figures_of_the_table(result, name: str) -> None:
     assert area == pytest.approx(level.average_precision, abs=0.02)
 
 
-def test_what_is_said_at_the_own_threshold(result) -> None:
+def test_what_is_said_at_the_own_threshold(result: SplitResult) -> None:
     level = result.levels["flow"]
     limit = np.array([LIMITS[k].unit for k in range(FOLDS)])[FOLD]
     alert, truth = limit <= SCORE, LABELS.malicious
@@ -82,7 +85,7 @@ def test_what_is_said_at_the_own_threshold(result) -> None:
     assert level.supported_false_positive_rate == pytest.approx(3 / level.negatives)
 
 
-def test_intervals_are_those_of_a_naive_bootstrap_over_captures(result) -> None:
+def test_intervals_are_those_of_a_naive_bootstrap_over_captures(result: SplitResult) -> None:
     rng = np.random.default_rng(5)
     auc, found = [], []
     for _ in range(RESAMPLES):
@@ -100,7 +103,7 @@ def test_intervals_are_those_of_a_naive_bootstrap_over_captures(result) -> None:
     level = result.levels["flow"]
     for figure, naive in ((level.roc_auc, auc), (level.detection_rate_at_fpr["0.01"], found)):
         assert [figure.low, figure.high] == pytest.approx(np.quantile(naive, [0.025, 0.975]))
-        assert figure.low < figure.value < figure.high
+        assert known(figure.low) < known(figure.value) < known(figure.high)
 
 
 def test_thresholds_are_not_moved_by_what_they_judge() -> None:
@@ -133,13 +136,13 @@ def test_the_levels_of_other_units() -> None:
     assert list(found.levels) == ["capture"]
 
 
-def test_families_are_counted_by_capture(result) -> None:
+def test_families_are_counted_by_capture(result: SplitResult) -> None:
     assert sum(f.captures for f in result.families.values()) == CAPTURES // 2
     assert set(result.families) == {entry(k, "malicious").family for k in range(1, CAPTURES, 2)}
 
 
-def test_calibration_weighs_the_classes_alike(result) -> None:
-    found = result.levels["flow"].calibration
+def test_calibration_weighs_the_classes_alike(result: SplitResult) -> None:
+    found = known(result.levels["flow"].calibration)
     weight = np.where(LABELS.malicious, 0.5 / LABELS.malicious.sum(),
                       0.5 / (~LABELS.malicious).sum())  # fmt: skip
     assert found.brier == pytest.approx(np.sum(weight * (SCORE - LABELS.malicious) ** 2))
@@ -150,34 +153,74 @@ def test_calibration_weighs_the_classes_alike(result) -> None:
     )  # fmt: skip
 
 
-def windows_of(score_of_capture: np.ndarray) -> Judged:
-    """Two windows a capture."""
-    capture = np.repeat(np.arange(CAPTURES), 2)
-    malicious, none = LABELS.capture_malicious[capture], np.zeros(2 * CAPTURES, bool)
-    labels = Labels(capture, malicious, none, LABELS.capture_malicious, none, "host_window")
-    return judged(score_of_capture[capture], labels)
+def decided(seed: int = 2, blends: int = CAPTURES) -> Decided:
+    """Captures as recorded, and malicious and benign ones on a used host, at limits by fold."""
+    rng = np.random.default_rng(seed)
+    base = np.concatenate([np.arange(CAPTURES), np.arange(blends)])
+    malicious = LABELS.capture_malicious[base]
+    score = 1 / (1 + np.exp(-rng.normal(np.where(malicious, 1.5, -0.5))))
+    limit = np.array([0.5, 0.6, 0.7])[SPLIT.fold[base]]
+    size = np.repeat([0, 1], [CAPTURES, blends])
+    return Decided(score, limit, base, size, malicious)
 
 
-def test_windows_are_heard_beside_flows() -> None:
-    certain = windows_of(np.where(LABELS.capture_malicious, 0.99, 0.01))
-    found = split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, certain, seed=1)
-    assert list(found.levels) == ["flow", "flow_tls", "capture", "capture_with_windows"]
-    alone, both = found.levels["capture"], found.levels["capture_with_windows"]
-    assert alone.roc_auc.value < both.roc_auc.value == 1.0
-    assert both.confusion.false_negative == 0
-    assert {family.found for family in found.families.values()} == {1.0}
-    assert alone == split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, seed=1).levels[
-        "capture"
+def test_what_is_decided_stands_beside_captures_by_flows() -> None:
+    hosts = decided()
+    found = split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, hosts, seed=1)
+    assert list(found.levels) == [
+        "flow", "flow_tls", "capture", "capture_with_windows", "used_host_x1",
     ]  # fmt: skip
+    by_flows = split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, seed=1)
+    assert found.levels["capture"] == by_flows.levels["capture"]
+    whole = found.levels["capture_with_windows"]
+    score, limit = hosts.score[:CAPTURES], hosts.limit[:CAPTURES]
+    truth = LABELS.capture_malicious
+    assert whole.confusion.true_positive == (score >= limit)[truth].sum()
+    assert whole.roc_auc.value == pytest.approx(
+        np.mean([roc_auc_score(truth[k], score[k]) for k in map(SPLIT.fold.__eq__, range(FOLDS))])
+    )
+    # Families and kinds go by the decision.
+    named = np.array([item.family for item in CORPUS.entries])
+    for name, family in found.families.items():
+        assert family.found == (score >= limit)[named == name].mean()
+    (kind,) = found.benign_kinds.values()
+    assert (kind.captures, kind.alerted) == ((~truth).sum(), (score >= limit)[~truth].sum())
 
 
-def test_the_threshold_of_both_is_not_moved_by_what_it_judges() -> None:
-    quiet = windows_of(np.full(CAPTURES, 0.2))
-    loud = windows_of(np.where(SPLIT.fold == 1, 0.9, 0.2))
-    limits = [
-        split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, windows, seed=1)
-        for windows in (quiet, loud)
-    ]
-    of_quiet, of_loud = (item.levels["capture_with_windows"].confusion for item in limits)
-    # Fold 1 scores higher beside the same threshold, so more of it alerts.
-    assert of_loud.false_positive > of_quiet.false_positive
+def test_used_hosts_stand_beside_benign_captures_as_recorded() -> None:
+    hosts = decided()
+    hosts.score[CAPTURES + 1] = np.nan  # a malicious blend that takes no part
+    hosts.score[0] = np.nan  # a benign capture
+    found = split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, hosts, seed=1)
+    used = found.levels["used_host_x1"]
+    blended = hosts.size == 1
+    seen = np.flatnonzero(~np.isnan(hosts.score) & (blended == hosts.malicious))
+    fold = SPLIT.fold[hosts.base[seen]]
+    score, truth, limit = hosts.score[seen], hosts.malicious[seen], hosts.limit[seen]
+    assert (used.positives, used.negatives) == (CAPTURES // 2 - 1, CAPTURES // 2 - 1)
+    assert used.roc_auc.value == pytest.approx(
+        np.mean([roc_auc_score(truth[fold == k], score[fold == k]) for k in range(FOLDS)])
+    )
+    assert used.confusion.true_positive == (score >= limit)[truth].sum()
+    assert used.confusion.false_positive == (score >= limit)[~truth].sum()
+    quiet = blended & ~hosts.malicious
+    counts = found.benign_blends["used_host_x1"]
+    alerted = (hosts.score >= hosts.limit)[quiet].sum()
+    assert (counts.captures, counts.alerted) == (quiet.sum(), alerted)
+
+
+def test_a_resample_draws_a_blend_with_its_capture() -> None:
+    """Blends that score as their captures do have the interval of the captures."""
+    hosts = decided()
+    hosts.score[CAPTURES:] = hosts.score[:CAPTURES]
+    levels = split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, hosts, seed=1).levels
+    used, recorded = levels["used_host_x1"], levels["capture_with_windows"]
+    assert used.roc_auc == recorded.roc_auc
+    assert used.detection_rate_at_fpr == recorded.detection_rate_at_fpr
+
+
+def test_no_used_host_no_level() -> None:
+    hosts = decided(blends=1)  # a benign one alone
+    found = split_result(judged(SCORE), CORPUS.entries, SPLIT, LIMITS, hosts, seed=1)
+    assert list(found.levels)[-1] == "capture_with_windows"
+    assert found.benign_blends["used_host_x1"].captures == 1

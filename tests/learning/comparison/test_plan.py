@@ -34,6 +34,7 @@ def entries_of(rows: list[tuple[bool, str, int, int]]) -> list[CaptureEntry]:
             source=f"source-{source}",
         )
         date = str(np.datetime64("2020-01-01") + day)
+        made = replace(made, publisher=f"author-{source // 2}")
         out.append(replace(made, family=family if malicious else "", capture_start=date))
     return out
 
@@ -67,6 +68,8 @@ def test_what_is_judged_was_not_learned(rows: list[tuple[bool, str, int, int]], 
         def those(rows: np.ndarray, of: str) -> set[str]:
             return {getattr(entries[int(k)], of) for k in rows}
 
+        if name == "publisher":
+            assert not those(learned, "publisher") & those(mine, "publisher")
         if name == "source":
             assert not those(learned, "source_repo") & those(mine, "source_repo")
         if name in ("group", "family"):
@@ -112,7 +115,7 @@ def test_every_family_is_left_out_once() -> None:
     rows = [(k % 3 > 0, FAMILIES[k // 8], k % 4, 100 * (k // 8)) for k in range(48)]
     entries = entries_of(rows)
     split = make_split("family", entries, folds=3, seed=1)
-    folds = {}
+    folds: dict[str, int] = {}
     for item, fold in zip(entries, split.fold.tolist(), strict=True):
         if item.label == "malicious":
             assert folds.setdefault(item.family, fold) == fold
@@ -143,7 +146,7 @@ def test_captures_without_a_date_take_no_part_in_time() -> None:
 
 def test_one_class_cannot_be_split() -> None:
     entries = [entry(k, "benign") for k in range(12)]
-    for name in ("source", "group", "family", "time"):
+    for name in ("publisher", "source", "group", "family", "time"):
         with pytest.raises(TrainingError):
             make_split(name, entries, folds=2, seed=1)
 

@@ -43,9 +43,13 @@ def level(found: float, benign: int) -> Level:
     )
 
 
-def detector(found: float, captures: int, flows: int = 5000, split: str = "group", **levels: Level):
+def detector(
+    found: float, captures: int, flows: int = 5000, split: str = "group", **levels: Level
+) -> DetectorResult:
     levels = levels or {"flow_tls": level(found, flows), "capture": level(found, captures)}
-    result = SplitResult(levels=levels, without_background={}, families={})
+    result = SplitResult(
+        levels=levels, without_background={}, families={}, benign_kinds={}, benign_blends={}
+    )
     cost = Cost(train_seconds=1, train_cpu_seconds=1, peak_memory=1, units_per_second=1000, bytes=1)
     return DetectorResult(
         name="lightgbm",
@@ -61,6 +65,29 @@ def test_what_reaches_the_bar_on_enough_captures_is_recommended() -> None:
     found = recommend([detector(0.98, 300)], [PASSED], emulated=False)
     assert (found.verdict, found.blocked) == ("deploy", [])
     assert found.text.startswith("Deploy lightgbm") and found.text.endswith("what was asked for.")
+
+
+def on_used_hosts(used: float, captures: float, name: str) -> DetectorResult:
+    found = detector(
+        0,
+        0,
+        flow_tls=level(0.98, 5000),
+        capture_with_windows=level(captures, 400),
+        used_host_x1=level(used, 400),
+    )
+    return found.model_copy(update={"name": name})
+
+
+def test_used_hosts_decide_where_they_were_judged() -> None:
+    alone = detector(0, 0, capture=level(0.99, 400)).model_copy(update={"name": "words"})
+    rivals = [on_used_hosts(0.6, 0.99, "diluted"), on_used_hosts(0.9, 0.97, "strong"), alone]
+    found = recommend(rivals, [PASSED], emulated=False)
+    assert (found.detector, found.verdict) == ("strong", "deploy")
+    assert "0.900 (0.880 to 0.900) of malicious captures on hosts that people use" in found.text
+    assert "Not judged on used hosts: words." in found.text
+    found = recommend(rivals[:1], [PASSED], emulated=False)
+    assert found.verdict == "below"
+    assert "Missed: used hosts x1 (merged captures) 0.600 of 0.85." in found.text
 
 
 def test_what_does_not_reach_it_is_below() -> None:

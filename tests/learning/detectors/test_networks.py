@@ -125,7 +125,7 @@ def naive_lstm(module: Any, steps: np.ndarray) -> float:
     hidden = cell = np.zeros(module.lstm.hidden_size)
 
     def sigmoid(x: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-x))
+        return np.asarray(1 / (1 + np.exp(-x)))
 
     for step in steps:
         i, f, g, o = np.split(

@@ -31,7 +31,8 @@ class Interrupted:
     """Presses Ctrl-C at the first step of an epoch, and keeps what it is told."""
 
     def __init__(self, at: int = 0) -> None:
-        self.at, self.epochs, self.notes = at, 0, []
+        self.at, self.epochs = at, 0
+        self.notes: list[str] = []
 
     def start(self, task: str, total: float | None = None) -> None:
         self.epochs += 1
@@ -139,10 +140,10 @@ def test_settings_of_the_framework_are_left_as_they_were() -> None:
 
 
 def test_an_export_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = DETECTORS["lstm"]
+    kind: Any = DETECTORS["lstm"]
     export = kind.export
 
-    def spoiled(self: Any, module: Any, metadata: Any) -> bytes:
+    def spoiled(self: Any, module: Any, metadata: Any) -> Any:
         with torch.no_grad():
             module.answer.bias += 0.001
             content = export(self, module, metadata)

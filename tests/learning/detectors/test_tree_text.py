@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.examples import examples
 from veilwatch.learning.detectors import tree_text
-from veilwatch.learning.detectors.tree_text import TreeTextError, check_trees
+from veilwatch.learning.detectors.tree_text import TreeTextError, check_trees, trees_alone
 
 FEATURES = 5
 
@@ -224,7 +225,7 @@ def test_what_passes_has_its_places_in_range(
 RUNNER = """
 import json, sys
 import numpy as np, lightgbm
-from veilwatch.learning.detectors.tree_text import TreeTextError, check_trees
+from veilwatch.learning.detectors.tree_text import TreeTextError, check_trees, trees_alone
 values = np.random.default_rng(1).random((40, 5))
 taken = refused = 0
 for text in json.load(open(sys.argv[1])):
@@ -255,3 +256,19 @@ def test_nothing_that_passes_ends_the_process(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr[-500:]
     taken, refused = map(int, found.stdout.split())
     assert taken > 100 and refused > 500 and taken + refused == len(texts)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("85.099998474121108", "74.592498779296889", "0.51249998807907116", "-3.1000000238418573"),
+        *("1.0000000180025095e-35", "-1.0000000180025095e-35", "12345678.500000002", "7", "0.5"),
+    ],
+)
+def test_values_at_a_threshold_stay_on_their_side(number: str) -> None:
+    """Ten digits, and never below what was meant; once more makes no difference."""
+    short = trees_alone(f"tree\n\nTree=0\nthreshold={number}\n\n\nend of trees\n")
+    (told,) = re.findall(r"^threshold=(\S+)", short, re.MULTILINE)
+    assert float(number) <= float(told) <= float(number) + abs(float(number)) * 1.1e-9
+    again = trees_alone(short.replace(told, f"{float(told):.17g}"))
+    assert re.findall(r"^threshold=(\S+)", again, re.MULTILINE) == [told]

@@ -22,10 +22,10 @@ from veilwatch.learning.evaluation.evaluate import (
 )
 from veilwatch.learning.evaluation.labelled import (
     Labels,
-    is_encrypted,
     read_labels,
     require_both_classes,
 )
+from veilwatch.learning.features.flow_class import is_encrypted
 
 LEVEL = {
     "n_positive": int,
@@ -79,6 +79,7 @@ def test_the_contract(corpus: Corpus, score: np.ndarray) -> None:
         negatives = found[level]["n_negative"]
         assert found["supported_false_positive_rate"][level] == pytest.approx(min(1, 3 / negatives))
     assert list(found["families"]) == ["family-0", "family-1", "family-2"]
+    assert found["benign_kinds"] == {"unnamed": {"n": 6, "alerted": 0}}
     for family in found["families"].values():
         assert {name: type(value) for name, value in family.items()} == {
             "n": int,

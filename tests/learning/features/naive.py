@@ -122,7 +122,7 @@ def handshake(row: Row) -> dict[str, float]:
         "tls_unanswered": not server,
     }
     # The names of these features say which number is looked for.
-    numbers = dict.fromkeys(OFFERS, ciphers) | dict.fromkeys(EXTENSIONS, extensions)
+    numbers: dict[str, Any] = dict.fromkeys(OFFERS, ciphers) | dict.fromkeys(EXTENSIONS, extensions)
     of_client |= {name: int(name[-4:], 16) in found for name, found in numbers.items()}
     out |= {name: value if client else NAN for name, value in of_client.items()}
     of_server = {

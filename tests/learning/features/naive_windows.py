@@ -116,7 +116,7 @@ def volume(flows: list[Row]) -> dict[str, float]:
 
 
 def has_payload(row: Row) -> bool:
-    return row["fwd_payload_bytes"] + row["bwd_payload_bytes"] > 0
+    return bool(row["fwd_payload_bytes"] + row["bwd_payload_bytes"] > 0)
 
 
 def exchange(row: Row) -> tuple[int, int]:
@@ -168,7 +168,7 @@ def fan_out(flows: list[Row], before: list[Row], number: int) -> dict[str, float
     known = {row["dst_ip"] for row in before}
     answering = {row["dst_ip"] for row in flows if row["bwd_packets"]}
     by_place, by_port, by_network = defaultdict(set), defaultdict(set), defaultdict(set)
-    dead_by_port = Counter()
+    dead_by_port: Counter[tuple[int, int]] = Counter()
     for row in flows:
         by_place[row["dst_ip"]].add(row["dst_port"])
         by_port[row["protocol"], row["dst_port"]].add(row["dst_ip"])

@@ -16,8 +16,12 @@ import pytest
 from tests.learning.features.factory import random_flows
 from tests.learning.training.factory import make_model
 from veilwatch.errors import ModelError, OutputError, VeilwatchError
+from veilwatch.learning.checks.units import random_evidence
 from veilwatch.learning.features import FEATURE_SETS
 from veilwatch.learning.models import Model, load_model, persistence, save_model
+
+KINDS = ("channel", "host", "member", "window")
+"""What folders of detectors are called."""
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +65,16 @@ def test_a_loaded_model_is_the_saved_one(model: Model, folder: Path) -> None:
     np.testing.assert_array_equal(loaded.explain(features), model.explain(features))
     assert loaded.manifest == model.manifest.model_copy(update={"files": loaded.manifest.files})
     assert sorted(loaded.manifest.files) == [
-        f"{kind}-{k}/lightgbm.txt" for kind in ("member", "window") for k in (0, 1)
+        f"{kind}-{k}/lightgbm.txt" for kind in KINDS for k in (0, 1)
     ]
-    windows = loaded.window_features(table)
+    windows, channels = loaded.window_features(table), loaded.channel_features(table)
     np.testing.assert_array_equal(loaded.score_windows(windows), model.score_windows(windows))
+    np.testing.assert_array_equal(loaded.score_channels(channels), model.score_channels(channels))
+    np.testing.assert_array_equal(
+        loaded.explain_channels(channels), model.explain_channels(channels)
+    )
+    evidence = random_evidence(80, seed=3)
+    np.testing.assert_array_equal(loaded.decide(evidence), model.decide(evidence))
     assert sorted(tree(folder)) == sorted([*loaded.manifest.files, "model.json"])
 
 
@@ -215,6 +225,8 @@ NOT_A_NUMBER = float("nan")
     ("change", "message"),
     [
         (lambda d: d.update(format=1), "unknown model format 1"),
+        (lambda d: d.update(format=3), "unknown model format 3"),
+        (lambda d: d.update(format=5), "unknown model format 5"),
         (lambda d: d.update(detector="oracle"), "unknown detector 'oracle'"),
         (lambda d: d.update(members=[]), "0 members"),
         (lambda d: d.update(members=["member-0"] * 65), "65 members"),
@@ -230,6 +242,21 @@ NOT_A_NUMBER = float("nan")
         (lambda d: d["files"].update({"member-0/more.txt": "0"}), "changed after training"),
         (lambda d: d["files"].update({"member-0/lightgbm.txt": "0" * 64}), "changed after"),
         (lambda d: d["members"].append("member-2"), "changed after training"),
+        (lambda d: d["hosts"].update(members=[]), "0 members"),
+        (lambda d: d["hosts"]["channels"].update(members=["channel-0"] * 65), "65 members"),
+        (lambda d: d["hosts"]["windows"]["members"].append("window-2"), "changed after training"),
+        (lambda d: d["hosts"]["members"].append("host-2"), "changed after training"),
+        (lambda d: d["hosts"].update(threshold="high"), "hosts.threshold"),
+        (lambda d: d["hosts"].update(threshold=NOT_A_NUMBER), "hosts.threshold"),
+        (lambda d: d["hosts"].pop("blends"), "hosts.blends"),
+        (lambda d: d["hosts"].update(extra=1), "hosts.extra"),
+        (lambda d: d["hosts"]["features"].update(hash="0" * 16), "feature schema 0{16}"),
+        (lambda d: d["hosts"]["channels"]["features"].update(hash="0" * 16), "schema 0{16}"),
+        (lambda d: d["hosts"]["windows"]["features"].update(hash="0" * 16), "schema 0{16}"),
+        (lambda d: d["hosts"]["channels"]["features"].update(sets=["magic"]), "unknown feature"),
+        # What decided before channels were heard: a model of an older format.
+        (lambda d: d.update(windows=d.pop("hosts")["windows"]), "cannot read the manifest"),
+        (lambda d: d.update(hosts=None), "changed after training"),
     ],
 )
 def test_a_manifest_that_promises_something_else(
@@ -239,13 +266,20 @@ def test_a_manifest_that_promises_something_else(
     assert_refused(folder, message)
 
 
+@pytest.mark.parametrize("where", ["members", "hosts", "channels", "windows"])
 @pytest.mark.parametrize(
     "name",
     ["../outside", "/etc", "member-0/..", "..", ".", "", "member-0/../../outside", "member-0\n"],
 )
-def test_members_cannot_lie_outside(name: str, folder: Path) -> None:
+def test_members_cannot_lie_outside(name: str, where: str, folder: Path) -> None:
+    def add(document: dict[str, Any]) -> None:
+        card = document["hosts"]
+        lists = {"members": document["members"], "hosts": card["members"]}
+        lists |= {part: card[part]["members"] for part in ("channels", "windows")}
+        lists[where].append(name)
+
     shutil.copytree(folder / "member-0", folder.parent / "outside")
-    edit(folder, lambda d: d["members"].append(name))
+    edit(folder, add)
     assert_refused(folder, "cannot be a member")
 
 
@@ -259,20 +293,47 @@ def test_files_cannot_lie_outside(name: str, folder: Path) -> None:
     assert_refused(folder, "is missing, or was changed after training")
 
 
-def test_any_changed_byte_is_noticed(folder: Path) -> None:
-    file = folder / "member-1" / "lightgbm.txt"
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_changed_byte_is_noticed(kind: str, folder: Path) -> None:
+    file = folder / f"{kind}-1" / "lightgbm.txt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     assert_refused(folder, "changed after training")
 
 
-def test_a_missing_and_an_added_file_are_noticed(folder: Path) -> None:
-    (folder / "member-0" / "more.txt").write_text("more")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_and_an_added_file_are_noticed(kind: str, folder: Path) -> None:
+    (folder / f"{kind}-0" / "more.txt").write_text("more")
     assert_refused(folder, "changed after training")
-    (folder / "member-0" / "more.txt").unlink()
-    (folder / "member-0" / "lightgbm.txt").unlink()
+    (folder / f"{kind}-0" / "more.txt").unlink()
+    (folder / f"{kind}-0" / "lightgbm.txt").unlink()
     assert_refused(folder, "missing")
+
+
+def test_a_model_of_windows_decides_about_no_host(folder: Path) -> None:
+    """Channels and windows are heard beside flows, and beside nothing else."""
+
+    def promise(document: dict[str, Any]) -> None:
+        document["detector"] = "host_window"
+        document["features"] = document["hosts"]["windows"]["features"]
+
+    edit(folder, promise)
+    assert_refused(folder, "does not judge flows")
+
+
+def test_a_part_in_the_place_of_another_is_refused(folder: Path) -> None:
+    """Trees over windows are none over channels, and the hashes are right."""
+
+    def swap(document: dict[str, Any]) -> None:
+        card = document["hosts"]
+        card["channels"]["members"], card["windows"]["members"] = (
+            card["windows"]["members"],
+            card["channels"]["members"],
+        )
+
+    edit(folder, swap)
+    assert_refused(folder, "other features")
 
 
 def test_links_inside_are_refused_even_if_the_content_is_right(folder: Path) -> None:

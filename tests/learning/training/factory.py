@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from tests.known import known
 from tests.learning.features.factory import random_flows
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.learning.checks.units import draw_features, draw_training_set
 from veilwatch.learning.detectors import DETECTORS, DetectorSettings, TrainingSet
+from veilwatch.learning.detectors.host import HostDetector
 from veilwatch.learning.features import compute_features
 from veilwatch.learning.models import Model
 from veilwatch.learning.training import TrainingOptions, train_model
@@ -72,12 +75,24 @@ def entry(
     )
 
 
-def make_corpus(*, captures: int = 24, flows: int = 30, seed: int = 0) -> Corpus:
-    """Every other capture is malicious and shows it in some features."""
+def make_corpus(
+    *, captures: int = 24, flows: int = 30, seed: int = 0, used: bool = False
+) -> Corpus:
+    """Every other capture is malicious and shows it in some features.
+
+    Hosts are many; with `used` one of each capture has two thirds of its flows, so that it counts
+    as one that a person uses.
+    """
     entries = [entry(k, "malicious" if k % 2 else "benign") for k in range(captures)]
     capture = np.repeat(np.arange(captures), flows)
     table = random_flows(len(capture), seed=seed, malicious=capture % 2 == 1)
     frame = table.frame.with_columns(pl.Series("capture", capture, pl.UInt32))
+    if used:
+        busy = pl.int_range(pl.len()) % 3 > 0
+        frame = frame.with_columns(
+            src_ip=pl.when(busy).then(pl.lit("10.0.0.1")).otherwise("src_ip"),
+            subscriber=pl.when(busy).then(pl.lit("")).otherwise("subscriber"),
+        )
     hashes = {item.name: hashlib.sha256(item.name.encode()).hexdigest() for item in entries}
     return Corpus(entries, frame, hashes, {})
 
@@ -109,12 +124,31 @@ def own_training_set(detector: str, *, seed: int = 0, rows: int = 300) -> Traini
 
 
 def make_model(folder: Path, *, folds: int = 2) -> tuple[Model, Corpus]:
-    """Train a model on a small corpus whose manifest is written into `folder`."""
-    corpus = make_corpus(captures=12)
+    """Train a model on a small corpus whose manifest is written into `folder`.
+
+    It decides about hosts by flows, channels and windows, learned from blends too.
+    """
+    corpus = make_corpus(captures=12, used=True)
     manifest = folder / "MANIFEST.csv"
     manifest.write_text("made by the test\n")
     options = TrainingOptions(folds=folds, target_rate=0.05, settings=QUICK)
     return train_model(corpus, manifest, options), corpus
+
+
+def attentive(model: Model) -> Model:
+    """The same model with a decision that heeds channels and windows as much as flows.
+
+    Of a small corpus the flows alone tell everything.
+    """
+    settings = DetectorSettings(seed=3, threads=1)
+    deciders = []
+    for seed in (1, 2):
+        decider = HostDetector()
+        decider.fit(draw_training_set(HostDetector, seed=seed, rows=400), settings)
+        deciders.append(decider)
+    card = known(model.manifest.hosts).model_copy(update={"threshold": 0.5})
+    manifest = model.manifest.model_copy(update={"hosts": card})
+    return replace(model, hosts=deciders, manifest=manifest)
 
 
 QUICK_BY_DETECTOR = {
@@ -122,6 +156,7 @@ QUICK_BY_DETECTOR = {
     "catboost": DetectorSettings(
         seed=3, threads=1, parameters={"iterations": 20, "learning_rate": 0.3, "depth": 4}
     ),
+    "channel": QUICK,
     "host_window": QUICK,
     "lstm": QUICK_LSTM,
     "mobilenet": QUICK_MOBILENET,

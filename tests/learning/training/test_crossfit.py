@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -120,11 +121,8 @@ def test_thresholds_of_a_fold_come_from_the_other_folds() -> None:
     def predict(self: Witness, features: FeatureFrame) -> Any:
         return np.where(loud[features.keys["flow_id"].to_numpy()], 0.9, 0.1)
 
-    Witness.predict_proba, before = predict, Witness.predict_proba  # type: ignore[method-assign]
-    try:
+    with patch.object(Witness, "predict_proba", predict):
         figures = cross_validate(corpus, "group", options)
-    finally:
-        Witness.predict_proba = before  # type: ignore[method-assign]
     # The loud fold passes thresholds set by two quiet ones; no quiet flow passes one set by
     # folds of which one is loud.
     share = float(loud[~labels.malicious].mean())

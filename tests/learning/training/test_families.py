@@ -203,7 +203,7 @@ def test_families_are_left_out_whole_and_groups_of_the_others() -> None:
     for name in deal.names:
         mine = [k for k, item in enumerate(corpus) if item.family == name and deal.family[k] >= 0]
         assert len({deal.left_out[k] for k in mine}) == 1
-        folds = {}
+        folds: dict[str, int] = {}
         for k in mine:
             assert folds.setdefault(corpus[k].group, deal.held_out[k]) == deal.held_out[k]
         assert len(set(folds.values())) >= 2, "all of a family is held out at once"

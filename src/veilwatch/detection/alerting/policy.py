@@ -198,17 +198,15 @@ class _Maker:
         """Return the alert of a host, which points at its highest-scoring flow."""
         threshold = self.scores.host_threshold
         alert = self._pointing_at(best)
-        of_windows = self.scores.window_reasons.get(host.key, [])
-        # What a host does within minutes and what its worst flow looks like, strongest first.
-        reasons = sorted([*of_windows, *alert.reasons], key=lambda r: -abs(r.contribution))
-        by_windows = (
-            {}
-            if host.window_score is None
-            else {
-                "flow_score": round(host.flow_score, 6),
-                "window_score": round(host.window_score, 6),
-            }
-        )
+        # First of the channel, which an analyst can go and look at, where one was judged. Then what
+        # the host does within minutes and what its worst flow looks like, strongest first.
+        said = self.scores.host_reasons.get(host.key, [])
+        rest = sorted([*said[1:], *alert.reasons], key=lambda r: -abs(r.contribution))
+        alone = {
+            name: round(score, 6)
+            for name in ("flow_score", "channel_score", "window_score")
+            if (score := getattr(host, name)) is not None
+        }
         return replace(
             alert,
             kind="host",
@@ -226,9 +224,9 @@ class _Maker:
                 "flows": host.flows,
                 "alerts": host.alerts,
                 "probability": round(host.probability, 6),
-                **by_windows,
+                **(alone if len(alone) > 1 else {}),
             },
-            reasons=tuple(reasons),
+            reasons=(*said[:1], *rest),
         )
 
     def _pointing_at(self, pointed: _Pointed) -> Alert:

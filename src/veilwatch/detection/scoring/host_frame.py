@@ -1,4 +1,4 @@
-"""What flows and windows add up to for each host: one way for files and for live traffic."""
+"""What flows, channels and windows add up to for each host: one way for files and live traffic."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import polars as pl
 
 from veilwatch.detection.scoring.hosts import HostSums
 from veilwatch.detection.scoring.naming import HostNamer
-from veilwatch.learning.detectors.evidence import fused_scores
+from veilwatch.learning.detectors.evidence import probability
 from veilwatch.learning.evaluation.posterior import Platt
+from veilwatch.learning.features.host_evidence import (
+    EVIDENCE_SCHEMA,
+    FLOW_EVIDENCE,
+    evidence_frame,
+    heard_early,
+)
 from veilwatch.learning.models import Model
 from veilwatch.schema.scores import HostFacts, HostKey
 
@@ -21,8 +27,7 @@ def host_frame(
     model: Model,
     hosts: Sequence[HostKey],
     sums: HostSums,
-    by_windows: npt.NDArray[np.float64],
-    unseen: float,
+    parts: npt.NDArray[np.float64] | None,
     namer: HostNamer | None,
 ) -> pl.DataFrame:
     """Return `veilwatch.schema.scores.ScoreFrame.hosts`.
@@ -35,17 +40,23 @@ def host_frame(
         The hosts, each once.
     sums
         What their flows say.
-    by_windows
-        What their windows say, in 0…1, shape (hosts,); NaN where none was judged.
-    unseen
-        What counts for windows that were not judged, NaN to let flows decide alone.
+    parts
+        What their channels and windows say, `veilwatch.detection.scoring.parts.HostParts.evidence`;
+        rows of NaN where they were not judged: there flows speak for them. None for a model that
+        decides by flows alone.
     namer
         Names the families of those that are alerted, None if the model names none.
     """
     score = sums.score
-    if model.windows:
-        windows = np.where(np.isnan(by_windows), unseen, by_windows)
-        score = fused_scores([sums.score, windows])
+    channel_score = window_score = np.full(len(hosts), np.nan)
+    if parts is not None:
+        evidence = heard_early(np.hstack([sums.evidence, parts]))
+        score = model.decide(evidence_frame(evidence))
+        names = EVIDENCE_SCHEMA.names[FLOW_EVIDENCE:]
+        top = [name.endswith("_top") for name in names]
+        strongest = np.where(np.isnan(parts[:, top]), -np.inf, parts[:, top]).max(axis=1)
+        channel_score = np.where(np.isfinite(strongest), probability(strongest), np.nan)
+        window_score = probability(parts[:, names.index("window_upper_0")])
     alert = score >= model.host_threshold
     families, certainty = [""] * len(hosts), np.zeros(len(hosts))
     if namer is not None:
@@ -64,7 +75,8 @@ def host_frame(
         "last_ns": pl.Series(sums.last_ns, dtype=pl.Int64),
         "score": pl.Series(score, dtype=pl.Float32),
         "flow_score": pl.Series(sums.score, dtype=pl.Float32),
-        "window_score": pl.Series(by_windows, dtype=pl.Float32).fill_nan(None),
+        "channel_score": pl.Series(channel_score, dtype=pl.Float32).fill_nan(None),
+        "window_score": pl.Series(window_score, dtype=pl.Float32).fill_nan(None),
         "alert": pl.Series(alert, dtype=pl.Boolean),
         "family": pl.Series(families, dtype=pl.String),
         "family_probability": pl.Series(certainty, dtype=pl.Float32),

@@ -18,6 +18,13 @@ import numpy.typing as npt
 
 from veilwatch.detection.scoring.bounds import fair_share, rank_within
 from veilwatch.learning.detectors.evidence import EPSILON, log_odds, probability
+from veilwatch.learning.features.flow_class import FLOW_CLASSES
+from veilwatch.learning.features.host_evidence import (
+    FLOW_SHARES,
+    STRONGEST,
+    Evidence,
+    class_statistics,
+)
 from veilwatch.schema.scores import HostKey
 from veilwatch.schema.units import HOUR_NS, MINUTE_NS
 
@@ -26,7 +33,7 @@ HORIZON_NS: Final = HOUR_NS
 windows look back."""
 
 MAX_EVIDENCE: Final = 1 << 20
-"""Most flows kept one by one, 38 MiB: an hour of 290 flows a second before the weakest are kept as
+"""Most flows kept one by one, 39 MiB: an hour of 290 flows a second before the weakest are kept as
 sums."""
 
 MAX_HOST_EVIDENCE: Final = 8192
@@ -34,7 +41,7 @@ MAX_HOST_EVIDENCE: Final = 8192
 of them speaks, and cheap to sort each time that one is added."""
 
 MAX_HOSTS: Final = 1 << 16
-"""Most hosts, 20 MiB: as many as a hospital's or a cell site's network has addresses."""
+"""Most hosts, 46 MiB: as many as a hospital's or a cell site's network has addresses."""
 
 EVICTED_AT_ONCE: Final = 1 << 10
 """Hosts that make room together where there are too many: finding the longest silent ones costs as
@@ -46,6 +53,8 @@ BUCKET_NS: Final = 5 * MINUTE_NS
 BUCKETS: Final = HORIZON_NS // BUCKET_NS + 1
 
 GONE: Final = -1
+
+CLASSES: Final = len(FLOW_CLASSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,9 @@ class HostSums:
         float64 in 0…1, NaN for a host without flows.
     first_ns, last_ns
         int64, earliest and latest packet of flows that are kept one by one; 0 without any.
+    evidence
+        float64, the part of `veilwatch.learning.features.host_evidence` that flows make, shape
+        (hosts, `FLOW_EVIDENCE`).
     """
 
     flows: npt.NDArray[np.int64]
@@ -67,6 +79,71 @@ class HostSums:
     score: npt.NDArray[np.float64]
     first_ns: npt.NDArray[np.int64]
     last_ns: npt.NDArray[np.int64]
+    evidence: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Weak:
+    """Flows of some hosts that are kept as sums, by class; arrays of shape (hosts, classes)."""
+
+    count: npt.NDArray[np.int64]
+    odds: npt.NDArray[np.float64]
+
+    def upper_means(
+        self,
+        odds: npt.NDArray[np.float64],
+        starts: npt.NDArray[np.int64],
+        kept: npt.NDArray[np.int64],
+        shares: tuple[float, ...],
+    ) -> npt.NDArray[np.float64]:
+        """Return the mean log-odds of the upper shares of each host, NaN without flows.
+
+        Parameters
+        ----------
+        odds
+            Of flows that are kept one by one, by host and falling.
+        starts, kept
+            Where those of each host begin, and how many they are.
+        """
+        count, weak_odds = self.count.sum(axis=1), self.odds.sum(axis=1)
+        flows = kept + count
+        total = np.concatenate([[0.0], np.cumsum(odds)])
+        out = np.full((len(kept), len(shares)), np.nan)
+        for k, share in enumerate(shares):
+            upper = np.maximum(1, np.ceil(flows * share)).astype(np.int64)
+            shown = np.minimum(upper, kept)
+            strong = total[starts + shown] - total[starts]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                rest = np.where(upper > shown, (upper - shown) * weak_odds / count, 0.0)
+            out[:, k] = np.where(flows > 0, (strong + rest) / upper, np.nan)
+        return out
+
+    def class_statistics(
+        self, strong: npt.NDArray[np.float64], kept: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Add these flows to the statistics of those that are kept one by one.
+
+        The strongest are kept: where a class has fewer of them than speak, the mean of these flows
+        stands for the others, which is too little and never too much.
+
+        Parameters
+        ----------
+        strong, kept
+            Statistics and number of the flows of each host and class that are kept one by one.
+        """
+        out = strong.reshape(len(self.count), CLASSES, strong.shape[1] // CLASSES).copy()
+        kept = kept.reshape(self.count.shape)
+        count, weak = kept + self.count, self.count > 0
+        shown, few = np.minimum(kept, STRONGEST), np.minimum(count, STRONGEST)
+        said = np.where((kept > 0)[:, :, None], out, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rest = self.odds / self.count
+            top3 = (said[:, :, 1] * shown + (few - shown) * rest) / few
+            mean = (said[:, :, 2] * kept + self.odds) / count
+        out[:, :, 0] = np.where(weak & (kept == 0), rest, out[:, :, 0])
+        out[:, :, 1] = np.where(weak, top3, out[:, :, 1])
+        out[:, :, 2] = np.where(weak, mean, out[:, :, 2])
+        return out.reshape(strong.shape)
 
 
 class HostEvidence:
@@ -100,6 +177,7 @@ class HostEvidence:
         self._first_ns = np.zeros(max_flows, np.int64)
         self._last_ns = np.zeros(max_flows, np.int64)
         self._alert = np.zeros(max_flows, np.bool_)
+        self._class = np.zeros(max_flows, np.uint8)
         self._used = 0
         self._early: dict[int, int] = {}
         self._numbers: dict[HostKey, int] = {}
@@ -107,9 +185,10 @@ class HostEvidence:
         self._free = list(range(max_hosts - 1, -1, -1))
         self._kept = np.zeros(max_hosts, np.int64)
         self._seen_ns = np.zeros(max_hosts, np.int64)
-        # Sums of weak flows: [count, alerts] and log-odds by host and five minutes.
-        self._counts = np.zeros((max_hosts, BUCKETS, 2), np.int32)
-        self._sums = np.zeros((max_hosts, BUCKETS), np.float32)
+        # Sums of weak flows by host and five minutes: alerts, and of each class count and log-odds.
+        self._alerts = np.zeros((max_hosts, BUCKETS), np.int32)
+        self._counts = np.zeros((max_hosts, BUCKETS, CLASSES), np.int32)
+        self._sums = np.zeros((max_hosts, BUCKETS, CLASSES), np.float32)
         self._epochs = np.full(BUCKETS, GONE, np.int64)
         self.evicted_hosts = self.summed_flows = 0
 
@@ -160,7 +239,7 @@ class HostEvidence:
             return
         owner = self._host[: self._used]
         owner[owner == number] = target
-        for kept in (self._kept, self._counts, self._sums):
+        for kept in (self._kept, self._alerts, self._counts, self._sums):
             kept[target] += kept[number]
             kept[number] = 0
         self._seen_ns[target] = max(self._seen_ns[target], self._seen_ns[number])
@@ -172,6 +251,7 @@ class HostEvidence:
         key: npt.NDArray[np.int64],
         score: npt.NDArray[np.float64],
         alert: npt.NDArray[np.bool_],
+        flow_class: npt.NDArray[np.uint8],
         first_ns: npt.NDArray[np.int64],
         last_ns: npt.NDArray[np.int64],
         *,
@@ -186,6 +266,8 @@ class HostEvidence:
             Number of each flow's host, shape (flows,), as the rest.
         key
             Identity of each flow.
+        flow_class
+            Number of its class, `veilwatch.learning.features.flow_class`.
         early
             Whether the flows are still alive.
 
@@ -206,6 +288,7 @@ class HostEvidence:
             self._odds[new] = log_odds(score[part])
             self._first_ns[new], self._last_ns[new] = first_ns[part], last_ns[part]
             self._alert[new] = alert[part]
+            self._class[new] = flow_class[part]
             if early:
                 self._early.update(zip(key[part].tolist(), range(new.start, new.stop), strict=True))
             self._used = new.stop
@@ -244,26 +327,28 @@ class HostEvidence:
             some = kept > 0
             first[some] = np.minimum.reduceat(self._first_ns[rows], starts[some])
             last[some] = np.maximum.reduceat(self._last_ns[rows], starts[some])
-        live = np.abs(now_ns // BUCKET_NS - self._epochs) < BUCKETS
-        weak = (self._counts[hosts] * live[:, None]).sum(axis=1, dtype=np.int64)
-        weak_odds = (self._sums[hosts] * live).sum(axis=1, dtype=np.float64)
-        flows = kept + weak[:, 0]
-        upper = np.maximum(1, np.ceil(flows * upper_share)).astype(np.int64)
-        shown = np.minimum(upper, kept)
-        total = np.concatenate([[0.0], np.cumsum(self._odds[rows], dtype=np.float64)])
-        odds = total[starts + shown] - total[starts]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rest = np.where(upper > shown, (upper - shown) * weak_odds / weak[:, 0], 0.0)
-            score = np.where(flows > 0, probability((odds + rest) / upper), np.nan)
-        alerts = np.bincount(group, self._alert[rows], len(hosts)).astype(np.int64) + weak[:, 1]
-        return HostSums(flows, alerts, score, first, last)
+        live = (np.abs(now_ns // BUCKET_NS - self._epochs) < BUCKETS)[:, None]
+        weak = _Weak(
+            (self._counts[hosts] * live).sum(axis=1, dtype=np.int64),
+            (self._sums[hosts] * live).sum(axis=1, dtype=np.float64),
+        )
+        flows = kept + weak.count.sum(axis=1)
+        odds = self._odds[rows].astype(np.float64)
+        upper = weak.upper_means(odds, starts, kept, (*FLOW_SHARES, upper_share))
+        said = Evidence(group, odds, self._class[rows].astype(np.int64))
+        cells = np.bincount(group * CLASSES + said.flow_class, minlength=len(hosts) * CLASSES)
+        by_class = weak.class_statistics(class_statistics(len(hosts), said), cells)
+        alerts = np.bincount(group, self._alert[rows], len(hosts)).astype(np.int64)
+        alerts += (self._alerts[hosts] * live[:, 0]).sum(axis=1, dtype=np.int64)
+        evidence = np.hstack([by_class, upper[:, :-1]])
+        return HostSums(flows, alerts, probability(upper[:, -1]), first, last, evidence)
 
     def shift(self, odds: float) -> None:
         """Add to the log-odds of all flows: they came from another model, on another scale."""
         edge = float(log_odds(np.array([1 - EPSILON]))[0])
         used = slice(0, self._used)
         self._odds[used] = np.clip(self._odds[used] + odds, -edge, edge)
-        counted = self._counts[:, :, 0]
+        counted = self._counts
         self._sums[:] = np.clip(self._sums + odds * counted, -edge * counted, edge * counted)
 
     def _forget(self, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -292,6 +377,7 @@ class HostEvidence:
         kept = np.flatnonzero(self._host[used] >= 0)
         for array in (
             *(self._key, self._host, self._odds, self._first_ns, self._last_ns, self._alert),
+            self._class,
         ):
             array[: len(kept)] = array[kept]
         places = np.full(self._used, GONE, np.int64)
@@ -325,15 +411,15 @@ class HostEvidence:
             epochs = np.append(epoch[column == k], self._epochs[k])
             newest = int(epochs[np.argmin(np.abs(epochs - now))])
             if newest != self._epochs[k]:
-                self._counts[:, k] = 0
-                self._sums[:, k] = 0
+                for weak in (self._alerts, self._counts, self._sums):
+                    weak[:, k] = 0
                 self._epochs[k] = newest
         current = epoch == self._epochs[column]  # older ones are out of the hour
         host = self._host[rows][current].astype(np.int64)
         column, said = column[current], rows[current]
-        np.add.at(self._counts, (host, column, 0), 1)
-        np.add.at(self._counts, (host, column, 1), self._alert[said])
-        np.add.at(self._sums, (host, column), self._odds[said])
+        np.add.at(self._alerts, (host, column), self._alert[said])
+        np.add.at(self._counts, (host, column, self._class[said]), 1)
+        np.add.at(self._sums, (host, column, self._class[said]), self._odds[said])
         self._drop(rows)
 
     def _drop(self, rows: npt.NDArray[np.intp]) -> None:
@@ -366,8 +452,8 @@ class HostEvidence:
         gone[numbers] = True
         owner = self._host[: self._used]
         self._drop(np.flatnonzero((owner >= 0) & gone[owner]))
-        self._counts[numbers] = 0
-        self._sums[numbers] = 0
+        for weak in (self._alerts, self._counts, self._sums):
+            weak[numbers] = 0
         self._seen_ns[numbers] = 0
         for number in numbers.tolist():
             host = self._names[number]

@@ -15,9 +15,16 @@ from veilwatch.detection.scoring.host_frame import host_frame
 from veilwatch.detection.scoring.hosts import HORIZON_NS, HostEvidence
 from veilwatch.detection.scoring.naming import HostNamer
 from veilwatch.detection.scoring.owners import Owners
+from veilwatch.detection.scoring.parts import HostParts, host_reasons, judge_parts
 from veilwatch.detection.scoring.unit import check_unit
-from veilwatch.detection.scoring.windows import ScoredWindows, host_reasons
-from veilwatch.learning.detectors.evidence import group_scores, log_odds
+from veilwatch.learning.detectors.evidence import log_odds
+from veilwatch.learning.features.flow_class import flow_class
+from veilwatch.learning.features.host_evidence import (
+    FLOW_EVIDENCE,
+    WINDOW_SHARES,
+    Evidence,
+    upper_means,
+)
 from veilwatch.learning.features.windows import HOST, WINDOW_NS
 from veilwatch.learning.models import Model
 from veilwatch.schema.features import FeatureFrame
@@ -25,6 +32,8 @@ from veilwatch.schema.flows import FlowTable
 from veilwatch.schema.scores import HostKey, Reason, ScoreFrame
 from veilwatch.schema.units import SECOND_NS
 from veilwatch.traffic.packet_time import PacketClock
+
+Floats = npt.NDArray[np.float64]
 
 EXPLAINED_LIVE: Final = 8
 """Most flows of one table that are explained, the best-scored of each alerted host first: an
@@ -44,8 +53,8 @@ NO_FLOWS: Final = FlowTable.empty().frame.with_columns(
 """The table of a look at windows alone."""
 
 MAX_WINDOW_HOSTS: Final = 1 << 16
-"""Most hosts whose windows are remembered, of each those of an hour. The host whose window was
-judged longest ago is forgotten."""
+"""Most hosts whose channels and windows are remembered, 20 MiB for what channels say; of windows
+those of an hour. The host that was judged longest ago is forgotten."""
 
 
 class LiveScorer:
@@ -82,7 +91,7 @@ class LiveScorer:
         self._buffer = windows or WindowBuffer()
         self._owners = Owners()
         self._namer = HostNamer.of(model, max_hosts=MAX_NAMED)
-        self._said = _WindowScores()
+        self._heard = _Heard()
         self._clock = PacketClock(GRACE_NS)
         self._now_ns = self._looked_ns = 0
         self.replaced_models = 0
@@ -114,8 +123,8 @@ class LiveScorer:
         """Score with another model from now on; nothing that is known of hosts is lost.
 
         What the old model said of flows is moved along the log-odds by as much as the thresholds
-        of hosts lie apart, so that a host at the old threshold is at the new one. What it said of
-        host windows and families is forgotten: windows come anew every five minutes.
+        of hosts by flows alone lie apart. What it said of channels, host windows and families is
+        forgotten: they come anew every five minutes, and until then flows speak for them.
 
         Raises
         ------
@@ -126,7 +135,7 @@ class LiveScorer:
         old, new = (np.array([item.manifest.thresholds.group]) for item in (self._model, model))
         self._evidence.shift(float((log_odds(new) - log_odds(old))[0]))
         self._model = model
-        self._namer, self._said = HostNamer.of(model, max_hosts=MAX_NAMED), _WindowScores()
+        self._namer, self._heard = HostNamer.of(model, max_hosts=MAX_NAMED), _Heard()
         self.replaced_models += 1
 
     def add(self, table: FlowTable, *, early: bool = False, now_ns: int = 0) -> ScoreFrame:
@@ -157,18 +166,18 @@ class LiveScorer:
         flows, claims = self._owners.settle(flows)
         for claim in claims:
             old, new = (claim.host, ""), (claim.host, claim.subscriber)
-            for memory in (self._evidence, self._namer, self._said, self._buffer):
+            for memory in (self._evidence, self._namer, self._heard, self._buffer):
                 if memory is not None:
                     memory.rename(old, new)
         changed = self._remember(flows, early)
         judged = None
-        if model.windows:
+        if model.manifest.hosts:
             self._buffer.add(flows, self._now_ns, early=early)
-        if model.windows and abs(self._now_ns - self._looked_ns) >= WINDOWS_EVERY_NS:
+        if model.manifest.hosts and abs(self._now_ns - self._looked_ns) >= WINDOWS_EVERY_NS:
             self._looked_ns = self._now_ns
             judged = self._judge(self._buffer.closed(self._now_ns))
             if judged is not None:
-                changed = np.union1d(changed, self._known(judged.hosts))
+                changed = np.union1d(changed, self._known(judged.windows.hosts))
         hosts = self._hosts(changed)
         return ScoreFrame(
             flows,
@@ -176,23 +185,23 @@ class LiveScorer:
             model.manifest.thresholds.unit,
             model.host_threshold,
             reasons=self._explain(flows, features, hosts),
-            window_reasons=host_reasons(model, judged, hosts) if judged is not None else {},
+            host_reasons=host_reasons(model, judged, hosts) if judged is not None else {},
             claims=tuple(claims),
         )
 
     def judge_current(self) -> ScoreFrame:
         """Judge the window of every host that is not over yet, as far as its flows have got."""
         model, judged = self._model, None
-        if model.windows:
+        if model.manifest.hosts:
             judged = self._judge(self._buffer.current(self._now_ns))
-        changed = np.zeros(0, np.int64) if judged is None else self._known(judged.hosts)
+        changed = np.zeros(0, np.int64) if judged is None else self._known(judged.windows.hosts)
         hosts = self._hosts(changed)
         return ScoreFrame(
             NO_FLOWS,
             hosts,
             model.manifest.thresholds.unit,
             model.host_threshold,
-            window_reasons=host_reasons(model, judged, hosts) if judged is not None else {},
+            host_reasons=host_reasons(model, judged, hosts) if judged is not None else {},
         )
 
     def _remember(self, flows: pl.DataFrame, early: bool) -> npt.NDArray[np.int64]:
@@ -211,6 +220,7 @@ class LiveScorer:
             latest["flow_id"].to_numpy(),
             latest["score"].to_numpy().astype(np.float64),
             latest["alert"].to_numpy(),
+            latest.select(flow_class()).to_series().to_numpy(),
             latest["first_ns"].to_numpy(),
             latest["last_ns"].to_numpy(),
             early=early,
@@ -224,16 +234,16 @@ class LiveScorer:
         found = (self._evidence.find(key) for key in keys.select(HOST).unique().iter_rows())
         return np.array([number for number in found if number is not None], np.int64)
 
-    def _judge(self, due: DueWindows | None) -> ScoredWindows | None:
-        """Score windows, and remember what they say of their hosts."""
+    def _judge(self, due: DueWindows | None) -> HostParts | None:
+        """Score channels and windows, and remember what they say of their hosts."""
         if due is None:
             return None
-        card = self._model.manifest.windows
-        assert card is not None, "asked of a model without windows"
-        features = due.select(self._model.window_features(FlowTable(due.flows)))
-        score = self._model.score_windows(features)
-        self._said.add(features.keys, score)
-        return ScoredWindows.of(features, score, card.thresholds.upper_share)
+        table = FlowTable(due.flows)
+        model = self._model
+        windows = due.select(model.window_features(table))
+        judged = judge_parts(model, model.channel_features(table), windows)
+        self._heard.add(windows.keys, judged)
+        return judged
 
     def _hosts(self, numbers: npt.NDArray[np.int64]) -> pl.DataFrame:
         model = self._model
@@ -242,11 +252,8 @@ class LiveScorer:
         known = [name for name in names if name is not None]
         share = model.manifest.thresholds.upper_share
         sums = self._evidence.sums(numbers, share, self._now_ns)
-        by_windows = np.full(len(known), np.nan)
-        if model.manifest.windows:
-            card = model.manifest.windows.thresholds
-            by_windows = self._said.of_hosts(known, card.upper_share, self._now_ns)
-        return host_frame(model, known, sums, by_windows, np.nan, self._namer)
+        heard = self._heard.of_hosts(known, self._now_ns) if model.manifest.hosts else None
+        return host_frame(model, known, sums, heard, self._namer)
 
     def _explain(
         self, flows: pl.DataFrame, features: FeatureFrame, hosts: pl.DataFrame
@@ -274,46 +281,61 @@ class LiveScorer:
         return dict(zip(chosen.keys["flow_id"].to_list(), said, strict=True))
 
 
-class _WindowScores:
-    """What the windows of the last hour say of their hosts."""
+class _Heard:
+    """What channels and windows of the last hour say of their hosts."""
 
     def __init__(self) -> None:
-        self._said: OrderedDict[HostKey, dict[int, tuple[int, float]]] = OrderedDict()
+        self._channels: dict[HostKey, Floats] = {}
+        self._windows: OrderedDict[HostKey, dict[int, tuple[int, float]]] = OrderedDict()
 
-    def add(self, keys: pl.DataFrame, score: npt.NDArray[np.float64]) -> None:
-        """Remember scores; a window that is judged again replaces what it said."""
-        rows = keys.select(*HOST, "window", "first_ns").iter_rows()
-        for (*host, window, first_ns), said in zip(rows, score.tolist(), strict=True):
-            key: HostKey = (host[0], host[1])
-            self._said.setdefault(key, {})[window] = first_ns, said
-            self._said.move_to_end(key)
-        while len(self._said) > MAX_WINDOW_HOSTS:
-            self._said.popitem(last=False)
+    def add(self, windows: pl.DataFrame, judged: HostParts) -> None:
+        """Remember what was judged; what is judged again replaces what it said.
+
+        Parameters
+        ----------
+        windows
+            Keys of the windows that were judged.
+        """
+        hosts = judged.channels.hosts.unique(maintain_order=True).with_row_index("host_index")
+        channels = judged.evidence(hosts)[:, :FLOW_EVIDENCE]  # as many as flows have
+        for host, of_channels in zip(hosts.select(HOST).iter_rows(), channels, strict=True):
+            # A row of its own: a view would keep all hosts that were judged with this one.
+            self._channels[host[0], host[1]] = of_channels.copy()
+        rows = windows.select(*HOST, "window", "first_ns").iter_rows()
+        odds = judged.windows.odds.tolist()
+        for (address, subscriber, window, first_ns), said in zip(rows, odds, strict=True):
+            key: HostKey = (address, subscriber)
+            self._windows.setdefault(key, {})[window] = first_ns, said
+            self._windows.move_to_end(key)
+        while len(self._windows) > MAX_WINDOW_HOSTS:
+            forgotten, _ = self._windows.popitem(last=False)
+            self._channels.pop(forgotten, None)
 
     def rename(self, old: HostKey, new: HostKey) -> None:
         """Count what was said of one host to another: they turned out to be the same."""
-        said = self._said.pop(old, None)
+        said = self._windows.pop(old, None)
         if said is not None:
-            self._said[new] = said | self._said.get(new, {})
+            self._windows[new] = said | self._windows.get(new, {})
+        channels = self._channels.pop(old, None)
+        if channels is not None:
+            self._channels.setdefault(new, channels)
 
-    def of_hosts(
-        self, hosts: list[HostKey], upper_share: float, now_ns: int
-    ) -> npt.NDArray[np.float64]:
-        """Return the score of each host by its windows, NaN for none, shape (hosts,)."""
-        score: list[float] = []
+    def of_hosts(self, hosts: list[HostKey], now_ns: int) -> Floats:
+        """Return what channels and windows say of hosts, as `HostParts.evidence`."""
+        odds: list[float] = []
         group: list[int] = []
+        channels = np.full((len(hosts), FLOW_EVIDENCE), np.nan)
         for k, host in enumerate(hosts):
-            kept = self._said.get(host, {})
+            kept = self._windows.get(host, {})
             # A window begins up to its length before its first flow: it counts for the hour
             # after its end.
             old = [w for w, (ns, _) in kept.items() if abs(now_ns - ns) > HORIZON_NS + WINDOW_NS]
             for window in old:
                 del kept[window]
-            score += [said for _, said in kept.values()]
+            odds += [said for _, said in kept.values()]
             group += [k] * len(kept)
-        return group_scores(
-            np.array(score, np.float64),
-            np.array(group, np.int64),
-            len(hosts),
-            upper_share=upper_share,
-        )
+            if kept and host in self._channels:
+                channels[k] = self._channels[host]
+        of = np.array(group, np.int64)
+        windows = Evidence(of, np.array(odds, np.float64), np.zeros(len(of), np.int64))
+        return np.hstack([channels, upper_means(len(hosts), windows, WINDOW_SHARES)])

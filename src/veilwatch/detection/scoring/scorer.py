@@ -12,9 +12,16 @@ from veilwatch.detection.scoring.host_frame import host_frame
 from veilwatch.detection.scoring.hosts import HostSums
 from veilwatch.detection.scoring.naming import HostNamer
 from veilwatch.detection.scoring.owners import Owners
+from veilwatch.detection.scoring.parts import host_index, host_reasons, score_parts
 from veilwatch.detection.scoring.unit import check_unit
-from veilwatch.detection.scoring.windows import host_index, host_reasons, score_windows
-from veilwatch.learning.detectors.evidence import group_scores
+from veilwatch.learning.detectors.evidence import log_odds, probability
+from veilwatch.learning.features.flow_class import flow_class
+from veilwatch.learning.features.host_evidence import (
+    FLOW_SHARES,
+    Evidence,
+    class_statistics,
+    upper_means,
+)
 from veilwatch.learning.features.windows import HOST, READ_COLUMNS
 from veilwatch.learning.models import Model
 from veilwatch.schema.features import FeatureFrame
@@ -49,7 +56,7 @@ class FlowScorer:
         check_unit(model.manifest)
         self._model = model
         self._kept: list[pl.DataFrame] = []
-        self._window_flows: list[pl.DataFrame] = []
+        self._part_flows: list[pl.DataFrame] = []
         self._asked: list[tuple[pl.DataFrame, FeatureFrame]] = []
         self._namer = HostNamer.of(model)
 
@@ -61,9 +68,9 @@ class FlowScorer:
         frame = table.frame.with_columns(
             pl.Series("score", score, pl.Float32), pl.Series("alert", alert, pl.Boolean)
         )
-        self._kept.append(frame.select(SCORED_COLUMNS))
-        if self._model.windows:
-            self._window_flows.append(table.frame.select(READ_COLUMNS))
+        self._kept.append(frame.select(*SCORED_COLUMNS, flow_class=flow_class()))
+        if self._model.manifest.hosts:
+            self._part_flows.append(table.frame.select(READ_COLUMNS))
         self._explain(frame, features)
         if self._namer:
             self._namer.add(frame)
@@ -76,28 +83,26 @@ class FlowScorer:
         # Whose the tunnels are is known only now that all flows have been seen.
         flows, _ = Owners().settle(pl.concat(self._kept))
         model = self._model
-        windows = None
-        if model.windows:
-            rows = pl.concat(self._window_flows).with_columns(flows["subscriber"])
-            self._window_flows = []  # nobody adds after the end
-            windows = score_windows(model, FlowTable(rows))
-            del rows
         keys, sums = _sums(flows, model.manifest.thresholds.upper_share)
-        by_windows = windows.of_hosts(keys) if windows else np.full(keys.height, np.nan)
+        parts = evidence = None
+        if model.manifest.hosts:
+            rows = pl.concat(self._part_flows).with_columns(flows["subscriber"])
+            self._part_flows = []  # nobody adds after the end
+            parts = score_parts(model, FlowTable(rows))
+            del rows
+            evidence = parts.evidence(keys)
         if self._namer:
             self._namer.settle(flows)
         names: list[HostKey] = list(keys.select(HOST).iter_rows())
-        # Windows that nobody judged say neither: left out, they would let flows alone pass a
-        # threshold that is meant for both.
-        hosts = host_frame(model, names, sums, by_windows, 0.5, self._namer)
+        hosts = host_frame(model, names, sums, evidence, self._namer)
         return ScoreFrame(
-            flows,
+            flows.drop("flow_class"),
             hosts,
             model.manifest.thresholds.unit,
             model.host_threshold,
             self._reasons(),
-            host_reasons(model, windows, hosts) if windows else {},
-            windows.hosts_left_out if windows else 0,
+            host_reasons(model, parts, hosts) if parts else {},
+            parts.hosts_left_out if parts else 0,
         )
 
     def _explain(self, frame: pl.DataFrame, features: FeatureFrame) -> None:
@@ -162,14 +167,14 @@ def _sums(flows: pl.DataFrame, upper_share: float) -> tuple[pl.DataFrame, HostSu
         .with_row_index("host_index")
         .collect()
     )
-    score = group_scores(
-        flows["score"].to_numpy().astype(np.float64),
-        host_index(flows, hosts),
-        hosts.height,
-        upper_share=upper_share,
-    )
+    index = host_index(flows, hosts)
+    odds = log_odds(flows["score"].to_numpy().astype(np.float64))
+    said = Evidence(index, odds, flows["flow_class"].to_numpy().astype(np.int64))
+    by_class = class_statistics(hosts.height, said)
+    evidence = np.hstack([by_class, upper_means(hosts.height, said, FLOW_SHARES)])
+    score = probability(upper_means(hosts.height, said, (upper_share,))[:, 0])
     flow_count, alerts, first_ns, last_ns = (
         hosts[name].to_numpy().astype(np.int64)
         for name in ("flows", "alerts", "first_ns", "last_ns")
     )
-    return hosts, HostSums(flow_count, alerts, score, first_ns, last_ns)
+    return hosts, HostSums(flow_count, alerts, score, first_ns, last_ns, evidence)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,9 @@ import polars as pl
 
 from veilwatch.learning.detectors import Detector, TrainingSet
 from veilwatch.learning.features import capture_features, compute_features
-from veilwatch.schema.features import FeatureFrame
+from veilwatch.learning.features.flow_class import FLOW_CLASSES
+from veilwatch.learning.features.host_evidence import Evidence, host_evidence
+from veilwatch.schema.features import FeatureFrame, Unit
 from veilwatch.schema.flows import FLOW_COLUMNS, SEQUENCE_LENGTH, FlowTable
 from veilwatch.schema.headers import ABSENT, HEADER_FIELDS, HEADER_PACKETS, HeaderTable
 from veilwatch.traffic.handshake import SERVICES
@@ -73,6 +77,36 @@ def random_windows(
             bwd_packets=pl.Series(answered, dtype=pl.UInt32) * pl.col("bwd_packets"),
         ).with_columns(last_ns=pl.col("first_ns") + 5_000_000_000)
     ).check()
+
+
+def random_channels(
+    channels: int, *, seed: int = 0, malicious: np.ndarray[Any, Any] | None = None
+) -> FlowTable:
+    """Draw channels of five flows, one a host; those of `malicious` are seldom answered."""
+    frame = random_windows(channels, seed=seed, malicious=malicious).frame
+    return FlowTable(
+        frame.with_columns(
+            pl.format("203.0.113.{}", pl.col("place") % 250).alias("dst_ip"),
+            pl.lit(443, pl.UInt16).alias("dst_port"),
+            pl.lit(6, pl.UInt8).alias("protocol"),
+        )
+    ).check()
+
+
+def random_evidence(
+    hosts: int, *, seed: int = 0, malicious: np.ndarray[Any, Any] | None = None
+) -> FeatureFrame:
+    """Draw evidence of hosts; of those of `malicious` some units are stronger than the others."""
+    rng = np.random.default_rng([seed, 3])
+    label = np.zeros(hosts, bool) if malicious is None else malicious
+
+    def draw(most: int) -> Evidence:
+        host = np.repeat(np.arange(hosts), rng.integers(1, most, hosts, endpoint=True))
+        strong = label[host] & (rng.random(len(host)) < 0.5)
+        odds = rng.normal(np.where(strong, 3.0, -3.0), 2.0)
+        return Evidence(host, odds, rng.integers(0, len(FLOW_CLASSES), len(host)))
+
+    return host_evidence(hosts, draw(40), draw(12), draw(6))
 
 
 def random_headers(
@@ -159,8 +193,26 @@ def draw_features(
     if detector.unit == "capture":
         tables = random_headers(rows, seed=seed, malicious=malicious)
         return capture_features(tables, sets, shortcuts=shortcuts)
-    draw = random_windows if detector.unit == "host_window" else random_flows
+    if detector.unit == "host":
+        return random_evidence(rows, seed=seed, malicious=malicious)
+    draw = _DRAW[detector.unit]
     return compute_features(draw(rows, seed=seed, malicious=malicious), sets, shortcuts=shortcuts)
+
+
+_DRAW: Final[dict[Unit, Callable[..., FlowTable]]] = {
+    "flow": random_flows,
+    "channel": random_channels,
+    "host_window": random_windows,
+}
+"""What draws flow tables of so many units."""
+
+
+def widened(features: FeatureFrame) -> FeatureFrame:
+    """Return the same units with one feature more than their schema has."""
+    more = replace(features.schema.features[0], name="one_more")
+    schema = replace(features.schema, features=(*features.schema.features, more))
+    values = np.concatenate([features.values, features.values[:, :1]], axis=1)
+    return replace(features, schema=schema, values=values)
 
 
 def draw_training_set(detector: type[Detector], *, seed: int = 0, rows: int = 300) -> TrainingSet:

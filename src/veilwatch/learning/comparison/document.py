@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class _Part(BaseModel):
@@ -81,12 +81,35 @@ class Family(_Part):
     is_ransomware: bool
 
 
+class BenignKind(_Part):
+    """How many benign captures of a kind were alerted at the detector's own threshold."""
+
+    captures: int
+    alerted: int
+
+
 class SplitResult(_Part):
-    """One detector under one split: its levels, the same without background, its families."""
+    """One detector under one split.
+
+    Attributes
+    ----------
+    levels, without_background
+        Its figures by level, and the same without background. Levels `used_host_x…` are of
+        malicious captures that were merged with so many used hosts, beside benign captures as
+        they were recorded.
+    families
+        By family what was found.
+    benign_kinds
+        By kind of benign traffic what was alerted.
+    benign_blends
+        The same of benign captures that were merged with used hosts, by level.
+    """
 
     levels: dict[str, Level]
     without_background: dict[str, Level]
     families: dict[str, Family]
+    benign_kinds: dict[str, BenignKind]
+    benign_blends: dict[str, BenignKind]
 
 
 class Cost(_Part):

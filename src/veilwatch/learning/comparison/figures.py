@@ -13,6 +13,7 @@ import numpy.typing as npt
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.extras import from_extra
 from veilwatch.learning.comparison.document import (
+    BenignKind,
     Calibration,
     ClassFigures,
     Confusion,
@@ -21,18 +22,15 @@ from veilwatch.learning.comparison.document import (
     Level,
     SplitResult,
 )
+from veilwatch.learning.comparison.hosts import Decided
 from veilwatch.learning.comparison.plan import Split
 from veilwatch.learning.comparison.ranked import Ranked
 from veilwatch.learning.evaluation.calibration import supported_rate
-from veilwatch.learning.evaluation.evaluate import CAPTURE, WITH_WINDOWS
+from veilwatch.learning.evaluation.evaluate import CAPTURE, USED, WITH_WINDOWS
+from veilwatch.learning.evaluation.kinds import count_kinds
 from veilwatch.learning.evaluation.labelled import Labels
 from veilwatch.learning.models import Thresholds
-from veilwatch.learning.training.calibrate import (
-    calibrate,
-    calibrate_together,
-    capture_scores,
-    with_windows,
-)
+from veilwatch.learning.training.calibrate import calibrate, capture_scores
 
 with from_extra("train", "a comparison"):
     from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -87,7 +85,7 @@ def split_result(
     entries: Sequence[CaptureEntry],
     split: Split,
     limits: Mapping[int, Thresholds],
-    windows: Judged | None = None,
+    decided: Decided | None = None,
     *,
     seed: int,
 ) -> SplitResult:
@@ -97,25 +95,23 @@ def split_result(
     ----------
     limits
         The detector's own thresholds in each fold that counts; see `own_thresholds`.
-    windows
-        Host windows under the same split, to be heard beside a detector of flows.
+    decided
+        What is decided about the same captures, and about used hosts that they were merged with,
+        by flows, channels and host windows together.
     """
     score, labels, fold = judged.score, judged.labels, judged.fold
     unit_limit = np.full(len(score), np.nan)
     capture_fold = split.fold if len(split.fold) else np.full(len(entries), -1)
-    names = [CAPTURE, *([WITH_WINDOWS] if windows else [])]
-    captures = {name: np.full(len(entries), np.nan) for name in names}
-    capture_limits = {name: np.full(len(entries), np.nan) for name in names}
+    captures = {CAPTURE: np.full(len(entries), np.nan)}
+    capture_limits = {CAPTURE: np.full(len(entries), np.nan)}
     for number, thresholds in limits.items():
         unit_limit[fold == number] = thresholds.unit
         mine = capture_fold == number
         by_units = capture_scores(score, labels, thresholds.upper_share)
         captures[CAPTURE][mine] = by_units[mine]
         capture_limits[CAPTURE][mine] = thresholds.group
-        if windows and mine.any():
-            together, limit = _heard(judged, by_units, windows, number, thresholds)
-            captures[WITH_WINDOWS][mine] = together[mine]
-            capture_limits[WITH_WINDOWS][mine] = limit
+    if decided is not None:
+        captures[WITH_WINDOWS], capture_limits[WITH_WINDOWS] = _as_recorded(decided, len(entries))
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(entries), np.full(len(entries), 1 / len(entries)), RESAMPLES)
 
@@ -129,12 +125,12 @@ def split_result(
             draws,
         )
 
-    used = ~np.isnan(score)
+    used = ~np.isnan(score) & ~labels.unknown
     rows: dict[str, Mask] = {}
     if labels.unit == "flow":
         rows = {"flow": used, "flow_tls": used & labels.encrypted}
-    elif labels.unit == "host_window":
-        rows = {"host_window": used}
+    elif labels.unit != "capture":
+        rows = {labels.unit: used}
     levels = {name: level(mask) for name, mask in rows.items()}
     for name, whole in captures.items():
         seen = ~np.isnan(whole)
@@ -147,16 +143,24 @@ def split_result(
                 np.flatnonzero(seen),
                 draws,
             )
+    whole_by, limit_by = list(captures.values())[-1], list(capture_limits.values())[-1]
+    if decided is not None:
+        levels |= _used_hosts(decided, whole_by, limit_by, labels, capture_fold, draws)
     clean = {
         name: level(mask & ~labels.background)
         for name, mask in rows.items()
         if labels.background.any()
     }
-    decided, limits_of = captures[names[-1]], capture_limits[names[-1]]
+    seen, alert = ~np.isnan(whole_by), whole_by >= limit_by
     return SplitResult(
         levels=levels,
         without_background=clean,
-        families=_families(~np.isnan(decided), decided >= limits_of, labels, entries),
+        families=_families(seen, alert, labels, entries),
+        benign_kinds={
+            kind: BenignKind(captures=count.captures, alerted=count.alerted)
+            for kind, count in count_kinds(entries, seen, alert).items()
+        },
+        benign_blends={} if decided is None else _benign_blends(decided),
     )
 
 
@@ -179,25 +183,57 @@ def own_thresholds(judged: Judged, target_rate: float) -> dict[int, Thresholds]:
     }
 
 
-def _heard(
-    judged: Judged, by_flows: Floats, windows: Judged, number: int, thresholds: Thresholds
-) -> tuple[Floats, float]:
-    """Return the captures' scores by flows and windows together, and the threshold of a fold.
+def _as_recorded(decided: Decided, captures: int) -> tuple[Floats, Floats]:
+    """Return score and threshold of each capture as it was recorded, NaN where none was decided."""
+    recorded = decided.size == 0
+    score, limit = np.full(captures, np.nan), np.full(captures, np.nan)
+    score[decided.base[recorded]] = decided.score[recorded]
+    limit[decided.base[recorded]] = decided.limit[recorded]
+    return score, limit
+
+
+def _used_hosts(
+    decided: Decided,
+    captures: Floats,
+    limit: Floats,
+    labels: Labels,
+    fold: npt.NDArray[np.int64],
+    draws: npt.NDArray[np.int64],
+) -> dict[str, Level]:
+    """Return the figures of infected hosts that people use, beside benign captures as recorded.
 
     Parameters
     ----------
-    by_flows
-        Score of each capture by its flows at the fold's share.
+    captures, limit, fold
+        Score, threshold and fold of each capture.
     """
-    share = thresholds.upper_share
-    both = calibrate_together(
-        capture_scores(judged.chosen_by(number), judged.labels, share),
-        windows.chosen_by(number),
-        windows.labels,
-        thresholds.target_false_positive_rate,
-    )
-    together = with_windows(by_flows, windows.score, windows.labels, both.windows.upper_share)
-    return together, both.group
+    quiet = np.flatnonzero(~labels.capture_malicious & ~np.isnan(captures))
+    out = {}
+    for size in sorted(set(decided.size.tolist()) - {0}):
+        bad = decided.malicious & (decided.size == size) & ~np.isnan(decided.score)
+        if not bad.any():
+            continue
+        base = np.concatenate([decided.base[bad], quiet])
+        out[f"{USED}{size}"] = _level(
+            np.concatenate([decided.score[bad], captures[quiet]]),
+            labels.capture_malicious[base],
+            np.concatenate([decided.limit[bad], limit[quiet]]),
+            fold[base],
+            base,
+            draws,
+        )
+    return out
+
+
+def _benign_blends(decided: Decided) -> dict[str, BenignKind]:
+    """Return how many benign captures were alerted once they were merged with used hosts."""
+    out = {}
+    for size in sorted(set(decided.size.tolist()) - {0}):
+        good = ~decided.malicious & (decided.size == size) & ~np.isnan(decided.score)
+        alerted = int((decided.score >= decided.limit)[good].sum())
+        if good.any():
+            out[f"{USED}{size}"] = BenignKind(captures=int(good.sum()), alerted=alerted)
+    return out
 
 
 def _level(

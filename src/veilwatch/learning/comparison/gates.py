@@ -74,8 +74,9 @@ def leak_gate(corpus: Corpus, split: Split) -> Gate:
 
 
 def shortcut_gate(metadata: DetectorResult, others: list[DetectorResult]) -> Gate | None:
-    """Hold what metadata alone reaches against the best detector, on sources never seen."""
-    split = next((s for s in ("source", "group", "family") if s in metadata.splits), None)
+    """Hold what metadata alone reaches against the best detector, on publishers never seen."""
+    wanted = ("publisher", "source", "group", "family")
+    split = next((name for name in wanted if name in metadata.splits), None)
     if split is None:
         return None
     alone = metadata.splits[split].levels["flow"].roc_auc.value
@@ -107,9 +108,10 @@ def shortcut_gate(metadata: DetectorResult, others: list[DetectorResult]) -> Gat
 
 def random_gap(result: DetectorResult) -> str | None:
     """Say what a random split would have promised, in one sentence."""
-    if not {"flow", "source"} <= result.splits.keys():
+    hard = next((name for name in ("publisher", "source") if name in result.splits), None)
+    if hard is None or "flow" not in result.splits:
         return None
-    random, honest = (result.splits[s].levels.get("flow") for s in ("flow", "source"))
+    random, honest = (result.splits[name].levels.get("flow") for name in ("flow", hard))
     if random is None or honest is None:
         return None
     rates = [level.detection_rate_at_fpr["0.01"].value for level in (random, honest)]
@@ -117,5 +119,5 @@ def random_gap(result: DetectorResult) -> str | None:
         return None
     return (
         f"{result.name}: {rates[0]:.3f} of malicious flows found at 1 % false positives in a "
-        f"random split of flows, {rates[1]:.3f} with whole sources held out."
+        f"random split of flows, {rates[1]:.3f} with whole {hard}s held out."
     )

@@ -12,6 +12,7 @@ from veilwatch.corpus.catalogue import Corpus
 from veilwatch.errors import TrainingError
 from veilwatch.learning.comparison.document import Change, Cost, DetectorResult, SplitResult
 from veilwatch.learning.comparison.figures import Judged, own_thresholds, split_result
+from veilwatch.learning.comparison.hosts import Decided
 from veilwatch.learning.comparison.jobs import Outcome, units_of
 from veilwatch.learning.comparison.plan import Split
 from veilwatch.learning.comparison.robust import changes
@@ -65,7 +66,7 @@ def detector_result(
     splits: Sequence[Split],
     outcomes: Outcomes,
     judged: Mapping[str, Judged],
-    windows: Mapping[str, Judged],
+    decided: Mapping[str, Decided],
     trials: Corpus | None,
     notes: list[str],
     *,
@@ -77,8 +78,8 @@ def detector_result(
 
     Parameters
     ----------
-    judged, windows
-        By split its scores, and those of host windows that are heard beside it.
+    judged, decided
+        By split its scores, and what is decided about hosts with them.
     trials
         The changed captures, None where none were judged.
     notes
@@ -91,15 +92,14 @@ def detector_result(
         if not mine:
             continue
         own = judged[split.name]
-        beside = windows.get(split.name)
-        if beside is not None and not beside.kept.keys() >= own.kept.keys():
-            beside = None  # a fold of the windows failed, which a note says
         try:
             limits = own_thresholds(own, target_rate)
         except TrainingError as error:
             notes.append(f"{name}, split by {split.name}: {error.what} ({error.hint})")
             continue
-        results[split.name] = split_result(own, corpus.entries, split, limits, beside, seed=seed)
+        results[split.name] = split_result(
+            own, corpus.entries, split, limits, decided.get(split.name), seed=seed
+        )
         tried = [(o.trial_rows, o.trial_score) for o in mine.values()]
         if trials is not None and any(len(rows) for rows, _ in tried):
             of_trials = units_of(trials, name, shortcuts=shortcuts).labels

@@ -73,8 +73,8 @@ class Job:
         parts = {k: v for k, v in asdict(self).items() if k not in ("manifest", "threads")}
         parts["trials"] = Path(self.trials).parent.name
         if self.detector != METADATA and (code := DETECTORS.code_version(self.detector)):
-            parts["code"] = code  # of another package, which `_code_hash` does not read
-        text = json.dumps([parts, corpus, source_hash(), _code_hash()], sort_keys=True)
+            parts["code"] = code  # of another package, which `code_hash` does not read
+        text = json.dumps([parts, corpus, source_hash(), code_hash(LEARNS)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -110,7 +110,10 @@ class Outcome:
 def corpus_hash(corpus: Corpus) -> str:
     """Return a hash over what was labelled how."""
     rows = [
-        (corpus.hashes[e.name], e.label, e.family, e.group, e.source_repo, e.capture_start)
+        (
+            *(corpus.hashes[e.name], e.label, e.family, e.group, e.publisher, e.source_repo),
+            *(e.capture_start, e.malicious_endpoints),
+        )
         for e in corpus.entries
     ]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
@@ -125,15 +128,15 @@ def run_job(job: Job, target: Path) -> Path:
     labels = units.labels
     split = make_split(job.split, corpus.entries, folds=job.folds, seed=job.seed)
     fold = split.unit_folds(labels.capture, job.seed)
-    aside = labels.background & (not job.keep_background)
     rows = np.flatnonzero(fold == job.fold)
     known = (fold >= 0) & split.learned_from(fold, job.fold)
     if len(split.fold):
         copies = copied_captures(corpus, split.fold == job.fold)
         known &= ~copies[labels.capture]
     kept = split.kept_for_thresholds(corpus.entries, job.fold, job.seed)[labels.capture] & known
-    learned = np.flatnonzero(known & ~kept & ~aside)
-    training = units.training_set(corpus).take(learned)
+    learned = np.flatnonzero(known & ~kept & ~units.left_out(job.seed))
+    training = units.training_set(corpus, job.seed, keep_background=job.keep_background)
+    training = training.take(learned)
     detector = DETECTORS["lightgbm" if job.detector == METADATA else job.detector]()
     memory = PeakMemory()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -242,7 +245,7 @@ def _units_of_trials(manifest: str, detector: str, shortcuts: bool) -> Units:
     return units_of(_corpus_of_trials(manifest), detector, shortcuts=shortcuts)
 
 
-_LEARNS: Final = (
+LEARNS: Final = (
     *("corpus", "learning/features", "learning/detectors"),
     *("learning/evaluation/labelled.py", "learning/evaluation/splits.py"),
     *("learning/training/units.py", "learning/training/weights.py"),
@@ -252,12 +255,12 @@ _LEARNS: Final = (
 reads the scores may change and leave them valid."""
 
 
-@lru_cache(maxsize=1)
-def _code_hash() -> str:
-    """Return a hash over `_LEARNS`."""
+@lru_cache(maxsize=2)
+def code_hash(places: tuple[str, ...]) -> str:
+    """Return a hash over code, given as files and folders below the package."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
-    for place in _LEARNS:
+    for place in places:
         files = [root / place] if place.endswith(".py") else sorted((root / place).rglob("*.py"))
         for path in files:
             digest.update(path.read_bytes())

@@ -185,6 +185,7 @@ class _Stream:
     base: int
     ends: list[int] = field(default_factory=list)
     added: dict[int, int] = field(default_factory=dict)
+    seen: int = 0
 
     def place(self, number: int) -> int:
         """Return a sequence number as an offset in the original stream, also a negative one."""
@@ -229,6 +230,15 @@ class _Sender:
         if not self._begun[way]:
             self._begun[way] = content[:2] == b"\x17\x03"
         return self._begun[way]
+
+    def is_new(self, packet: Packet) -> bool:
+        """Whether nothing of what a packet carries, or of what follows, was seen; ask in order."""
+        if packet.protocol != _TCP:
+            return True
+        stream = self._stream(packet.flow, packet.forward, packet.seq)
+        place = stream.place(packet.seq)
+        new, stream.seen = place >= stream.seen, max(stream.seen, place + packet.room)
+        return new
 
     def insert(self, packet: Packet, count: int) -> None:
         """Have `count` bytes follow the payload of a packet."""
@@ -279,12 +289,16 @@ def _unchanged(packets: Packets, _chance: random.Random) -> Iterator[Packet]:
 
 def _padded(packets: Packets, chance: random.Random) -> Iterator[Packet]:
     sender = _Sender()
+    fills = []
     for packet in packets:
         fill = 0
         if sender.may_add(packet):
             fill = min(-packet.room % PAD_TO, max(WHOLE_MTU - packet.length, 0))
-        out = sender.renumbered(packet)
         sender.insert(packet, fill)
+        fills.append(fill)
+    # Numbers only now: what was lost and sent again moves what was seen before it, too.
+    for packet, fill in zip(packets, fills, strict=True):
+        out = sender.renumbered(packet)
         if fill:
             whole = len(packet.content) == packet.room
             content = packet.content + (chance.randbytes(fill) if whole else b"")
@@ -294,13 +308,17 @@ def _padded(packets: Packets, chance: random.Random) -> Iterator[Packet]:
 
 def _with_dummies(packets: Packets, chance: random.Random) -> Iterator[Packet]:
     sender = _Sender()
-    for packet, following in zip(packets, _following(packets), strict=True):
-        adds = sender.may_add(packet) and chance.random() < DUMMY_SHARE
+    rooms = []
+    for packet in packets:
+        # Nothing follows what is sent a second time that did not follow it the first time.
+        adds = sender.may_add(packet) and sender.is_new(packet) and chance.random() < DUMMY_SHARE
+        room = chance.randrange(64, 1_200) if adds else 0
+        sender.insert(packet, room)
+        rooms.append(room)
+    for packet, following, room in zip(packets, _following(packets), rooms, strict=True):
         out = sender.renumbered(packet)
         yield out
-        if adds:
-            room = chance.randrange(64, 1_200)
-            sender.insert(packet, room)
+        if room:
             wait = chance.randrange(1 + min(following - out.ts_ns, MAX_DUMMY_WAIT_NS))
             later = replace(out, ts_ns=out.ts_ns + wait)
             if packet.protocol == _TCP:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Final, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,14 @@ from veilwatch.errors import TrainingError
 from veilwatch.learning.evaluation.splits import SplitBy, assign_folds, deal
 
 SPLITS: Final[dict[str, str]] = {
-    "source": "whole publishers held out: a network that nobody recorded",
+    "publisher": "everything of one author held out: a network that nobody recorded",
+    "source": "whole repositories held out",
     "group": "source, family and day held out together: unseen days and variants",
     "family": "whole families held out: malware that nobody has seen",
     "time": "trained on earlier captures, judged by later ones",
     "flow": "single units dealt out at random: flatters, shown for the gap",
 }
-"""Every split and what it asks."""
+"""Every split and what it asks, from the hardest on."""
 
 TIME_PARTS: Final = 4
 """Stretches of equal numbers of captures; the first is only learned from."""
@@ -103,9 +104,8 @@ def make_split(name: str, entries: Sequence[CaptureEntry], *, folds: int, seed: 
     if name == "flow":
         return Split(name, np.zeros(0, np.int64), folds)
     fold: npt.NDArray[np.int64]
-    if name in ("source", "group"):
-        by: SplitBy = "source" if name == "source" else "group"
-        fold = assign_folds(entries, by, folds=folds, seed=seed)
+    if name in get_args(SplitBy):
+        fold = assign_folds(entries, cast(SplitBy, name), folds=folds, seed=seed)
     elif name == "family":
         keys = _family_keys(entries)
         folds = _fewer_folds(keys, entries, folds)

@@ -6,7 +6,7 @@ from typing import Final
 
 from veilwatch.learning.comparison.document import DetectorResult
 from veilwatch.learning.evaluation.calibration import supported_rate
-from veilwatch.learning.evaluation.evaluate import CAPTURE, WITH_WINDOWS
+from veilwatch.learning.evaluation.evaluate import CAPTURE, USED_HOST, WITH_WINDOWS
 
 PREVALENCE: Final = 1e-4
 """One infected unit in 10,000: a guess at the rare end, which no corpus can tell."""
@@ -27,7 +27,8 @@ def precision_at(recall: float, false_alarms: float, prevalence: float = PREVALE
 def prevalence_note(detector: DetectorResult, split: str) -> str | None:
     """Say in one sentence what a detector's measured rates mean in the field, None if unknown."""
     levels = detector.splits[split].levels if split in detector.splits else {}
-    level = levels.get(WITH_WINDOWS) or levels.get(CAPTURE)
+    name = next((name for name in (USED_HOST, WITH_WINDOWS, CAPTURE) if name in levels), None)
+    level = levels[name] if name else None
     if level is None or not level.positives or not level.negatives:
         return None
     counts = level.confusion
@@ -35,11 +36,12 @@ def prevalence_note(detector: DetectorResult, split: str) -> str | None:
     measured = counts.false_positive / level.negatives
     # Without an error the rate is not zero: the rule of three bounds it.
     false_alarms = measured or supported_rate(level.negatives)
+    used = " on hosts that people use (merged captures)" if name == USED_HOST else ""
     least = "" if measured else "at least "
     return (
         f"Where one capture in {round(1 / PREVALENCE):,} is malicious, {least}"
         f"{100 * precision_at(recall, false_alarms):.2f} % of the captures that {detector.name} "
         f"alerts at its own threshold would be ({split} held out: {100 * recall:.1f} % of "
-        f"malicious captures and {counts.false_positive} of {level.negatives:,} benign ones "
+        f"malicious captures{used} and {counts.false_positive} of {level.negatives:,} benign ones "
         "alerted)."
     )

@@ -13,27 +13,29 @@ from veilwatch.learning.comparison.document import (
     Level,
     Recommendation,
 )
+from veilwatch.learning.comparison.plan import SPLITS
 from veilwatch.learning.comparison.tables import LEVELS
-from veilwatch.learning.evaluation.evaluate import CAPTURE, WITH_WINDOWS
+from veilwatch.learning.evaluation.evaluate import CAPTURE, USED_HOST, WITH_WINDOWS
 
-BARS: Final = {"flow_tls": 0.95, "capture": 0.95}
-"""Detection rates at a false-positive rate of `RATE` that a detector should reach, by level."""
+BARS: Final = {USED_HOST: 0.85, CAPTURE: 0.95, "flow_tls": 0.95}
+"""Detection rates at a false-positive rate of `RATE` that a detector should reach, by level; levels
+that were not judged are not asked about."""
 
-BARS_OF: Final = {"flow_tls": "encrypted flow", "capture": "capture"}
-"""What each level counts."""
+BENIGN: Final = {"flow_tls": "encrypted flow", CAPTURE: "capture"}
+"""What the benign side of a level is made of; that of used hosts is benign captures."""
 
 RATE: Final = 0.01
 """False-positive rate at which detectors are compared. Without an error in n benign units the rate
 lies below 3 / n with 95 % confidence (rule of three, Hanley & Lippman-Hand 1983): 300 show it."""
 
-ORDER: Final = ("source", "group", "family", "time", "flow")
-"""Splits by how near they are to a network that nobody recorded."""
-
 
 def recommend(
     detectors: Sequence[DetectorResult], gates: Sequence[Gate], *, emulated: bool
 ) -> Recommendation:
-    """Choose by captures found at 1 % false positives under the hardest split there is.
+    """Choose by what is found at 1 % false positives under the hardest split there is.
+
+    That is malicious captures on hosts that people use (merged captures) where any detector was
+    judged on these, else captures as they were recorded.
 
     Detectors whose figure lies within the best one's interval are taken for equal; of them the
     one that judges flows goes first, since it can say which, and then the fastest. None is
@@ -41,10 +43,11 @@ def recommend(
     false-positive rate that nobody could measure is no figure.
     """
     split = hardest_split(detectors)
+    level = USED_HOST if any(_found(d, split, USED_HOST) for d in detectors) else CAPTURE
     judged = [
         (figure, detector)
         for detector in detectors
-        if (figure := _found(detector, split, CAPTURE)) is not None
+        if (figure := _found(detector, split, level)) is not None
     ]
     if not judged:
         why = "No detector could be judged on whole captures."
@@ -59,11 +62,11 @@ def recommend(
     equal = [d for figure, d in judged if (figure.value or 0) >= (floor or 0)]
     chosen = max(equal, key=lambda d: (d.unit == "flow", _value(d, split), d.cost.units_per_second))
     missed = [
-        f"{LEVELS[level]} {rate.value:.3f} of {bar:.2f}"
-        for level, bar in BARS.items()
-        if (rate := _found(chosen, split, level)) is not None and (rate.value or 0) < bar
+        f"{LEVELS[_name(chosen, split, name)]} {rate.value:.3f} of {bar:.2f}"
+        for name, bar in BARS.items()
+        if (rate := _found(chosen, split, name)) is not None and (rate.value or 0) < bar
     ]
-    figure = _found(chosen, split, CAPTURE)
+    figure = _found(chosen, split, level)
     assert figure is not None  # it is among those judged
     blocked = [*_failed(gates), *_unsupported(chosen, split)]
     begin = f"Deploy {chosen.name}"
@@ -73,10 +76,15 @@ def recommend(
         begin = f"{chosen.name} comes nearest to what was asked for"
     text = (
         f"{begin}: at 1 % false positives and {split} held out it finds "
-        f"{_words(figure)} of malicious captures, and scores {chosen.cost.units_per_second:,.0f} "
-        f"{chosen.unit.replace('_', ' ')}s a second on one core."
+        f"{_words(figure)} of malicious captures"
+        f"{' on hosts that people use (merged captures)' if level == USED_HOST else ''}, and "
+        f"scores {chosen.cost.units_per_second:,.0f} {chosen.unit.replace('_', ' ')}s a second "
+        "on one core."
     )
     others = [d.name for d in equal if d.name != chosen.name]
+    apart = [d.name for d in detectors if d not in [one for _, one in judged]]
+    if apart and level == USED_HOST:
+        text += f" Not judged on used hosts: {', '.join(apart)}."
     if others:
         text += f" By this figure {', '.join(others)} cannot be told from the best with certainty."
     if blocked:
@@ -104,7 +112,7 @@ def _unsupported(detector: DetectorResult, split: str) -> list[str]:
             "Only a split of single flows was judged, with flows of one capture on both sides: "
             "this does not show what is found in captures that were never seen."
         )
-    for name, words in BARS_OF.items():
+    for name, words in BENIGN.items():
         level = _level(detector, split, name)
         if level is None or level.supported_false_positive_rate <= RATE:
             continue
@@ -119,7 +127,7 @@ def _unsupported(detector: DetectorResult, split: str) -> list[str]:
 
 def hardest_split(detectors: Sequence[DetectorResult]) -> str:
     """Return the split nearest to a network that nobody recorded, of those that were judged."""
-    return next(s for s in ORDER if any(s in d.splits for d in detectors))
+    return next(s for s in SPLITS if any(s in d.splits for d in detectors))
 
 
 def _found(detector: DetectorResult, split: str, level: str) -> Interval | None:
@@ -132,13 +140,17 @@ def _found(detector: DetectorResult, split: str, level: str) -> Interval | None:
 
 def _level(detector: DetectorResult, split: str, name: str) -> Level | None:
     result = detector.splits.get(split)
-    if result is not None and name == CAPTURE and WITH_WINDOWS in result.levels:
-        name = WITH_WINDOWS
-    return None if result is None else result.levels.get(name)
+    return None if result is None else result.levels.get(_name(detector, split, name))
+
+
+def _name(detector: DetectorResult, split: str, level: str) -> str:
+    """Return the level that is decided by in the field in place of captures by units alone."""
+    decided = level == CAPTURE and WITH_WINDOWS in detector.splits[split].levels
+    return WITH_WINDOWS if decided else level
 
 
 def _value(detector: DetectorResult, split: str) -> float:
-    """Return the mean of what a detector finds of captures and of encrypted flows."""
+    """Return the mean of what a detector finds on the levels that have a bar."""
     rates = [_found(detector, split, level) for level in BARS]
     values = [rate.value for rate in rates if rate is not None and rate.value is not None]
     return sum(values) / max(len(values), 1)

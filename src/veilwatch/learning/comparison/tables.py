@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
-from veilwatch.learning.comparison.document import Change, Comparison, Interval
+from veilwatch.learning.comparison.document import BenignKind, Change, Comparison, Interval
+from veilwatch.learning.evaluation.evaluate import CAPTURE
+from veilwatch.schema.text import visible
 
 LEVELS: Final = {
     "flow": "all flows",
     "flow_tls": "encrypted flows",
     "host_window": "host windows",
-    "capture": "captures",
-    "capture_with_windows": "captures, with host windows",
+    "channel": "channels",
+    "capture": "captures, by units alone",
+    "capture_with_windows": "captures, as decided",
+    "used_host_x1": "used hosts x1 (merged captures)",
+    "used_host_x3": "used hosts x3 (merged captures)",
 }
+"""Every level that a comparison may have, in the order of tables, and its words."""
+
+SHOWN_KINDS: Final = 40
+"""Most kinds of benign traffic in a table for people, those with most false alarms first."""
 
 _COLUMNS: Final = (
     *("detector", "split", "level", "background", "malicious", "benign"),
@@ -57,6 +66,61 @@ def families_csv(comparison: Comparison) -> str:
     return out.getvalue()
 
 
+def false_alarms_csv(comparison: Comparison) -> str:
+    """Return how many benign captures of each kind each detector alerted under each split."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("detector", "split", "level", "kind", "captures", "alerted"))
+    for detector in comparison.detectors:
+        for split, result in detector.splits.items():
+            for kind, count in result.benign_kinds.items():
+                row = (CAPTURE, kind, count.captures, count.alerted)
+                writer.writerow((detector.name, split, *row))
+            for level, count in result.benign_blends.items():
+                writer.writerow((detector.name, split, level, "", count.captures, count.alerted))
+    return out.getvalue()
+
+
+class FalseAlarms(NamedTuple):
+    """A row of the table of false alarms.
+
+    Attributes
+    ----------
+    kind
+        Kind of benign captures, or in words the used hosts that all kinds were merged with.
+    captures
+        How many were judged.
+    alerted
+        How many each detector alerted; None where it judged none.
+    """
+
+    kind: str
+    captures: int
+    alerted: list[int | None]
+
+
+def false_alarms(comparison: Comparison, split: str) -> tuple[list[str], list[FalseAlarms]]:
+    """Return the detectors judged under a split, and what each alerted by kind.
+
+    Kinds with most false alarms come first, at most `SHOWN_KINDS`; merged captures last.
+    """
+    judged = [d for d in comparison.detectors if split in d.splits]
+    kinds = [d.splits[split].benign_kinds for d in judged]
+    blends = [d.splits[split].benign_blends for d in judged]
+    named = {name for counts in kinds for name in counts}
+    rows = [_false_alarms(visible(kind), kind, kinds) for kind in named]
+    rows.sort(key=lambda row: (-max(n or 0 for n in row.alerted), -row.captures, row.kind))
+    levels = [name for name in LEVELS if any(name in d for d in blends)]
+    merged = [_false_alarms(LEVELS[level], level, blends) for level in levels]
+    return [d.name for d in judged], rows[:SHOWN_KINDS] + merged
+
+
+def _false_alarms(words: str, name: str, counts: Sequence[Mapping[str, BenignKind]]) -> FalseAlarms:
+    found = [of.get(name) for of in counts]
+    most = max(count.captures for count in found if count)
+    return FalseAlarms(words, most, [count.alerted if count else None for count in found])
+
+
 def robustness_csv(comparison: Comparison) -> str:
     """Return what each detector found of captures after each change of their traffic."""
     out = io.StringIO()
@@ -70,8 +134,12 @@ def robustness_csv(comparison: Comparison) -> str:
 
 
 def latex(comparison: Comparison) -> str:
-    r"""Return one table for each split, ready for `\input`."""
-    return "\n".join(_latex_table(comparison, split) for split in comparison.splits)
+    r"""Return two tables for each split, ready for `\input`: figures and false alarms."""
+    return "\n".join(
+        table(comparison, split)
+        for split in comparison.splits
+        for table in (_latex_table, _latex_false_alarms)
+    )
 
 
 def _rows(comparison: Comparison) -> Iterator[list[object]]:
@@ -105,12 +173,10 @@ def _rows(comparison: Comparison) -> Iterator[list[object]]:
 
 
 def _latex_table(comparison: Comparison, split: str) -> str:
-    caption = f"Split by {split}: {comparison.splits[split]}."
-    if comparison.emulated:
-        caption += " Emulated traffic."
     lines = [
         r"\begin{table}",
-        rf"\caption{{{_escape(caption)} Malicious is positive; 95\,\% intervals over captures.}}",
+        rf"\caption{{{_caption(comparison, split)} Malicious is positive; 95\,\% intervals over "
+        "captures.}",
         r"\begin{tabular}{llrrrr}",
         r"\hline",
         r"detector & level & AUC & found at 1\,\% FPR & at 0.1\,\% & F1 \\",
@@ -131,6 +197,29 @@ def _latex_table(comparison: Comparison, split: str) -> str:
             lines.append(" & ".join(cells) + r" \\")
     lines += [r"\hline", r"\end{tabular}", r"\end{table}", ""]
     return "\n".join(lines)
+
+
+def _latex_false_alarms(comparison: Comparison, split: str) -> str:
+    detectors, rows = false_alarms(comparison, split)
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_caption(comparison, split)} Benign captures alerted at the detector's own "
+        "threshold, by kind of traffic.}",
+        rf"\begin{{tabular}}{{lr{'r' * len(detectors)}}}",
+        r"\hline",
+        " & ".join(["kind", "captures", *map(_escape, detectors)]) + r" \\",
+        r"\hline",
+    ]
+    for row in rows:
+        alerted = ("--" if count is None else str(count) for count in row.alerted)
+        lines.append(" & ".join([_escape(row.kind), str(row.captures), *alerted]) + r" \\")
+    lines += [r"\hline", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _caption(comparison: Comparison, split: str) -> str:
+    caption = f"Split by {split}: {comparison.splits[split]}."
+    return _escape(f"{caption} Emulated traffic." if comparison.emulated else caption)
 
 
 def _latex_figure(figure: Interval) -> str:

@@ -11,6 +11,7 @@ DETECTORS: Final = DetectorTable(
     lstm="LSTMDetector",
     mobilenet="MobileNetDetector",
     ensemble="EnsembleDetector",
+    channel="ChannelDetector",
     host_window="HostWindowDetector",
     header_words="HeaderWordsDetector",
 )

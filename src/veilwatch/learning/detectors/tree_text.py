@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 from typing import Final
 
 MAX_TEXT: Final = 64 * 1024 * 1024
@@ -47,10 +48,23 @@ _TREE: Final = (
     *("internal_weight", "internal_count", "is_linear", "shrinkage"),
 )
 
-_INTEGER: Final = re.compile(r"-?\d{1,10}", re.ASCII)
-_REAL: Final = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d{1,3})?", re.ASCII)
+_INTEGERS: Final = re.compile(r"(?:-?\d{1,10}(?: |$))*", re.ASCII)
+_REALS: Final = re.compile(r"(?:-?\d+(?:\.\d+)?(?:e[+-]?\d{1,3})?(?: |$))*", re.ASCII)
+"""Whole lines at once: asking number by number took most of the time of loading a model."""
+
 _RANGE: Final = re.compile(r"none|\[[-+.0-9a-z]{1,32}:[-+.0-9a-z]{1,32}\]", re.ASCII)
 _BINARY: Final = re.compile(r"binary sigmoid:(\S{1,32})", re.ASCII)
+
+_DIRECTIONS: Final = re.compile(r"^monotone_constraints=[-0-9 ]*\n", re.ASCII | re.MULTILINE)
+
+_TREE_BEGINS: Final = re.compile(r"^(?=Tree=\d)", re.ASCII | re.MULTILINE)
+_SIZES: Final = re.compile(r"^tree_sizes=.*$", re.MULTILINE)
+_LONG: Final = re.compile(
+    r"^(?P<name>threshold|leaf_weight)=(?P<numbers>[-+.0-9e ]+)$", re.ASCII | re.MULTILINE
+)
+"""Lines whose numbers LightGBM writes with 17 digits though fewer serve."""
+
+_UP: Final = Context(prec=10, rounding=ROUND_CEILING)
 
 _DECISIONS: Final = frozenset((0, 2, 4, 6, 8, 10))
 """Kinds of splits (`Tree::decision_type`): bit 0 is a split by categories, which none of ours is;
@@ -84,8 +98,35 @@ class TreeText:
 
 
 def trees_alone(text: str) -> str:
-    """Return text that LightGBM wrote with nothing behind its trees, unchecked."""
-    return text.partition(END_OF_TREES)[0] + _TAIL
+    """Return text that LightGBM wrote with nothing but its trees, unchecked.
+
+    What lies behind them are parameters, and so are the directions in which the trees had to grow:
+    whoever serves them needs neither.
+    """
+    head, *trees = _TREE_BEGINS.split(text.partition(END_OF_TREES)[0])
+    trees = [_LONG.sub(_shorter, tree) for tree in trees]
+    # Whoever reads the trees in parallel finds them by their sizes.
+    sizes = " ".join(str(len(tree)) for tree in trees)
+    head = _SIZES.sub(f"tree_sizes={sizes}", _DIRECTIONS.sub("", head))
+    return head + "".join(trees) + _TAIL
+
+
+def _shorter(line: re.Match[str]) -> str:
+    """Write numbers with no more digits than they need, a fifth of the text less.
+
+    Features are floats of 32 bits: ten digits tell a threshold between two neighbours from both.
+    They are rounded upwards: a threshold lies at the largest value that goes left, or just above
+    it. The weight of a leaf is looked at by nobody who serves trees.
+    """
+    shorter = _rounded_up if line["name"] == "threshold" else "{:.6g}".format
+    numbers = (shorter(float(number)) for number in line["numbers"].split(" "))
+    return f"{line['name']}={' '.join(numbers)}"
+
+
+def _rounded_up(value: float) -> str:
+    """Return a number with ten digits that is no less, itself if ten digits hold it."""
+    text = f"{value:.10g}"
+    return text if float(text) >= value else f"{float(_UP.create_decimal(value)):.10g}"
 
 
 def check_trees(text: str) -> TreeText:
@@ -115,7 +156,7 @@ def check_trees(text: str) -> TreeText:
     for number, size in enumerate(sizes):
         _check_tree(text[at : at + size], number, len(names))
         at += size
-    return TreeText(trees_alone(text), names, classes, len(sizes))
+    return TreeText(text[:end] + _TAIL, names, classes, len(sizes))
 
 
 def _check_header(header: dict[str, str], names: list[str], trees: int) -> int:
@@ -133,7 +174,10 @@ def _check_header(header: dict[str, str], names: list[str], trees: int) -> int:
         known = objective == f"multiclass num_class:{classes}"
     else:
         found = _BINARY.fullmatch(objective)
-        known = found is not None and _reals(found[1], "sigmoid", 1)[0] > 0
+        known = found is not None
+        if found is not None:
+            _reals("objective", {"sigmoid": (found[1], 1)})
+            known = float(found[1]) > 0
     if not known:
         raise TreeTextError(f"objective {objective[:60]!r}")
     ranges = header["feature_infos"].split(" ")
@@ -156,17 +200,22 @@ def _check_tree(text: str, number: int, features: int) -> None:
     decisions = _integers(fields["decision_type"], f"{where}: decision_type", 0, 10, splits)
     if not _DECISIONS.issuperset(decisions):
         raise TreeTextError(f"{where}: a decision_type that ours have not")
-    for name, count in (
-        *(("split_gain", splits), ("leaf_value", leaves)),
-        *(("internal_value", splits), ("internal_weight", splits), ("shrinkage", 1)),
-    ):
-        _reals(fields[name], f"{where}: {name}", count)
-    # A split between what has a value and what has none lies at infinity.
+    # A split between what has a value and what has none lies at infinity. A tree of one leaf has no
+    # weight, and in some versions no count.
     thresholds = [part for part in fields["threshold"].split(" ") if part != "inf"]
     infinite = fields["threshold"].split(" ").count("inf")
-    _reals(" ".join(thresholds), f"{where}: threshold", splits - infinite)
-    # A tree of one leaf has no weight, and in some versions no count.
-    _reals(fields["leaf_weight"], f"{where}: leaf_weight", leaves if splits else None)
+    _reals(
+        where,
+        {
+            "split_gain": (fields["split_gain"], splits),
+            "leaf_value": (fields["leaf_value"], leaves),
+            "internal_value": (fields["internal_value"], splits),
+            "internal_weight": (fields["internal_weight"], splits),
+            "shrinkage": (fields["shrinkage"], 1),
+            "threshold": (" ".join(thresholds), splits - infinite),
+            "leaf_weight": (fields["leaf_weight"], leaves if splits else None),
+        },
+    )
     counts = leaves if splits else None
     _integers(fields["leaf_count"], f"{where}: leaf_count", 0, MAX_COUNT, counts)
     _integers(fields["internal_count"], f"{where}: internal_count", 0, MAX_COUNT, splits)
@@ -205,23 +254,28 @@ def _integers(text: str, where: str, low: int, high: int, count: int | None = No
     """Return whole numbers within bounds; None takes any count of them, or the count of `text`."""
     parts = text.split(" ") if text else []
     _check_count(parts, where, count)
-    if not all(map(_INTEGER.fullmatch, parts)):
+    if not _INTEGERS.fullmatch(text) or "" in parts:
         raise TreeTextError(f"{where}: no whole number")
-    values = [int(part) for part in parts]
+    values = list(map(int, parts))
     if values and not low <= min(values) <= max(values) <= high:
         raise TreeTextError(f"{where}: outside of {low} to {high}")
     return values
 
 
-def _reals(text: str, where: str, count: int | None = None) -> list[float]:
-    parts = text.split(" ") if text else []
-    _check_count(parts, where, count)
-    if not all(len(part) <= MAX_NUMBER and _REAL.fullmatch(part) for part in parts):
+def _reals(where: str, lines: Mapping[str, tuple[str, int | None]]) -> None:
+    """Refuse lines, each with the count of its numbers, that hold anything but finite numbers.
+
+    All at once: line by line it took most of the time of loading a model.
+    """
+    parts: list[str] = []
+    for name, (text, count) in lines.items():
+        numbers = text.split(" ") if text else []
+        _check_count(numbers, f"{where}: {name}", count)
+        parts += numbers
+    if max(map(len, parts), default=0) > MAX_NUMBER or not _REALS.fullmatch(" ".join(parts)):
         raise TreeTextError(f"{where}: no number")
-    values = [float(part) for part in parts]
-    if not all(map(math.isfinite, values)):
+    if "" in parts or not all(map(math.isfinite, map(float, parts))):
         raise TreeTextError(f"{where}: not finite")
-    return values
 
 
 def _check_count(parts: Sequence[str], where: str, count: int | None) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.learning.evaluation.calibration import supported_rate
+from veilwatch.learning.evaluation.kinds import count_kinds
 from veilwatch.learning.evaluation.labelled import Labels
 from veilwatch.learning.evaluation.metrics import RATES, Scores, mean_curve, measure
 
@@ -22,7 +23,41 @@ CAPTURE: Final = "capture"
 """Level of captures as the judged units alone show them."""
 
 WITH_WINDOWS: Final = "capture_with_windows"
-"""Level of captures as flows and host windows together show them."""
+"""Level of captures as flows, channels and host windows together show them."""
+
+USED: Final = "used_host_x"
+"""Beginning of the levels of blends: the same captures on hosts that people use too, followed by
+how many used hosts each was merged with."""
+
+USED_HOST: Final = f"{USED}1"
+"""Level of captures that were merged with one used host: an infected host on a desk."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedHosts:
+    """Blends of captures with hosts that people use, judged as a whole; emulated use.
+
+    Attributes
+    ----------
+    score
+        In 0…1, shape (blends,).
+    malicious
+        Label of what was merged with used hosts, shape (blends,).
+    base
+        Index of that capture, shape (blends,).
+    threshold
+        From which score on a host is an alert; one for each where several models scored.
+    """
+
+    score: Scores
+    malicious: npt.NDArray[np.bool_]
+    base: npt.NDArray[np.int64]
+    threshold: Scores | float
+
+    def of(self, captures: npt.NDArray[np.bool_]) -> UsedHosts:
+        """Return the same with blends of all other captures set aside."""
+        score = np.where(captures[self.base], self.score, np.nan)
+        return UsedHosts(score, self.malicious, self.base, self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +92,7 @@ def evaluate_scores(
     entries: Sequence[CaptureEntry],
     *,
     unit_threshold: Scores | float,
+    used: Mapping[int, UsedHosts] | None = None,
 ) -> dict[str, Any]:
     """Return the figures of scored units on every level and for every family.
 
@@ -73,16 +109,20 @@ def evaluate_scores(
         The captures.
     unit_threshold
         The model's own threshold; one for each unit where several models scored.
+    used
+        Blends by how many used hosts were merged with a capture; their levels follow the others.
 
     Returns
     -------
     dict
         The levels that `measure_levels` gives; `without_background` with the same levels and
-        `set_aside`, the number of background flows of infected hosts left out; `families` and
-        `supported_false_positive_rate` by level.
+        `set_aside`, the number of background flows of infected hosts left out; `families`;
+        `benign_kinds`, by kind of benign captures how many there are (`n`) and how many of them
+        were alerted; `supported_false_positive_rate` by level.
     """
     decided = list(captures.values())[-1]
     levels = measure_levels(score, captures, labels, unit_threshold=unit_threshold)
+    levels |= measure_used(used or {}, decided, labels)
     clean = np.where(labels.background, np.nan, score)
     return {
         **levels,
@@ -91,6 +131,10 @@ def evaluate_scores(
             **measure_levels(clean, captures, labels, unit_threshold=unit_threshold),
         },
         "families": _families(~np.isnan(score), score >= unit_threshold, decided, labels, entries),
+        "benign_kinds": {
+            kind: {"n": count.captures, "alerted": count.alerted}
+            for kind, count in count_kinds(entries, ~np.isnan(decided.score), decided.alert).items()
+        },
         "supported_false_positive_rate": {
             name: supported_rate(level["n_negative"]) for name, level in levels.items()
         },
@@ -112,16 +156,16 @@ def measure_levels(
     -------
     dict
         The levels of `captures`, and before them `flow` and `flow_tls` where units are flows,
-        `host_window` where they are host windows; each as
+        `host_window` or `channel` where they are those; each as
         `veilwatch.learning.evaluation.metrics.measure` gives it.
     """
-    used = ~np.isnan(score)
+    used = ~np.isnan(score) & ~labels.unknown
     unit_limit = np.broadcast_to(unit_threshold, score.shape)
     levels = {}
     if labels.unit == "flow":
         levels = {"flow": used, "flow_tls": used & labels.encrypted}
-    elif labels.unit == "host_window":
-        levels = {"host_window": used}
+    elif labels.unit != "capture":
+        levels = {labels.unit: used}
     return {
         **{
             name: measure(score[rows], labels.malicious[rows], unit_limit[rows])
@@ -129,6 +173,36 @@ def measure_levels(
         },
         **{name: _measure_captures(whole, labels) for name, whole in captures.items()},
     }
+
+
+def measure_used(
+    used: Mapping[int, UsedHosts], captures: CaptureScores, labels: Labels
+) -> dict[str, dict[str, Any]]:
+    """Return the figures of infected hosts that people use, beside benign captures.
+
+    Infected are blends of malicious captures; the benign side are the benign captures as they were
+    recorded. `benign_blends` and `benign_blends_alerted` say how many benign captures were merged
+    with used hosts likewise, and what share of these was an alert.
+    """
+    quiet = ~labels.capture_malicious & ~np.isnan(captures.score)
+    limit = np.broadcast_to(captures.threshold, captures.score.shape)[quiet]
+    out = {}
+    for size, blends in sorted(used.items()):
+        own = np.broadcast_to(blends.threshold, blends.score.shape)
+        bad = blends.malicious & ~np.isnan(blends.score)
+        good = ~blends.malicious & ~np.isnan(blends.score)
+        level = measure(
+            np.concatenate([blends.score[bad], captures.score[quiet]]),
+            np.arange(bad.sum() + quiet.sum()) < bad.sum(),
+            np.concatenate([own[bad], limit]),
+        )
+        alerted = float(np.mean(blends.score[good] >= own[good])) if good.any() else None
+        out[f"{USED}{size}"] = {
+            **level,
+            "benign_blends": int(good.sum()),
+            "benign_blends_alerted": alerted,
+        }
+    return out
 
 
 def _measure_captures(captures: CaptureScores, labels: Labels) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from veilwatch.corpus.catalogue import Corpus
-from veilwatch.corpus.hygiene import is_background
+from veilwatch.corpus.endpoints import unknown_truth
+from veilwatch.corpus.hygiene import ASKED, is_background
 from veilwatch.errors import TrainingError
+from veilwatch.learning.features.flow_class import is_encrypted
+from veilwatch.learning.features.resolved import RESOLVED_COLUMNS, resolved_names
+from veilwatch.learning.features.windows import PLACE
 from veilwatch.schema.features import Unit
-from veilwatch.schema.flows import TLS_SERVICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class Labels:
         without an infection too (`veilwatch.corpus.hygiene`), shape (units,).
     unit
         What a unit is.
+    unknown
+        bool, whether nobody knows the truth of the unit: its capture is malicious, and it goes to
+        none of the endpoints that are known to be (`veilwatch.corpus.endpoints`). It is neither
+        learned from nor counted, shape (units,); empty for none.
     """
 
     capture: npt.NDArray[np.int64]
@@ -42,16 +49,12 @@ class Labels:
     capture_malicious: npt.NDArray[np.bool_]
     background: npt.NDArray[np.bool_]
     unit: Unit = "flow"
+    unknown: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
-
-def is_encrypted() -> pl.Expr:
-    """Whether a flow shows a handshake of TLS, DTLS or QUIC."""
-    return (
-        (pl.col("tls_client_hello_bytes") > 0)
-        | (pl.col("tls_server_hello_bytes") > 0)
-        | (pl.col("quic_version") > 0)
-        | pl.col("service").is_in(sorted(TLS_SERVICES))
-    )
+    def __post_init__(self) -> None:
+        """Know the truth of every unit where nothing else is said."""
+        if len(self.unknown) != len(self.capture):
+            object.__setattr__(self, "unknown", np.zeros(len(self.capture), bool))
 
 
 def read_labels(corpus: Corpus) -> Labels:
@@ -68,8 +71,19 @@ def read_labels(corpus: Corpus) -> Labels:
     encrypted = corpus.flows.select(is_encrypted()).to_series().to_numpy().astype(bool)
     by_capture = capture_labels(corpus)
     malicious = by_capture[capture]
-    background = corpus.flows.select(is_background()).to_series().to_numpy().astype(bool)
-    return Labels(capture, malicious, encrypted, by_capture, malicious & background)
+    background = malicious & _background(corpus)
+    unknown = unknown_truth(corpus.flows, corpus.entries, "capture").to_numpy() & ~background
+    return Labels(
+        capture, malicious, encrypted, by_capture, background, unknown=malicious & unknown
+    )
+
+
+def _background(corpus: Corpus) -> npt.NDArray[np.bool_]:
+    """Return which flows any host would have, by the names that tell where they go."""
+    # Each capture is a place of its own: a name that was resolved in one says nothing of another.
+    places = corpus.flows.select(*RESOLVED_COLUMNS, pl.col("capture").alias(PLACE))
+    names = corpus.flows.select(*ASKED, resolved=resolved_names(places))
+    return names.select(is_background("resolved")).to_series().to_numpy().astype(bool)
 
 
 def unit_labels(corpus: Corpus, capture: npt.NDArray[np.int64], unit: Unit) -> Labels:

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from veilwatch.corpus.manifest import CaptureEntry
 from veilwatch.errors import TrainingError
 
-SplitBy = Literal["source", "group"]
+SplitBy = Literal["publisher", "source", "group"]
+"""What stays together: everything of an author wherever it is mirrored, of a repository, or of one
+source, family and day."""
 
 
 def assign_folds(
@@ -23,8 +25,9 @@ def assign_folds(
     Parameters
     ----------
     by
-        "source" keeps a whole source repository together, which is the harder question;
-        "group" keeps captures of one source, family and day together.
+        "publisher" keeps everything of one author together, the hardest question: networks and
+        habits that nobody has seen; "source" a repository; "group" captures of one source, family
+        and day.
 
     Returns
     -------
@@ -36,13 +39,21 @@ def assign_folds(
     TrainingError
         If there are fewer sources or groups than folds.
     """
-    keys = [entry.source_repo if by == "source" else entry.group for entry in entries]
+    keys = [_key(entry, by) for entry in entries]
     if len(set(keys)) < folds:
         raise TrainingError(
             f"{len(set(keys))} {by}s cannot fill {folds} folds",
             hint="use fewer folds, or add captures from other sources",
         )
     return deal(keys, entries, folds=folds, seed=seed)
+
+
+def _key(entry: CaptureEntry, by: SplitBy) -> str:
+    return {
+        "publisher": entry.publisher,
+        "source": entry.source_repo,
+        "group": entry.group,
+    }[by]
 
 
 def deal(

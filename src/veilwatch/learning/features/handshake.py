@@ -32,7 +32,7 @@ def _has_leaf(value: pl.Expr) -> pl.Expr:
     return pl.when(HAS_LEAF).then(value)
 
 
-def _name_features(name: str, column: str, words: str) -> list[Feature]:
+def name_features(name: str, column: str, words: str) -> list[Feature]:
     """Describe a name without holding it: how long, how it is built, how random it looks."""
     # Lower case: resolvers that mix cases at random (DNS 0x20) say nothing of the name.
     text = pl.col(column).str.to_lowercase()
@@ -233,8 +233,8 @@ HANDSHAKE_FEATURES: Final[tuple[Feature, ...]] = (
         "",
         "Characters of the certificate's common name",
     ),
-    *_name_features("sni", "tls_sni", "the server name"),
-    *_name_features("dns", "dns_query", "the name asked for"),
+    *name_features("sni", "tls_sni", "the server name"),
+    *name_features("dns", "dns_query", "the name asked for"),
     feature(
         "dns_query_type",
         pl.when(pl.col("dns_query") != "").then(pl.col("dns_query_type")),

@@ -11,8 +11,11 @@ import polars as pl
 
 from veilwatch.errors import VeilwatchError
 from veilwatch.learning.features.base import Feature, FeatureSet
+from veilwatch.learning.features.channel import CHANNEL_SET, channels
+from veilwatch.learning.features.channels import CHANNEL_KEYS
 from veilwatch.learning.features.flowpic import FLOWPIC
 from veilwatch.learning.features.header_words import HEADER_WORDS, header_columns
+from veilwatch.learning.features.host_evidence import HOST_EVIDENCE
 from veilwatch.learning.features.host_window import HOST_WINDOW, WINDOW_KEYS, host_windows
 from veilwatch.learning.features.packets import PACKETS
 from veilwatch.learning.features.sequence import SEQUENCE
@@ -22,7 +25,11 @@ from veilwatch.schema.flows import FlowTable
 from veilwatch.schema.headers import HeaderTable
 
 FEATURE_SETS: Final[dict[str, FeatureSet]] = {
-    item.name: item for item in (STATISTICS, SEQUENCE, PACKETS, FLOWPIC, HOST_WINDOW, HEADER_WORDS)
+    item.name: item
+    for item in (
+        *(STATISTICS, SEQUENCE, PACKETS, FLOWPIC),
+        *(CHANNEL_SET, HOST_WINDOW, HOST_EVIDENCE, HEADER_WORDS),
+    )
 }
 """Every feature set by name."""
 
@@ -32,6 +39,7 @@ KEY_COLUMNS: Final = ("flow_id", "parent_id", "src_ip", "src_port", "dst_ip", "d
 
 _UNITS: Final[dict[Unit, tuple[Callable[[pl.DataFrame], pl.DataFrame], Sequence[str]]]] = {
     "flow": (lambda frame: frame, KEY_COLUMNS),
+    "channel": (channels, CHANNEL_KEYS),
     "host_window": (host_windows, WINDOW_KEYS),
 }
 """How the flows of a table become units, one a row, and which columns identify a unit."""
@@ -82,7 +90,7 @@ def compute_features(
     """
     schema = feature_schema(names, shortcuts=shortcuts)
     if schema.unit not in _UNITS:
-        raise _other_unit(schema, "flow or a host window")
+        raise _other_unit(schema, "flow, a channel or a host window")
     to_units, keys = _UNITS[schema.unit]
     units = frame = to_units(table.frame)
     for name in names:

@@ -14,10 +14,11 @@ from typing import Final
 
 import polars as pl
 
+from veilwatch.schema.flow_facts import HOST_COLUMNS
 from veilwatch.schema.flows import FILE_MESSAGES
 from veilwatch.schema.units import MINUTE_NS, SECOND_NS
 
-HOST: Final = ("src_ip", "subscriber")
+HOST: Final = HOST_COLUMNS
 """A host is the initiator's address; two subscribers with one address are two."""
 
 PLACE: Final = "place"
@@ -50,6 +51,7 @@ READ_COLUMNS: Final = (
     *("tls_ciphers", "tls_cipher", "ja3", "ja3s", "ja4", "cert_self_signed", "cert_matches_sni"),
     *("cert_not_before_s", "cert_not_after_s"),
     *("dns_query", "dns_query_type", "dns_response_code", "dns_answers", "dns_min_ttl"),
+    *("quic_version", "dns_addresses", "src_port", "fwd_start", "bwd_start"),
 )
 """What windows need of a flow table: whoever gathers tables before the windows are made keeps no
 more, about 300 bytes a flow."""

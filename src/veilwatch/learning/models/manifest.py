@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from veilwatch.learning.features.sketch import MAX_SKETCH
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Version of the manifest's own format."""
 
 
@@ -82,32 +82,76 @@ class BenignRange(_Part):
     high: float
 
 
-class WindowCard(_Part):
-    """Host windows that are heard beside flows where a whole host is judged.
+class PartCard(_Part):
+    """Detectors of another unit that are heard where a host is decided about.
 
     Attributes
     ----------
     features
-        The feature schema of the windows.
+        The feature schema of the unit.
     members
-        Folder of each detector of windows.
-    thresholds
-        Of the windows by themselves.
-    group
-        From which score of flows and windows together on a host or capture is an alert; it takes
-        the place of the flows' own.
-    calibration
-        What that score means.
+        Folder of each detector.
     benign_ranges
-        By feature of the windows.
+        By feature.
     """
 
     features: FeatureCard
     members: list[str]
-    thresholds: Thresholds
-    group: float
+    benign_ranges: dict[str, BenignRange]
+
+
+class BlendCard(_Part):
+    """The used hosts that the decision about hosts was learned from (`veilwatch.corpus.blend`).
+
+    Attributes
+    ----------
+    sizes
+        How many used hosts were merged with a capture.
+    malicious, benign
+        Blends by the label of what was merged with used hosts.
+    used_hosts
+        Benign captures whose busiest host counted as used.
+    """
+
+    sizes: list[int]
+    malicious: int
+    benign: int
+    used_hosts: int
+
+
+class HostCard(_Part):
+    """How a host, or a capture, is decided about: by its flows, channels and windows together.
+
+    Attributes
+    ----------
+    features
+        The feature schema of the evidence.
+    members
+        Folder of each detector that decides.
+    channels, windows
+        What is heard beside the flows.
+    threshold
+        From which score on a host or capture is an alert.
+    target_false_positive_rate, benign_hosts
+        What that threshold aims at, and how many benign hosts it rests on.
+    calibration
+        What the score means.
+    benign_ranges
+        By feature of the evidence.
+    blends
+        The used hosts that were learned from.
+    """
+
+    features: FeatureCard
+    members: list[str]
+    channels: PartCard
+    windows: PartCard
+    threshold: float
+    target_false_positive_rate: float
+    benign_hosts: int
     calibration: CalibrationCard
     benign_ranges: dict[str, BenignRange]
+    blends: BlendCard
 
 
 MAX_FAMILIES: Final = 256
@@ -195,8 +239,8 @@ class ModelManifest(_Part):
         `veilwatch evaluate`.
     benign_ranges
         By feature name; features that benign flows never carry are absent.
-    windows
-        None where no host windows are heard beside the units.
+    hosts
+        How hosts are decided about; None where the units alone decide, by `thresholds.group`.
     families
         None where the model names no families.
     files
@@ -217,7 +261,7 @@ class ModelManifest(_Part):
     calibration: CalibrationCard
     held_out: dict[str, Any]
     benign_ranges: dict[str, BenignRange]
-    windows: WindowCard | None = None
+    hosts: HostCard | None = None
     families: FamilyCard | None = None
     training_seconds: float
     files: dict[str, str] = {}

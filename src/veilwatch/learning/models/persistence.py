@@ -17,15 +17,13 @@ from veilwatch.learning.detectors import DETECTORS, Detector
 from veilwatch.learning.detectors.family import FEATURE_SETS, FamilyModel
 from veilwatch.learning.features import feature_schema
 from veilwatch.learning.models.manifest import FORMAT, FeatureCard, ModelManifest
-from veilwatch.learning.models.model import WINDOW_DETECTOR, Model
+from veilwatch.learning.models.model import CHANNEL_DETECTOR, WINDOW_DETECTOR, Model
 from veilwatch.schema.features import FeatureSchema
 
 MANIFEST: Final = "model.json"
 
-MEMBER: Final = re.compile(r"member-\d{1,3}", re.ASCII)
-WINDOW: Final = re.compile(r"window-\d{1,3}", re.ASCII)
-"""What the folder of a member, and of a detector of host windows, is called; no such name leaves
-the model's folder."""
+MEMBER: Final = re.compile(r"(member|window|channel|host)-\d{1,3}", re.ASCII)
+"""What the folder of a detector is called; no such name leaves the model's folder."""
 
 FAMILY: Final = "family"
 """What the folder of the trees that name families is called, in a model that has them."""
@@ -75,11 +73,7 @@ def _refuse_strangers(folder: Path) -> None:
     except OSError as error:
         raise output_error(folder, error) from error
     strangers = [
-        name
-        for name in names
-        if name not in (MANIFEST, FAMILY)
-        and not MEMBER.fullmatch(name)
-        and not WINDOW.fullmatch(name)
+        name for name in names if name not in (MANIFEST, FAMILY) and not MEMBER.fullmatch(name)
     ]
     if strangers or (names and MANIFEST not in names):
         raise ModelError(
@@ -93,8 +87,10 @@ def _write(folder: Path, model: Model) -> None:
     manifest, families = model.manifest, model.families
     if (families is None) != (manifest.families is None):
         raise ValueError("the manifest and the model disagree about families")
-    parts: list[Detector | FamilyModel] = [*model.members, *model.windows]
-    parts += [families] if families else []
+    parts: list[Detector | FamilyModel] = [
+        *(*model.members, *model.windows, *model.channels, *model.hosts),
+        *([families] if families else []),
+    ]
     files = {}
     for name, part in zip(_folders(manifest), parts, strict=True):
         (folder / name).mkdir()
@@ -105,9 +101,18 @@ def _write(folder: Path, model: Model) -> None:
 
 
 def _folders(manifest: ModelManifest) -> list[str]:
-    """Return the folders that a model consists of."""
-    windows = manifest.windows.members if manifest.windows else []
-    return [*manifest.members, *windows, *([FAMILY] if manifest.families else [])]
+    """Return the folders that a model consists of, in the order of its parts."""
+    return [
+        *(name for names in _members(manifest) for name in names),
+        *([FAMILY] if manifest.families else []),
+    ]
+
+
+def _members(manifest: ModelManifest) -> list[list[str]]:
+    """Return the folders of the detectors of each kind."""
+    card = manifest.hosts
+    more = [card.windows.members, card.channels.members, card.members] if card else []
+    return [manifest.members, *more]
 
 
 def _exchange(made: Path, folder: Path, older: Path) -> None:
@@ -142,12 +147,13 @@ def check_model(folder: Path) -> ModelManifest:
         ) from error
     # By its features: asking the detector would load its library.
     unit = _card_schema(manifest.features, path).unit
-    if manifest.windows:
+    if card := manifest.hosts:
         if unit != "flow":
             raise ModelError(
                 f"{manifest.detector} does not judge flows, and has windows", where=path
             )
-        _card_schema(manifest.windows.features, path)
+        for features in (card.windows.features, card.channels.features, card.features):
+            _card_schema(features, path)
     if manifest.families:
         _schema(FEATURE_SETS, False, manifest.families.features, path)
     return manifest
@@ -164,14 +170,21 @@ def load_model(folder: Path) -> Model:
     manifest, path = check_model(folder), folder / MANIFEST
     members = _load(folder, manifest.detector, manifest.features, manifest.members)
     windows: list[Detector] = []
-    if manifest.windows:
-        card = manifest.windows
-        windows = _load(folder, WINDOW_DETECTOR, card.features, card.members)
+    channels: list[Detector] = []
+    hosts: list[Detector] = []
+    if card := manifest.hosts:
+        windows = _load(folder, WINDOW_DETECTOR, card.windows.features, card.windows.members)
+        channels = _load(folder, CHANNEL_DETECTOR, card.channels.features, card.channels.members)
+        schema = _card_schema(card.features, path)
+        # Here, so that whoever only checks a model loads no library of trees.
+        from veilwatch.learning.detectors.host import HostDetector
+
+        hosts = [HostDetector.load(folder / name, schema) for name in card.members]
     families = None
     if names := manifest.families:
         schema = _schema(FEATURE_SETS, False, names.features, path)
         families = FamilyModel.load(folder / FAMILY, schema, names.names)
-    return Model(members, manifest, families, windows)
+    return Model(members, manifest, families, windows, channels, hosts)
 
 
 def _load(folder: Path, detector: str, card: FeatureCard, names: Sequence[str]) -> list[Detector]:
@@ -213,7 +226,7 @@ def _read_manifest(path: Path) -> ModelManifest:
             where=path,
             hint=f"this version has: {', '.join(DETECTORS)}",
         )
-    for names in (manifest.members, *([manifest.windows.members] if manifest.windows else [])):
+    for names in _members(manifest):
         if not 0 < len(names) <= MAX_MEMBERS:
             raise ModelError(f"{len(names)} members, a model has 1 to {MAX_MEMBERS}", where=path)
     return manifest
@@ -221,11 +234,9 @@ def _read_manifest(path: Path) -> ModelManifest:
 
 def _check_files(folder: Path, manifest: ModelManifest) -> None:
     """Refuse a folder that does not hold exactly the files that were written into it."""
-    windows = manifest.windows.members if manifest.windows else []
-    for allowed, names in ((MEMBER, manifest.members), (WINDOW, windows)):
-        for name in names:
-            if not allowed.fullmatch(name):
-                raise ModelError(f"{name!r} cannot be a member", where=folder / MANIFEST)
+    for name in (name for names in _members(manifest) for name in names):
+        if not MEMBER.fullmatch(name):
+            raise ModelError(f"{name!r} cannot be a member", where=folder / MANIFEST)
     for name in _folders(manifest):
         part = folder / name
         if part.is_symlink() or not part.is_dir():

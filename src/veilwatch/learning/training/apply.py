@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from veilwatch.corpus.catalogue import Corpus
 from veilwatch.errors import TrainingError
@@ -12,11 +13,21 @@ from veilwatch.learning.evaluation.evaluate import (
     CAPTURE,
     WITH_WINDOWS,
     CaptureScores,
+    UsedHosts,
     evaluate_scores,
 )
+from veilwatch.learning.evaluation.metrics import Scores
 from veilwatch.learning.models import Model
-from veilwatch.learning.models.model import WINDOW_DETECTOR
-from veilwatch.learning.training.calibrate import capture_scores, with_windows
+from veilwatch.learning.models.model import CHANNEL_DETECTOR, WINDOW_DETECTOR
+from veilwatch.learning.training.calibrate import capture_scores
+from veilwatch.learning.training.hosts import (
+    Hosts,
+    decided_blends,
+    decided_captures,
+    evidence_of,
+    gather_hosts,
+    part_features,
+)
 from veilwatch.learning.training.units import read_units
 
 
@@ -39,18 +50,37 @@ def evaluate_model(model: Model, corpus: Corpus) -> dict[str, Any]:
     units = read_units(corpus, card.detector, shortcuts=card.features.shortcuts)
     labels = units.labels
     score = model.score(units.features)
-    score[seen[labels.capture]] = np.nan
     thresholds = card.thresholds
     by_units = capture_scores(score, labels, thresholds.upper_share)
+    by_units[seen] = np.nan
     captures = {CAPTURE: CaptureScores(by_units, thresholds.group)}
-    if windows := card.windows:
-        found = read_units(corpus, WINDOW_DETECTOR, shortcuts=windows.features.shortcuts)
-        window_score = model.score_windows(found.features)
-        window_score[seen[found.labels.capture]] = np.nan
-        share = windows.thresholds.upper_share
-        together = with_windows(by_units, window_score, found.labels, share)
-        captures[WITH_WINDOWS] = CaptureScores(together, windows.group)
+    used: dict[int, UsedHosts] = {}
+    if card.hosts:
+        side = np.where(seen, 1, 0)  # what the model has learned is merged with nothing
+        hosts = gather_hosts(corpus, side, seed=card.seed)
+        decided = _decide(model, hosts, score)
+        decided[seen[hosts.base]] = np.nan
+        captures[WITH_WINDOWS] = decided_captures(hosts, decided, card.hosts.threshold)
+        used = decided_blends(hosts, decided, card.hosts.threshold)
+    score[seen[labels.capture]] = np.nan
     figures = evaluate_scores(
-        score, captures, labels, corpus.entries, unit_threshold=thresholds.unit
+        score, captures, labels, corpus.entries, unit_threshold=thresholds.unit, used=used
     )
     return {"set_aside": int(seen.sum()), **figures}
+
+
+def _decide(model: Model, hosts: Hosts, flow_score: npt.NDArray[np.float64]) -> Scores:
+    """Return the model's score of each host, NaN for those without a flow."""
+    channels = part_features(hosts, CHANNEL_DETECTOR)
+    windows = part_features(hosts, WINDOW_DETECTOR)
+    evidence = evidence_of(
+        hosts,
+        flow_score,
+        channels,
+        model.score_channels(channels),
+        windows,
+        model.score_windows(windows),
+    )
+    score = model.decide(evidence)
+    score[np.bincount(hosts.host, minlength=len(hosts)) == 0] = np.nan
+    return score

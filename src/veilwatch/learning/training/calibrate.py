@@ -1,15 +1,13 @@
-"""Thresholds from held-out scores: of units, of captures, and of flows and windows together."""
+"""Thresholds from held-out scores: of units, and of captures by their units."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from veilwatch.errors import TrainingError
 from veilwatch.extras import from_extra
-from veilwatch.learning.detectors.evidence import UPPER_SHARES, fused_scores, group_scores
+from veilwatch.learning.detectors.evidence import UPPER_SHARES, group_scores
 from veilwatch.learning.evaluation.calibration import conformal_threshold
 from veilwatch.learning.evaluation.labelled import Labels
 from veilwatch.learning.models import Thresholds
@@ -63,64 +61,6 @@ def capture_scores(score: Floats, labels: Labels, upper_share: float) -> Floats:
         len(labels.capture_malicious),
         upper_share=upper_share,
     )
-
-
-def with_windows(by_flows: Floats, windows: Floats, labels: Labels, upper_share: float) -> Floats:
-    """Return what flows and host windows together say of each capture, NaN where neither does.
-
-    Parameters
-    ----------
-    by_flows
-        Score of each capture by its flows.
-    windows, labels, upper_share
-        Score of each window, their truth, and the share of a capture's windows that speaks.
-    """
-    return fused_scores([by_flows, capture_scores(windows, labels, upper_share)])
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """What flows and host windows say of captures when both are heard.
-
-    Attributes
-    ----------
-    windows
-        Thresholds of the windows by themselves.
-    captures
-        Score of each capture, NaN where nothing of it was scored, shape (captures,).
-    group
-        From which such a score on a capture, or a host, is an alert.
-    """
-
-    windows: Thresholds
-    captures: Floats
-    group: float
-
-
-def calibrate_together(by_flows: Floats, windows: Floats, labels: Labels, rate: float) -> Together:
-    """Hear host windows beside flows: log-odds of both, weighing alike.
-
-    Weights that are learned would need captures that neither has learned from; see
-    `veilwatch.learning.detectors.ensemble`.
-
-    Parameters
-    ----------
-    by_flows
-        Held-out score of each capture by its flows, NaN where it takes no part.
-    windows
-        Held-out score of each window, NaN where it takes no part.
-    labels
-        Truth of the windows.
-
-    Raises
-    ------
-    TrainingError
-        If no benign window is left to calibrate on.
-    """
-    thresholds = calibrate(windows, labels, rate)
-    captures = with_windows(by_flows, windows, labels, thresholds.upper_share)
-    benign = captures[~labels.capture_malicious & ~np.isnan(captures)]
-    return Together(thresholds, captures, conformal_threshold(benign, rate))
 
 
 def _precision(captures: Floats, labels: Labels) -> float:

@@ -43,6 +43,7 @@ def cross_fit(
     progress: Progress = SILENT,
     *,
     aside: npt.NDArray[np.bool_] | None = None,
+    kind: type[Detector] | None = None,
 ) -> CrossFit:
     """Train one detector for each fold and score every unit from outside.
 
@@ -52,6 +53,8 @@ def cross_fit(
         Fold of each unit, shape (units,).
     aside
         Units that are scored but not learned from, shape (units,).
+    kind
+        Class of the detector where it is none that users choose.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def cross_fit(
                 f"all captures of one class fall into fold {number + 1} of {folds}",
                 hint="use fewer folds, or add captures from other sources",
             )
-        member = DETECTORS[detector]()
+        member = (kind or DETECTORS[detector])()
         member.fit(training.take(outside), settings, progress)
         score[inside] = member.predict_proba(training.features.take(inside))
         members.append(member)

@@ -12,25 +12,30 @@ from veilwatch.learning.evaluation.evaluate import (
     CAPTURE,
     WITH_WINDOWS,
     CaptureScores,
+    UsedHosts,
     evaluate_scores,
     mean_of_folds,
     measure_levels,
+    measure_used,
 )
 from veilwatch.learning.evaluation.labelled import Labels, require_both_classes
 from veilwatch.learning.evaluation.splits import assign_folds
-from veilwatch.learning.training.calibrate import (
-    calibrate,
-    calibrate_together,
-    capture_scores,
-    with_windows,
-)
+from veilwatch.learning.training.calibrate import calibrate, capture_scores
 from veilwatch.learning.training.crossfit import cross_fit
+from veilwatch.learning.training.hosts import (
+    decided_blends,
+    decided_captures,
+    fit_decision,
+    fit_parts,
+    host_limits,
+)
 from veilwatch.learning.training.train import TrainingOptions
 from veilwatch.learning.training.units import read_units
-from veilwatch.learning.training.windows import WindowFit, fit_windows
 from veilwatch.progress import SILENT, Progress
 
-CrossSplit = Literal["source", "group", "flow"]
+Floats = npt.NDArray[np.float64]
+
+CrossSplit = Literal["publisher", "source", "group", "flow"]
 
 
 def cross_validate(
@@ -45,9 +50,9 @@ def cross_validate(
     Parameters
     ----------
     by
-        What stays together: a "source", a "group" of one source, family and day, or nothing at
-        all ("flow"), which mixes flows of one capture over both sides and flatters every model;
-        it is there to show by how much.
+        What stays together: a "publisher", a "source", a "group" of one source, family and day,
+        or nothing at all ("flow"), which mixes flows of one capture over both sides and flatters
+        every model; it is there to show by how much.
 
     Raises
     ------
@@ -57,8 +62,8 @@ def cross_validate(
     units = read_units(corpus, options.detector, shortcuts=options.shortcuts)
     labels = units.labels
     require_both_classes(labels)
-    training = units.training_set(corpus)
     seed = options.settings.seed
+    training = units.training_set(corpus, seed, keep_background=options.keep_background)
     if by == "flow":
         flow_fold = np.random.default_rng(seed).integers(0, options.folds, len(labels.capture))
         capture_fold = None
@@ -71,30 +76,38 @@ def cross_validate(
         flow_fold,
         options.settings,
         progress,
-        aside=options.set_aside(labels),
+        aside=units.left_out(seed),
     )
-    windows = None
-    # Where single flows are dealt out, no capture lies whole in a fold, and no window either.
-    if options.hears_windows and capture_fold is not None:
-        windows = fit_windows(corpus, capture_fold, options.settings, progress)
     flow_limit, captures = _thresholds(
-        fit.score, labels, flow_fold, capture_fold, windows, options.target_rate
+        fit.score, labels, flow_fold, capture_fold, options.target_rate
     )
+    used: dict[int, UsedHosts] = {}
+    # Where single flows are dealt out, no capture lies whole in a fold, and no host either.
+    if options.decides_by_evidence and capture_fold is not None:
+        parts = fit_parts(corpus, capture_fold, options.settings, progress)
+        decided = fit_decision(parts, fit.score, options.settings, progress).decision.score
+        of_hosts = parts.hosts
+        limit = host_limits(of_hosts, parts.side, decided, options.target_rate)
+        captures[WITH_WINDOWS] = decided_captures(of_hosts, decided, limit)
+        used = decided_blends(of_hosts, decided, limit)
     whole_in = np.full(len(corpus.entries), -1) if capture_fold is None else capture_fold
     figures = evaluate_scores(
-        fit.score, captures, labels, corpus.entries, unit_threshold=flow_limit
+        fit.score, captures, labels, corpus.entries, unit_threshold=flow_limit, used=used
     )
 
     def of_folds(scores: npt.NDArray[np.float64]) -> dict[str, dict[str, Any]]:
-        parts = [
-            measure_levels(
+        parts = []
+        for fold in range(options.folds):
+            inside = {name: whole.of(whole_in == fold) for name, whole in captures.items()}
+            levels = measure_levels(
                 np.where(flow_fold == fold, scores, np.nan),
-                {name: whole.of(whole_in == fold) for name, whole in captures.items()},
+                inside,
                 labels,
                 unit_threshold=flow_limit,
             )
-            for fold in range(options.folds)
-        ]
+            blends = {size: blend.of(whole_in == fold) for size, blend in used.items()}
+            decided_by = list(inside.values())[-1]
+            parts.append(levels | measure_used(blends, decided_by, labels))
         return mean_of_folds(parts)
 
     clean = of_folds(np.where(labels.background, np.nan, fit.score))
@@ -104,20 +117,17 @@ def cross_validate(
 
 
 def _thresholds(
-    score: npt.NDArray[np.float64],
+    score: Floats,
     labels: Labels,
     flow_fold: npt.NDArray[np.int64],
     capture_fold: npt.NDArray[np.int64] | None,
-    windows: WindowFit | None,
     rate: float,
-) -> tuple[npt.NDArray[np.float64], dict[str, CaptureScores]]:
-    """Return thresholds of units, and scored captures by level, all set by the other folds."""
+) -> tuple[Floats, dict[str, CaptureScores]]:
+    """Return thresholds of units, and captures scored by them, all set by the other folds."""
     flow_limit = np.full(len(score), np.nan)
     size = len(labels.capture_malicious)
-    levels = [CAPTURE, *([WITH_WINDOWS] if windows else [])]
     # A fold whose captures hold no flow is never visited: what stays NaN takes no part.
-    captures = {name: np.full(size, np.nan) for name in levels}
-    limits = {name: np.full(size, np.nan) for name in levels}
+    captures, limits = np.full(size, np.nan), np.full(size, np.nan)
     for fold in range(int(flow_fold.max()) + 1):
         inside = flow_fold == fold
         thresholds = calibrate(np.where(inside, np.nan, score), labels, rate)
@@ -125,13 +135,5 @@ def _thresholds(
         # Where single flows are dealt out a capture lies in every fold; any threshold serves.
         mine = np.ones(size, bool) if capture_fold is None else capture_fold == fold
         by_flows = capture_scores(score, labels, thresholds.upper_share)
-        captures[CAPTURE][mine], limits[CAPTURE][mine] = by_flows[mine], thresholds.group
-        if windows:
-            of_windows = windows.units.labels
-            others = np.where(mine[of_windows.capture], np.nan, windows.score)
-            both = calibrate_together(np.where(mine, np.nan, by_flows), others, of_windows, rate)
-            share = both.windows.upper_share
-            together = with_windows(by_flows, windows.score, of_windows, share)
-            captures[WITH_WINDOWS][mine] = together[mine]
-            limits[WITH_WINDOWS][mine] = both.group
-    return flow_limit, {name: CaptureScores(captures[name], limits[name]) for name in levels}
+        captures[mine], limits[mine] = by_flows[mine], thresholds.group
+    return flow_limit, {CAPTURE: CaptureScores(captures, limits)}

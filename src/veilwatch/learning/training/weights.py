@@ -12,6 +12,38 @@ CAPTURE_EXPONENT: Final = 0.5
 60, and a capture with a single flow is not worth as much as one with hundreds."""
 
 
+MAX_LEARNED: Final = 100
+"""Most units of one capture that are learned from, encrypted flows and others counted apart: a
+sweep of 80,000 flows looks alike, and its weight would be that of thirty captures."""
+
+
+def left_out(
+    capture: npt.NDArray[np.int64],
+    encrypted: npt.NDArray[np.bool_],
+    seed: int,
+    unknown: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.bool_]:
+    """Return which units are not learned from, drawn at random where a capture has too many.
+
+    Parameters
+    ----------
+    capture, encrypted
+        Capture of each unit, and whether it is an encrypted flow, shape (units,).
+    unknown
+        Units that are left out in any case, shape (units,).
+    """
+    draw = np.random.default_rng(seed).random(len(capture))
+    stratum = capture * 2 + encrypted
+    draw[unknown] = 2.0  # behind those that count
+    order = np.lexsort((draw, stratum))
+    ranked = stratum[order]
+    first = np.flatnonzero(np.r_[len(ranked) > 0, ranked[1:] != ranked[:-1]])
+    rank = np.arange(len(ranked)) - np.repeat(first, np.diff(np.append(first, len(ranked))))
+    out = np.zeros(len(capture), bool)
+    out[order] = rank >= MAX_LEARNED
+    return out | unknown
+
+
 def unit_weights(
     capture: npt.NDArray[np.int64], malicious: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:

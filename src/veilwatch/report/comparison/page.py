@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from veilwatch.learning.comparison import Comparison
-from veilwatch.learning.comparison.tables import LEVELS
+from veilwatch.learning.comparison.tables import LEVELS, false_alarms
 from veilwatch.report import units
 from veilwatch.report.catalogue import catalogue
 from veilwatch.report.comparison import plots as comparison_plots
@@ -32,6 +32,7 @@ def render_comparison(comparison: Comparison, *, language: str = "en") -> str:
         levels=LEVELS,
         curves=comparison_plots,
         families=_families(comparison),
+        false_alarms=false_alarms,
     )
 
 

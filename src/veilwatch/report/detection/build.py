@@ -11,7 +11,6 @@ import polars as pl
 
 from veilwatch import __version__
 from veilwatch.detection.alerting.attack import of_alert
-from veilwatch.detection.alerting.names import protocol_name
 from veilwatch.learning.features.windows import HOST
 from veilwatch.report.charts import time_grid
 from veilwatch.report.detection import document as doc
@@ -22,6 +21,7 @@ from veilwatch.schema.alerts import Alert, Tunnel
 from veilwatch.schema.captures import CaptureReport, FileReport
 from veilwatch.schema.flow_facts import FlowFacts, flow_facts_by_id
 from veilwatch.schema.flows import ENCRYPTED_SERVICES
+from veilwatch.schema.names import protocol_name
 from veilwatch.schema.packets import Status
 from veilwatch.schema.scores import ScoreFrame
 from veilwatch.schema.text import MAX_SHOWN_SENTENCE, visible

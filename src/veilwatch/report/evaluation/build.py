@@ -9,10 +9,16 @@ from typing import Any, Final
 from veilwatch.report.evaluation import document as doc
 from veilwatch.schema.text import visible
 
-LEVELS: Final = ("flow", "flow_tls", "host_window", "capture", "capture_with_windows")
+LEVELS: Final = (
+    *("flow", "flow_tls", "host_window", "channel", "capture", "capture_with_windows"),
+    *("used_host_x1", "used_host_x3"),
+)
 """Levels of an evaluation in the order in which they are shown."""
 
 SHOWN_FAMILIES: Final = 60
+
+SHOWN_KINDS: Final = 40
+"""Kinds of benign traffic in the table of false alarms, those with most of them first."""
 
 MAX_CURVE: Final = 400
 """Points kept of a ROC curve: more than a page has pixels for."""
@@ -32,7 +38,16 @@ def evaluation_of(evaluation: Mapping[str, Any]) -> doc.Evaluation:
             )
             for name, figures in sorted(families.items(), key=lambda item: -item[1]["n"])
         )[:SHOWN_FAMILIES],
+        kinds=_kinds(evaluation.get("benign_kinds") or {}),
     )
+
+
+def _kinds(counts: Mapping[str, Mapping[str, Any]]) -> tuple[doc.KindFigures, ...]:
+    kinds = [
+        doc.KindFigures(name=visible(str(name)), n=int(count["n"]), alerted=int(count["alerted"]))
+        for name, count in counts.items()
+    ]
+    return tuple(sorted(kinds, key=lambda kind: (-kind.alerted, -kind.n, kind.name))[:SHOWN_KINDS])
 
 
 def _levels(evaluation: Mapping[str, Any]) -> dict[str, doc.Figures]:

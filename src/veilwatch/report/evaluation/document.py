@@ -28,9 +28,18 @@ class FamilyFigures(Part):
     detection_rate: float | None
 
 
+class KindFigures(Part):
+    """Benign captures of one kind, and how many were alerted at the model's own threshold."""
+
+    name: str
+    n: int
+    alerted: int
+
+
 class Evaluation(Part):
     """Figures on traffic that the model was not trained on."""
 
     levels: dict[str, Figures]  # by name, see report.evaluation.build.LEVELS
     fold_levels: dict[str, Figures]  # the same as the mean over folds, empty without folds
     families: tuple[FamilyFigures, ...]
+    kinds: tuple[KindFigures, ...] = ()

@@ -29,9 +29,9 @@ def render_evaluation(
     ----------
     evaluation
         What `veilwatch evaluate --json` writes: for each level that it has (`flow`, `flow_tls`,
-        `host_window`, `capture`) the counts and figures, `families` with `n` and `detection_rate`,
-        and where it is known `curve` in a level, with equally long lists `false_positive_rate` and
-        `detection_rate`.
+        `host_window`, `capture` …) the counts and figures, `families` with `n` and
+        `detection_rate`, `benign_kinds` with `n` and `alerted`, and where it is known `curve` in a
+        level, with equally long lists `false_positive_rate` and `detection_rate`.
     model
         Name of the model.
     emulated
