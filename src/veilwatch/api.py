@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
 
 from veilwatch.errors import TrainingError, VeilwatchWarning
+from veilwatch.files import BOXED_MODEL
 from veilwatch.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def save_model(model: Model, folder: str | Path) -> Path:
 
 def detect(
     captures: Captures,
-    model: Model | str | Path,
+    model: Model | str | Path | None = None,
     *,
     output: str | Path | None = None,
     progress: Progress | None = None,
@@ -188,7 +189,7 @@ def detect(
     Parameters
     ----------
     model
-        A model of flows, or its folder.
+        A model of flows, or its folder; None for the model that ships with the package.
     output
         Folder for what `veilwatch detect` writes: `eve.json`, `flows.parquet` with every column,
         `report.html`, `summary.json`; files of these names there are replaced. None writes nothing.
@@ -252,7 +253,7 @@ def train(
     split: Literal["group", "source"] = "group",
     shortcuts: bool = False,
     keep_background: bool = False,
-    windows: bool = True,
+    hosts: bool = True,
     families: bool = True,
     prior: float = 0.001,
     seed: int = 7,
@@ -278,8 +279,9 @@ def train(
         Whether features that tell the place rather than the threat take part.
     keep_background
         Whether updates, advertising and the like of infected hosts are learned as malicious too.
-    windows
-        Whether hosts are judged by their windows as well, and not by their flows alone.
+    hosts
+        Whether hosts are decided about by their channels and windows as well, learned on hosts that
+        people use, and not by their flows alone.
     families
         Whether the model learns to name malware families.
     prior
@@ -319,7 +321,7 @@ def train(
         shortcuts=shortcuts,
         keep_background=keep_background,
         prior=prior,
-        windows=windows,
+        hosts=hosts,
         families=families,
         settings=_settings(seed, threads, parameters),
     )
@@ -541,7 +543,9 @@ def _reading(
     }
 
 
-def _model(model: Model | str | Path) -> Model:
+def _model(model: Model | str | Path | None) -> Model:
+    if model is None:
+        model = BOXED_MODEL
     return load_model(model) if isinstance(model, str | Path) else model
 
 

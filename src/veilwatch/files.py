@@ -18,6 +18,9 @@ from typing import IO, Final
 
 from veilwatch.errors import OutputError
 
+BOXED_MODEL: Final = Path(__file__).parent / "boxed_model"
+"""Folder of the model that ships with the package (`veilwatch.learning.models.boxed`)."""
+
 ADVICE: Final = {
     errno.ENOSPC: "free some space or name another place",
     errno.EDQUOT: "your share of the disk is used up: free some space or name another place",

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from veilwatch.files import BOXED_MODEL
 from veilwatch.schema.packets import MAX_CAPTURED
 from veilwatch.traffic.capture.live import MAX_WORKERS
 from veilwatch.traffic.capture.live.options import MAX_RING_MB, MIN_SNAPLEN
@@ -217,8 +218,14 @@ class EarlySection(Section):
 class ModelSection(Section):
     """What scores flows."""
 
-    path: Place
-    """Folder of the model, as `veilwatch train` writes it. A changed one is loaded on SIGHUP."""
+    path: Place | None = None
+    """Folder of the model, as `veilwatch train` writes it; without it the model that ships with the
+    package. A changed one is loaded on SIGHUP."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the model lies."""
+        return self.path or BOXED_MODEL
 
 
 class WindowsSection(Section):
@@ -415,7 +422,7 @@ class SensorConfig(Section):
     capture: CaptureSection
     flow: FlowSection = FlowSection()
     early: EarlySection = EarlySection()
-    model: ModelSection
+    model: ModelSection = ModelSection()
     windows: WindowsSection = WindowsSection()
     alerts: AlertsSection = AlertsSection()
     store: StoreSection = StoreSection()
