@@ -17,6 +17,11 @@ from tests.netns import wire  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Threads of LightGBM that wait for each other are not to spin meanwhile: where several processes
+# share the processors, that takes three times what the training itself does. Read when OpenMP is
+# loaded, and by the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # Building an Ethernet frame, Scapy asks the network for the MAC address of its destination (ARP).
 # Tests send nothing: every destination has this locally administered address.
 assert isinstance(conf.neighbor, l2.Neighbor)

@@ -274,9 +274,10 @@ def test_evaluation(corpus: veilwatch.Corpus, model: veilwatch.Model, tmp_path: 
     assert "<html" in found.report(str(tmp_path / "a.html")).read_text()
     with pytest.raises(veilwatch.OutputError, match=r"cannot write \.txt"):
         found.report(tmp_path / "a.txt")
-    for arguments in ({}, {"model": model, "split": "group"}):
+    undecided: list[dict[str, Any]] = [{}, {"model": model, "split": "group"}]
+    for arguments in undecided:
         with pytest.raises(veilwatch.TrainingError, match="either a model or a split"):
-            veilwatch.evaluate(corpus, **arguments)  # type: ignore[arg-type]
+            veilwatch.evaluate(corpus, **arguments)
     with pytest.raises(veilwatch.TrainingError, match="unknown split 'day'"):
         veilwatch.evaluate(corpus, split="day")  # type: ignore[arg-type]
     # The model learned from all of these captures, and none of them counts.

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ EXAMPLES = ROOT / "examples"
 
 
 def run(
-    *words: str | Path, modules: Sequence[Path] = (), **environment: str
+    *words: str | Path, modules: Sequence[Path] = (), environment: Mapping[str, str] = {}
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with further folders of modules."""
     folders = map(str, [ROOT / "src", *modules])
@@ -67,7 +67,7 @@ def test_a_model_of_the_detector(installed: Path, tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "folder = Path(sys.argv[1])\n"
         "manifest = veilwatch.build_lab(folder / 'lab', scale=0.05)\n"
-        "model = veilwatch.train(manifest, detector='naive_bayes', folds=2, windows=False,\n"
+        "model = veilwatch.train(manifest, detector='naive_bayes', folds=2, hosts=False,\n"
         "                        families=False)\n"
         "veilwatch.save_model(model, folder / 'model')\n"
         "truth = veilwatch.field_capture(folder / 'n3.pcapng', subscribers=4, scale=0.1)\n"
@@ -116,11 +116,11 @@ def test_the_sink_is_known_to_the_command_line_and_writes(installed: Path, tmp_p
 @pytest.mark.slow
 def test_two_days_of_work(tmp_path: Path) -> None:
     environment = {"VEILWATCH_EXAMPLES": str(tmp_path), "VEILWATCH_EXAMPLES_SCALE": "0.05"}
-    research = run(EXAMPLES / "researcher_day.py", **environment)
+    research = run(EXAMPLES / "researcher_day.py", environment=environment)
     assert research.returncode == 0, research.stderr
     assert "208 captures" in research.stdout
     assert "The traffic is emulated" in research.stdout
-    analysis = run(EXAMPLES / "analyst_day.py", **environment)
+    analysis = run(EXAMPLES / "analyst_day.py", environment=environment)
     assert analysis.returncode == 0, analysis.stderr
     assert "LightGBM on emulated traffic" in analysis.stdout
     assert "of 4 infected subscribers alerted" in analysis.stdout

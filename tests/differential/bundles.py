@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from veilwatch.errors import CaptureError
-from veilwatch.traffic.capture import open_captures
-from veilwatch.traffic.capture.writer import Interface, PcapngWriter
+from veilwatch.traffic.capture import Interface, PcapngWriter, open_captures
 
 Origins = list[tuple[str, int, int]]
 """For each record the capture it comes from, its number there, and its LINKTYPE_ value."""

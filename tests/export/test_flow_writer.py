@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_a_full_disk_is_one_clear_error(
     from veilwatch import files
 
     @contextmanager
-    def failing(path: Path):  # type: ignore[no-untyped-def]
+    def failing(path: Path) -> Iterator[Full]:
         with files.replacing(path):
             yield Full()
 

@@ -168,7 +168,8 @@ def history(packets: list[tuple[int, int, int]], **columns: Any) -> str | None:
         )
     }
     frame = flow_frame(1, **{"protocol": [6], **{k: [v] for k, v in columns.items()}})
-    return histories(frame.with_columns(**arrays))[0]  # type: ignore[no-any-return]
+    found: str | None = histories(frame.with_columns(**arrays))[0]
+    return found
 
 
 S, A, F, R, P = 2, 16, 1, 4, 8

@@ -1,4 +1,7 @@
-"""Children for supervisors of tests: functions that another process can import."""
+"""Children for supervisors of tests: functions that another process can import.
+
+What stands here loads little, as every child of a test begins with it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from veilwatch.detection.scoring.live import LiveScorer
-from veilwatch.learning.models import load_model
-from veilwatch.sensor.link import Inbox
-from veilwatch.sensor.serve import Scored, serve
 from veilwatch.sensor.supervise import Heart
 
 
@@ -64,7 +61,8 @@ def busy(heart: Heart, path: Path, seconds: float) -> None:
 def orphan(heart: Heart, path: Path) -> None:
     """Go on beside a thread that dies of what nobody expected."""
     heart.say({})
-    threading.Thread(target=lambda: {}["missing"], name="helper").start()
+    nothing: dict[str, int] = {}
+    threading.Thread(target=lambda: nothing["missing"], name="helper").start()
     while not heart.stopping:
         heart.beat()
         time.sleep(0.01)
@@ -85,25 +83,3 @@ def deaf(heart: Heart, path: Path) -> None:
 
 def short(heart: Heart, path: Path) -> None:
     heart.say({"done": 7})
-
-
-def scorer(heart: Heart, socket: Path, model: Path, out: Path) -> None:
-    """Score, and write each row's flow and times to a file."""
-
-    def hand_over(scored: Scored) -> None:
-        frame = scored.scores.flows
-        columns = ["flow_id", "src_ip", "src_port", "fwd_packets", "bwd_packets", "last_ns"]
-        rows = frame.select(*columns, pl.col("score").cast(pl.Float64)).to_dicts()
-        now = time.time_ns()
-        for row in rows:
-            note(out, early=scored.early, at_ns=now, archive=scored.parcel.archive, **row)
-
-    with Inbox(socket) as inbox:
-        serve(
-            heart,
-            inbox,
-            LiveScorer(load_model(model)),
-            hand_over,
-            load=lambda: load_model(model),
-            note=lambda message: note(out, note=message),
-        )

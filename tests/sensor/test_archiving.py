@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from tests.report.factory import flow_frame
+from tests.sensor.stubs import stand_in
 from veilwatch.sensor.archiving import Archiving
 from veilwatch.sensor.memory_monitor import Level
 from veilwatch.store import ArchiveLimits, FlowArchive
@@ -24,7 +25,7 @@ class Rig:
         self.level = Level.WELL
         self.archive = FlowArchive(folder, ArchiveLimits(keep_free=0)) if folder else None
         monitor = SimpleNamespace(level=lambda: self.level)
-        self.archiving = Archiving(self.archive, monitor, self.notes.append)  # type: ignore[arg-type]
+        self.archiving = Archiving(self.archive, stand_in(monitor), self.notes.append)
 
     def look(self, level: Level) -> None:
         self.level = level

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,9 +36,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def document(pid: int | None, packets: int, *, restarts: int = 0, up_s: float = 0.0) -> dict:
-    said = {"pid": pid, "packets": packets, "dropped": {"early": packets // 10}, "cpu_s": 2.0,
-            "rss": 1e6, "live_flows": packets % 7, "restarts": restarts}  # fmt: skip
+def document(
+    pid: int | None, packets: int, *, restarts: int = 0, up_s: float = 0.0
+) -> dict[str, Any]:
+    dropped = {"early": packets // 10}
+    said = {"pid": pid, "packets": packets, "dropped": dropped, "cpu_s": 2.0, "rss": 1e6,
+            "live_flows": packets % 7, "restarts": restarts}  # fmt: skip
     if pid is None:
         del said["cpu_s"], said["rss"]
     judge = {"pid": 9, "fate": {"told": 3}, "score": [packets, 0], "delay_max_s": 1.5}

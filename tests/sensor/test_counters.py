@@ -15,10 +15,9 @@ import pytest
 from tests.learning.training.factory import make_model
 from tests.report import field_factory
 from tests.report.factory import flow_frame
-from tests.sensor.stubs import StubHeart, make_config
+from tests.sensor.stubs import StubHeart, make_config, stand_in
 from veilwatch.detection.alerting.gate import Disposition
 from veilwatch.learning.models import save_model
-from veilwatch.report.field import build as field_build
 from veilwatch.report.field import counts as field_counts
 from veilwatch.schema import counters as known
 from veilwatch.schema.captures import CaptureReport
@@ -75,7 +74,7 @@ def ingest_status(folder: Path) -> dict[str, Any]:
     )
     outbox = Outbox(1)
     rows = {RowKind.EARLY: 0, RowKind.ENDED: 0}
-    return ingest._status(reader, outbox, Sender(outbox, folder / "none", 1), rows)  # type: ignore[arg-type]
+    return ingest._status(stand_in(reader), outbox, Sender(outbox, folder / "none", 1), rows)
 
 
 def judge_status(folder: Path) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def judge_status(folder: Path) -> dict[str, Any]:
     with Spool(folder / "spool.db") as spool, Inbox(folder / "socket") as inbox:
         work = JudgeWork(JudgeJob(config, "run"), store, spool)
         work._flow_counts.add(flow_frame(1).with_columns(score=0.5))
-        serve(heart, inbox, work.scorer, work.hand_over, status=work.status)  # type: ignore[arg-type]
+        serve(stand_in(heart), inbox, work.scorer, work.hand_over, status=work.status)
         work.close()
     store.close()
     return heart.said
@@ -99,7 +98,7 @@ def deliver_status(folder: Path) -> dict[str, Any]:
     config = make_config(folder, f'[sinks]\nurls = ["jsonl+file://{folder}/out.jsonl"]\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deliver, "drop_privileges", lambda user: "")
-        deliver.deliver(heart, config, "run")  # type: ignore[arg-type]
+        deliver.deliver(stand_in(heart), config, "run")
     return heart.said
 
 
@@ -155,9 +154,10 @@ def test_so_does_each_sink(statuses: dict[Process, dict[str, Any]]) -> None:
 
 
 def test_and_the_parent() -> None:
+    getter = inspect.getattr_static(supervise.Supervisor, "status")
     assert {spec.name for spec in counted_by(Process.EACH)} == {
         *written_by(watch.usage),
-        *(written_by(supervise.Supervisor.status.fget) & {"restarts"}),
+        *(written_by(getter.fget) & {"restarts"}),
     }
     said = written_by(watch.Sensor.status)
     # How many processors there are is asked for when a minute is stored.
@@ -226,7 +226,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
             names.add(name)
             return super().steps(sensor, name)
 
-    monkeypatch.setattr(field_build.field_counts, "Counts", Listening)
+    monkeypatch.setattr(field_counts, "Counts", Listening)
     field_factory.past(days=1, every=120).document()
     return names, beginnings
 

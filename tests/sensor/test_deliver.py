@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.sensor.stubs import StubHeart, make_config
+from tests.sensor.stubs import StubHeart, make_config, stand_in
 from tests.store.samples import make_event
 from veilwatch.errors import VeilwatchError
 from veilwatch.sensor import deliver as module
 from veilwatch.sensor.config import SensorConfig
 from veilwatch.sensor.deliver import MAX_NOTE, NOTES, _lag_s, _Notes, deliver
+from veilwatch.sinks.delivery import Delivery
 from veilwatch.sinks.spool import Spool
 from veilwatch.store import Store
 
@@ -54,7 +55,7 @@ def fill(config: SensorConfig, events: int, *sinks: str) -> None:
 
 def run(config: SensorConfig, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     heart = Heart(done)
-    deliver(heart, config, "run")  # type: ignore[arg-type]
+    deliver(stand_in(heart), config, "run")
     assert done(heart.said), heart.said
     return heart.said
 
@@ -118,10 +119,10 @@ def test_the_last_minute_is_stored_at_the_end(tmp_path: Path) -> None:
 def test_a_thread_of_a_sink_that_has_ended_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.Delivery, "run", lambda self, stop, report: None)
+    monkeypatch.setattr(Delivery, "run", lambda self, stop, report: None)
     url = f"jsonl+file://{tmp_path}/out.jsonl"
     with pytest.raises(VeilwatchError, match=r"a thread has ended: sink jsonl\+file"):
-        deliver(Heart(lambda said: False), config_for(tmp_path, url), "run")  # type: ignore[arg-type]
+        deliver(stand_in(Heart(lambda said: False)), config_for(tmp_path, url), "run")
 
 
 def test_an_unexpected_fault_of_a_sink_is_noted_once(
@@ -130,7 +131,7 @@ def test_an_unexpected_fault_of_a_sink_is_noted_once(
     def failing(self: Any, now_ns: int | None = None) -> Any:
         raise KeyError("no such thing")
 
-    monkeypatch.setattr(module.Delivery, "run_once", failing)
+    monkeypatch.setattr(Delivery, "run_once", failing)
     url = f"jsonl+file://{tmp_path}/out.jsonl"
     config = config_for(tmp_path, url)
     said = run(config, lambda said: bool(said["notes"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def test_memory_is_flat_from_one_day_to_the_next(place: Path) -> None:
         archive="days = 0.25",
     )
     resident: list[dict[str, float]] = []
+
+    def judged(more_than: int) -> bool:
+        return bool(child(place, "judge").get("ended_rows", 0) > more_than)
+
     with running(config):
         until(lambda: status(place).get("healthy"))
         for number in range(HOURS):
@@ -72,7 +77,7 @@ def test_memory_is_flat_from_one_day_to_the_next(place: Path) -> None:
             hour(file, number, infection)
             drop(file, place / "drop", f"{number:02d}.pcapng")
             # The last flows of an hour end in the next one.
-            until(lambda n=number: child(place, "judge").get("ended_rows", 0) > n * FLOWS, 120)
+            until(partial(judged, number * FLOWS), 120)
             resident.append({n: child(place, n)["rss"] for n in ("ingest-0", "judge", "deliver")})
         assert {one["restarts"] for one in status(place)["children"].values()} == {0}
         assert child(place, "judge")["hosts"] < 2 * HOSTS
@@ -106,6 +111,9 @@ def test_a_disk_that_is_full_and_full_again(place: Path, small_disk: Any) -> Non
     def refused() -> int:  # the status lies on that disk as well
         return config.with_suffix(".log").read_text().count("disk is full")
 
+    def refused_since(before: int) -> bool:
+        return refused() > before
+
     with running(config):
         until(lambda: status(place).get("ready"))
         for number in (1, 5):
@@ -116,9 +124,9 @@ def test_a_disk_that_is_full_and_full_again(place: Path, small_disk: Any) -> Non
                     stream.write(bytes(4096))
             capture = place / "corpus" / "malicious" / f"{number}.pcapng"
             drop(capture, place / "drop", f"{number}.pcapng")
-            until(lambda before=before: refused() > before)
+            until(partial(refused_since, before))
             ballast.unlink()
-            until(lambda number=number: told(number))
+            until(partial(told, number))
             until(lambda: child(place, "judge").get("backlog") == 0)
         assert {one["restarts"] for one in status(place)["children"].values()} == {0}
     assert refused() < 10  # what lasts is not said every second

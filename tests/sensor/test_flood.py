@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,12 @@ def test_a_scan_costs_neither_memory_nor_silence(place: Path) -> None:
         alerts=f"burst = {BURST}\nper_hour = 1.0\nsummary_s = 5.0",
     )
 
-    def child(name: str) -> dict:
-        return status(place)["children"][name]
+    def child(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = status(place)["children"][name]
+        return found
+
+    def dropped() -> int:
+        return int(child("ingest-0")["dropped"].get("ended", 0))
 
     with running(config):
         until(lambda: status(place).get("healthy"))
@@ -50,7 +55,6 @@ def test_a_scan_costs_neither_memory_nor_silence(place: Path) -> None:
         drop(place / "scan.pcapng", place / "drop", "one.pcapng")
         until(lambda: child("ingest-0").get("packets") == FLOWS, 180)
         until(lambda: child("ingest-0").get("rows_ended") == FLOWS, 180)
-        dropped = lambda: child("ingest-0")["dropped"].get("ended", 0)  # noqa: E731
         until(lambda: child("judge")["ended_rows"] + dropped() == FLOWS, 180)
         judge, ingest = child("judge"), child("ingest-0")
         assert judge["rss"] < before + 500e6 and ingest["rss"] < 1e9
@@ -65,5 +69,5 @@ def test_a_scan_costs_neither_memory_nor_silence(place: Path) -> None:
     assert {event["event_id"] for event in events(place)} == kept
 
 
-def events(place: Path) -> list[dict]:
+def events(place: Path) -> list[dict[str, Any]]:
     return lines(place / "out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import polars as pl
 import pytest
 
@@ -58,7 +60,7 @@ def test_a_delay_counts_where_the_packets_clock_is_ours(monkeypatch: pytest.Monk
     event = make_event(0)
     last_ns = event.alert.last_ns
     now = [0]
-    monkeypatch.setattr(flow_counts.time, "time_ns", lambda: now[0])
+    monkeypatch.setattr(time, "time_ns", lambda: now[0])
     counts = FlowCounts()
     for after_s in (-7200, 2, 10, -5, 86_500):  # two captures of another day
         now[0] = last_ns + after_s * SECOND
@@ -72,7 +74,7 @@ def test_hosts_and_subscribers_are_those_of_the_last_whole_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [6000.0]
-    monkeypatch.setattr(flow_counts.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
     found = FlowCounts()
 
     def add(*hosts: tuple[str, str]) -> None:

@@ -15,8 +15,9 @@ import pytest
 from tests.cli.helpers import exchange
 from veilwatch.errors import CaptureError, OutputError
 from veilwatch.sensor import folder as module
-from veilwatch.sensor.folder import FolderStream, Seen
-from veilwatch.traffic.capture import PcapWriter
+from veilwatch.sensor.folder import FolderStream
+from veilwatch.sensor.read_log import Seen
+from veilwatch.traffic.capture import PcapWriter, open_captures
 from veilwatch.traffic.flow import InterimPoints
 from veilwatch.traffic.pipeline import FlowReader
 
@@ -227,7 +228,9 @@ def test_a_file_of_any_name_is_read_once_and_stops_nothing(
     assert memory.read_bytes().isascii()
 
 
-def test_what_is_no_file_or_none_any_more_stops_nothing(place: Path, memory: Path) -> None:
+def test_what_is_no_file_or_none_any_more_stops_nothing(
+    place: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(place / "fifo.pcap")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(place / "s.pcap"))
@@ -248,7 +251,7 @@ def test_what_is_no_file_or_none_any_more_stops_nothing(place: Path, memory: Pat
                 os.mkfifo(place / "swapped.pcap")
         return found
 
-    stream._whole = vanishing  # type: ignore[method-assign]
+    monkeypatch.setattr(stream, "_whole", vanishing)
     assert quiet(stream) == 3  # and not once more by the pattern that the name looks like
     stream.close()
     listener.close()
@@ -301,7 +304,6 @@ def test_a_fault_of_ours_is_said_and_the_next_file_is_read(
 ) -> None:
     write(place / "a.pcap", 1)
     write(place / "b.pcap", 2)
-    open_captures = module.open_captures
 
     def broken(inputs: list[Path], **words: Any) -> Any:
         if str(inputs[0]).endswith("a.pcap"):

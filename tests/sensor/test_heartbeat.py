@@ -31,8 +31,9 @@ def sink(number: int, trouble: str) -> dict[str, Any]:
 
 def test_sixty_four_troubled_sinks_arrive() -> None:
     trouble = "connection refused: nobody listens at that address, is the receiver running? " * 2
+    sinks = [sink(n, trouble[:120]) for n in range(64)]
     status = {
-        "sinks": [sink(n, trouble[:120]) for n in range(64)],
+        "sinks": sinks,
         "pending_events": 64 * 200_000,
         "store_faults": 3,
     }
@@ -40,7 +41,7 @@ def test_sixty_four_troubled_sinks_arrive() -> None:
     # The next one takes the place of all of it, longer or shorter.
     later = status | {"sinks": [sink(n, "") for n in range(64)]}
     assert sent(later, status) == later
-    few = status | {"sinks": status["sinks"][:20]}
+    few = status | {"sinks": sinks[:20]}
     assert sent(few, status) == few
 
 

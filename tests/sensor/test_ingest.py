@@ -19,6 +19,7 @@ import pytest
 from tests.cli.helpers import exchange
 from tests.learning.training.factory import make_model
 from tests.netns import Wire, wire
+from tests.sensor.stubs import stand_in
 from veilwatch.learning.models import save_model
 from veilwatch.sensor import ingest
 from veilwatch.sensor.ingest import first_flow_id
@@ -225,11 +226,15 @@ def test_kernels_are_loaded_before_anything_is_said(
         def listen(self) -> None:
             order.append("listen")
 
+    def open_taps(*_: Any, **__: Any) -> list[Tap]:
+        order.append("taps")
+        return [Tap()]
+
     monkeypatch.setattr(ingest, "load_kernels", lambda: order.append("kernels"))
-    monkeypatch.setattr(ingest, "open_taps", lambda *_, **__: order.append("taps") or [Tap()])
+    monkeypatch.setattr(ingest, "open_taps", open_taps)
     monkeypatch.setattr(ingest, "settle", lambda user: order.append("settle"))
     monkeypatch.setattr(ingest, "LiveCapture", lambda *_, **__: order.append("stream"))
     job = ingest.IngestJob(ingest.InterfaceSource("far"), tmp_path / "socket")
-    ingest._open(job, Heart())  # type: ignore[arg-type]
+    ingest._open(job, stand_in(Heart()))
     # The ring fills while kernels are loaded, and another user could not read them.
     assert order == ["taps", "listen", "kernels", "settle", "settled", "stream"]

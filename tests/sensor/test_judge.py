@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -149,8 +150,8 @@ def test_a_thread_of_the_store_that_has_ended_ends_the_process(rig: Rig) -> None
 
 
 def test_windows_are_judged_while_no_table_comes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [judge.time.monotonic()]  # the rig was made by this clock
-    monkeypatch.setattr(judge.time, "monotonic", lambda: now[0])
+    now = [time.monotonic()]  # the rig was made by this clock
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     looks: list[float] = []
 
     def look() -> Any:

@@ -249,7 +249,7 @@ def test_tables_are_bounded_by_what_they_take(place: Path, monkeypatch: pytest.M
 def test_what_is_refused_is_dropped_and_the_next_is_sent(
     outbox: Outbox, sender: Sender, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = inbox_module.decode_table
+    read = message_module.decode_table
     monkeypatch.setattr(
         inbox_module, "decode_table", lambda body, rows: None if rows == 3 else read(body, rows)
     )

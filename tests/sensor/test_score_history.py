@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.sensor.stubs import stand_in
 from veilwatch.detection.alerting.site import QuietPeriod
 from veilwatch.errors import StoreError, VeilwatchError
+from veilwatch.schema.units import HOUR_NS
 from veilwatch.sensor import score_history
 from veilwatch.sensor.score_history import (
-    HOUR_NS,
     KEPT,
     MAX_HOURS,
     ScoreHistory,
@@ -102,7 +104,7 @@ def test_hosts_of_an_hour_are_bounded(store: Store, monkeypatch: pytest.MonkeyPa
 
 def test_hours_are_saved_once_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(score_history.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     history = ScoreHistory(store, "ward")
     history.add(flows(0.1), hosts(), HOUR * HOUR_NS)
     history.tick()
@@ -126,7 +128,7 @@ def test_an_hour_that_could_not_be_saved_is_saved_later() -> None:
             self.saved |= values
 
     store = Away()
-    history = ScoreHistory(store, "ward")  # type: ignore[arg-type]
+    history = ScoreHistory(stand_in(store), "ward")
     history.add(flows(0.1), hosts(), HOUR * HOUR_NS)
     history.close()
     store.away = False
@@ -172,7 +174,7 @@ def test_drift_waits_for_enough_flows(monkeypatch: pytest.MonkeyPatch) -> None:
         def load_state(self, name: str) -> None: ...
         def save_state(self, states: Any) -> None: ...
 
-    history = ScoreHistory(Nothing(), "ward")  # type: ignore[arg-type]
+    history = ScoreHistory(stand_in(Nothing()), "ward")
 
     def add(score: float, count: int, hour: int) -> float | None:
         history.add(flows(*[score] * count), hosts(), hour * HOUR_NS + 1)

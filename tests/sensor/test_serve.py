@@ -11,7 +11,7 @@ import pytest
 
 from tests.learning.features.factory import random_flows
 from tests.learning.training.factory import make_model
-from tests.sensor.stubs import StubHeart
+from tests.sensor.stubs import StubHeart, stand_in
 from veilwatch.detection.scoring.live import LiveScorer
 from veilwatch.errors import ModelError
 from veilwatch.learning.models import Model
@@ -37,7 +37,7 @@ def served(
             heart.stopping = outbox.is_empty
 
         options = {"idle": idle} | options
-        serve(heart, inbox, LiveScorer(model), hand_over, **options)  # type: ignore[arg-type]
+        serve(stand_in(heart), inbox, LiveScorer(model), hand_over, **options)
     sender.finish(0.0)
     return heart
 
@@ -63,7 +63,7 @@ def test_a_table_that_was_not_handed_over_comes_again(model: Model, tmp_path: Pa
     sender = Sender(outbox, tmp_path / "s", 1)
     sender.start()
     with Inbox(tmp_path / "s") as inbox, pytest.raises(RuntimeError):
-        serve(StubHeart(), inbox, LiveScorer(model), fail)  # type: ignore[arg-type]
+        serve(stand_in(StubHeart()), inbox, LiveScorer(model), fail)
     assert outbox.rows == 5
     heart = StubHeart()
     with Inbox(tmp_path / "s") as inbox:
@@ -71,7 +71,7 @@ def test_a_table_that_was_not_handed_over_comes_again(model: Model, tmp_path: Pa
         def idle() -> None:
             heart.stopping = outbox.is_empty
 
-        serve(heart, inbox, LiveScorer(model), scored.append, idle=idle)  # type: ignore[arg-type]
+        serve(stand_in(heart), inbox, LiveScorer(model), scored.append, idle=idle)
     assert [len(one.parcel.table) for one in scored] == [5]
     sender.finish(0.0)
     assert threading.active_count() < 20
@@ -101,8 +101,7 @@ def test_a_model_is_replaced_and_a_broken_one_is_not(model: Model, tmp_path: Pat
             heart.stopping = outbox.is_empty and len(tries) >= 2
 
         serve(
-            heart,  # type: ignore[arg-type]
-            *(inbox, scorer, hand_over),
+            *(stand_in(heart), inbox, scorer, hand_over),
             load=load,
             note=notes.append,
             idle=idle,

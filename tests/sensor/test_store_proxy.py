@@ -9,6 +9,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +28,9 @@ class Hanging(Store):
 
     free = threading.Event()
 
-    def record(self, *args: object, **words: object) -> list[str]:
+    def record(self, *args: Any, **words: Any) -> list[str]:
         self.free.wait()
-        return super().record(*args, **words)  # type: ignore[arg-type]
+        return super().record(*args, **words)
 
 
 @pytest.fixture
@@ -92,12 +93,13 @@ def test_what_nobody_foresaw_is_neither_done_nor_the_end(
     faults = [fault] * 3
 
     class Broken(Store):
-        def record(self, *args: object, **words: object) -> list[str]:
+        def record(self, *args: Any, **words: Any) -> list[str]:
             if faults:
                 raise faults.pop()
-            return super().record(*args, **words)  # type: ignore[arg-type]
+            return super().record(*args, **words)
 
-    opened, notes = [], []
+    opened: list[Store] = []
+    notes: list[str] = []
 
     def open_store() -> Store:
         opened.append(Broken(str(tmp_path / "x.db")))
@@ -118,8 +120,9 @@ def test_what_nobody_foresaw_is_neither_done_nor_the_end(
 def test_a_fault_that_nobody_waits_for_is_said_once(tmp_path: Path) -> None:
     notes: list[str] = []
     store = StoreProxy(partial(Store, str(tmp_path / "x.db")), note=notes.append)
+    nothing: dict[str, int] = {}
     for _ in range(3):
-        store.in_passing(lambda opened: {}["missing"])
+        store.in_passing(lambda opened: nothing["missing"])
     until(lambda: store.faults == 3, 10)
     assert len(notes) == 1 and "KeyError: 'missing'" in notes[0]
     store.save_state({"n": 1})

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.sensor.children import scorer
+from tests.sensor.scorer import scorer
 from veilwatch.sensor.ingest import LOSES, FolderSource, IngestJob, InterfaceSource, ingest
 from veilwatch.sensor.supervise import Child, ChildEvent, Supervisor
 from veilwatch.traffic.capture.live import LiveSettings

@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any
 
 from tests.report import factory
+from veilwatch.schema.alerts import Alert
 from veilwatch.schema.events import Event, EventKind, Incident, Step
-from veilwatch.schema.flow_facts import flow_facts_by_id
+from veilwatch.schema.flow_facts import FlowFacts, flow_facts_by_id
 
 HOSTILE = {
     "separators": "a\u2028b\u2029c\u0085d",
@@ -26,16 +27,17 @@ HOSTILE = {
 
 
 @cache
-def _scene() -> factory.Scene:
-    return factory.scene(infected_hosts=2, benign_hosts=2, flows_per_host=30)
+def _flows() -> list[tuple[Alert, FlowFacts]]:
+    """Alerts for flows, each with its flow."""
+    scene = factory.scene(infected_hosts=2, benign_hosts=2, flows_per_host=30)
+    alerts = [alert for alert in scene.alerts if alert.kind == "flow"]
+    facts = flow_facts_by_id(scene.scores.flows, [alert.flow_id for alert in alerts])
+    return [(alert, facts[alert.flow_id]) for alert in alerts]
 
 
 def make(number: int = 0, kind: EventKind = EventKind.INCIDENT, name: str = "") -> Event:
     """Return event `number`; `name`, where it is given, stands everywhere a name can."""
-    scene = _scene()
-    alerts = [a for a in scene.alerts if a.kind == "flow"]
-    alert = alerts[number % len(alerts)]
-    flow = flow_facts_by_id(scene.scores.flows, [alert.flow_id])[alert.flow_id]
+    alert, flow = _flows()[number % len(_flows())]
     if name:
         flow = replace(flow, tls_sni=name, cert_subject=name, cert_issuer=name)
         alert = replace(

@@ -203,7 +203,7 @@ def kafka_records(place: str, topic: str, count: int) -> list[Any]:
     )  # fmt: skip
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
     consumer.assign([library.TopicPartition(topic, number, 0) for number in partitions])
-    found = []
+    found: list[Any] = []
     while True:
         message = consumer.poll(5 if len(found) < count else 0.5)
         if message is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from pathlib import Path
 
@@ -115,10 +116,10 @@ def test_a_peer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(http, "ANSWER_TIMEOUT_S", 0.5)
 
     class Trickle(r.Elasticsearch):
-        def _one(self, channel: object) -> None:
-            channel.sendall(b"HTTP/1.1 200 OK\r\n")  # type: ignore[attr-defined]
+        def _one(self, channel: socket.socket) -> None:
+            channel.sendall(b"HTTP/1.1 200 OK\r\n")
             for k in range(60):
-                channel.sendall(b"X-%d: y\r\n" % k)  # type: ignore[attr-defined]
+                channel.sendall(b"X-%d: y\r\n" % k)
                 time.sleep(0.1)
 
     with Trickle() as server:

@@ -129,7 +129,8 @@ def test_several_sinks_share_a_spool_and_one_that_is_down_holds_up_none(tmp_path
 def test_a_spool_that_is_full_does_not_end_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, told = threading.Event(), []
+    stop = threading.Event()
+    told: list[Progress] = []
     monkeypatch.setattr(module, "backoff_s", lambda *_: 0.01)
     with Spool(tmp_path / "s") as spool:
         delivery = Delivery("a", open_sink(f"eve+file://{tmp_path}/out"), spool)
@@ -158,7 +159,8 @@ def test_what_nobody_foresaw_is_told_and_tried_again(
     with Spool(tmp_path / "s") as spool:
         spool.append(many(3), ["f"])
         delivery = Delivery("f", open_sink(f"jsonl+file://{tmp_path}"), spool)
-        take, faults, told = spool.take, [KeyError("gone"), MemoryError()], []
+        take, faults = spool.take, [KeyError("gone"), MemoryError()]
+        told: list[Progress] = []
 
         def broken(*words: Any) -> Any:
             if faults:

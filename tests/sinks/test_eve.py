@@ -105,8 +105,10 @@ def test_little_evidence_is_told_in_every_form(thin: bool) -> None:
     assert metadata.get("little_evidence") == (["true"] if thin else None)
     assert ("cs6=little cs6Label=evidence" in cef(event).decode()) is thin
     assert ("cs6" in cef(event).decode()) is thin
-    assert elastic.document(event)["veilwatch"]["little_evidence"] is thin
-    assert ("little evidence" in esm_elastic.document(event)["pred_info"]) is thin
+    document: dict[str, Any] = {**elastic.document(event)}
+    assert document["veilwatch"]["little_evidence"] is thin
+    of_esm: dict[str, Any] = {**esm_elastic.document(event)}
+    assert ("little evidence" in of_esm["pred_info"]) is thin
     assert event.incident is not None
     bundle = json.dumps(stix.bundle(event, event.incident))
     assert ("little evidence" in bundle) is thin

@@ -14,6 +14,7 @@ from veilwatch.schema.events import Event
 from veilwatch.sinks import kafka
 from veilwatch.sinks.address import parse
 from veilwatch.sinks.base import open_sink
+from veilwatch.sinks.wire import public_json
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +35,9 @@ def test_too_large_an_event_is_refused_and_the_rest_arrives(
     cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = many(4)
-    written = kafka.public_json
 
     def swollen(event: Event) -> bytes:
-        return b"x" * 2_000_000 if event.event_id == events[1].event_id else written(event)
+        return b"x" * 2_000_000 if event.event_id == events[1].event_id else public_json(event)
 
     monkeypatch.setattr(kafka, "public_json", swollen)
     with open_sink(f"kafka://{cluster}/large") as sink:

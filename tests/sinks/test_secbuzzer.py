@@ -141,7 +141,7 @@ FIELDS = {
 @pytest.mark.parametrize("kind", EventKind)
 def test_the_document_of_elasticsearch_has_every_field(kind: EventKind) -> None:
     event = make(2, kind)
-    document = esm_elastic.document(event)
+    document: dict[str, Any] = {**esm_elastic.document(event)}
     assert set(document) == FIELDS
     assert set(document["alert"]) == {
         *("category", "severity", "signature", "action", "signature_id", "gid")

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from tests.examples import examples
+from tests.known import known
 from tests.sinks.events import HOSTILE, make, many
 from veilwatch.detection.alerting.person import Person
 from veilwatch.errors import OutputError, VeilwatchError
@@ -245,7 +246,7 @@ def of(number: int, host: str, subscriber: str = "", *, incident_of: str = "") -
         event,
         alert=replace(event.alert, host=host, src_ip=host, subscriber=subscriber),
         incident=replace(event.incident, host=incident_of or host, subscriber=subscriber),
-        flow=replace(event.flow, src_ip=host, subscriber=subscriber),
+        flow=replace(known(event.flow), src_ip=host, subscriber=subscriber),
     )
 
 
@@ -376,7 +377,6 @@ def test_a_full_disk_is_told_and_passes(spool: Spool) -> None:
 LIMITED = """
 import json, resource, sys
 from pathlib import Path
-from tests.conftest import ROOT
 from tests.sinks.events import many
 from veilwatch.errors import OutputError
 from veilwatch.sinks.spool import Spool
@@ -445,7 +445,6 @@ def test_a_disk_full_of_events_still_lets_them_out(small_disk: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from tests.conftest import ROOT
 from tests.sinks.events import many
 from veilwatch.sinks.base import Receipt
 from veilwatch.sinks.spool import Spool

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -34,10 +35,10 @@ def postgres_server() -> Iterator[str]:
         pytest.skip("PostgreSQL's server is not installed")
     psycopg = pytest.importorskip("psycopg")
     # The server refuses to run as root, and its socket's path must be short.
-    drop: dict[str, int] = {}
+    drop: dict[str, Any] = {}
     if os.geteuid() == 0:
         user = pwd.getpwnam("nobody")
-        drop = {"user": user.pw_uid, "group": user.pw_gid}
+        drop = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     folder = Path(tempfile.mkdtemp(prefix="vw-pg-"))
     if drop:
         os.chown(folder, drop["user"], drop["group"])
@@ -58,7 +59,6 @@ def postgres_server() -> Iterator[str]:
             "--icu-locale=en-US",
         ],
         **drop,
-        extra_groups=[] if drop else None,
         cwd=folder,
         env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
         capture_output=True,
@@ -78,7 +78,6 @@ def postgres_server() -> Iterator[str]:
                 *("-c", "shared_buffers=16MB", "-c", "max_connections=20"),
             ],
             **drop,
-            extra_groups=[] if drop else None,
             cwd=folder,
             env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
             stdout=log,

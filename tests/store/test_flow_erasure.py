@@ -41,7 +41,7 @@ def frame(*rows: dict[str, Any]) -> pl.DataFrame:
         "alpn": ["h2"],
         "seq": [1, -2],
     }
-    schema = {
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
         **dict.fromkeys(list(usual)[:5], pl.String),
         "gap": pl.Float32,
         "known": pl.Boolean,

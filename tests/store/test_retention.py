@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,7 @@ def test_space_is_given_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"days": 0}, {"max_bytes": -1}])
-def test_limits_are_checked(limits: dict[str, int]) -> None:
+def test_limits_are_checked(limits: dict[str, Any]) -> None:
     with pytest.raises(VeilwatchError):
         Retention(**limits)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,8 @@ from veilwatch.store import EventFilter, Store
 MINUTE = 60 * SECOND
 
 
-def ids(store: Store, **wanted: object) -> list[str]:
-    return [s.event.event_id for s in store.events(EventFilter(**wanted))]  # type: ignore[arg-type]
+def ids(store: Store, **wanted: Any) -> list[str]:
+    return [s.event.event_id for s in store.events(EventFilter(**wanted))]
 
 
 def test_events_come_back_whole_and_once(store: Store) -> None:
@@ -56,7 +57,7 @@ def test_filters(store: Store) -> None:
     store.record([one, two, three])
     name = {one.event_id: 1, two.event_id: 2, three.event_id: 3}
 
-    def found(**wanted: object) -> list[int]:
+    def found(**wanted: Any) -> list[int]:
         return sorted(name[i] for i in ids(store, **wanted))
 
     assert found() == [1, 2, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from unittest.mock import patch
 
 from tests.traffic.capture.reference import Reading, Record
 from veilwatch.schema.captures import FileReport
@@ -116,11 +117,8 @@ def read_all(stream: CaptureStream) -> list[Record]:
 
 def read_bytes(data: bytes, window_bytes: int) -> tuple[Reading, FileReport]:
     """What the kernels make of `data` with a window that begins at `window_bytes`."""
-    usual, window_module.WINDOW_BYTES = window_module.WINDOW_BYTES, window_bytes
-    try:
+    with patch.object(window_module, "WINDOW_BYTES", window_bytes):
         window = Window(PlainSource(io.BytesIO(data)))
-    finally:
-        window_module.WINDOW_BYTES = usual
     report = FileReport("test")
     reader = read_pcapng if data[:4] == b"\n\r\r\n" else read_pcap
     blocks = reader(window, report, 0)

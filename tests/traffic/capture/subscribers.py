@@ -52,8 +52,8 @@ def _wrap(wrapping: str, inner: Packet, *, uplink: bool, port: int) -> Packet:
         )
     ends = ("192.0.2.1", "192.0.2.2") if uplink else ("192.0.2.2", "192.0.2.1")
     if "over IPv6" in wrapping:
-        ends = tuple(f"2001:db8:1::{end[-1]}" for end in ends)  # type: ignore[assignment]
-        outer: Packet = IPv6(src=ends[0], dst=ends[1])
+        source, target = (f"2001:db8:1::{end[-1]}" for end in ends)
+        outer: Packet = IPv6(src=source, dst=target)
     else:
         outer = IP(src=ends[0], dst=ends[1])
     link: Packet = Ether(**MAC)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.traffic.capture import build
+from tests.traffic.capture.reference import Record
 from veilwatch.schema.captures import MAX_COMMENT_CHARS, MAX_COMMENTS, FileReport
 from veilwatch.schema.packets import BLOCK_RECORDS, MAX_CAPTURED
 from veilwatch.traffic.capture import open_captures
@@ -17,7 +18,7 @@ from veilwatch.traffic.capture.pcapng import MAX_BLOCK, MAX_PLAUSIBLE
 NS = 1_000_000_000
 
 
-def read(path: Path, data: bytes) -> tuple[list[build.Record], FileReport]:
+def read(path: Path, data: bytes) -> tuple[list[Record], FileReport]:
     path.write_bytes(data)
     stream = open_captures([path])
     return build.read_all(stream), stream.report.files[0]
@@ -31,8 +32,8 @@ def test_dialects_of_pcap(tmp_path: Path, order: str, magic: int, unit: int) -> 
     data = build.pcap([(build.T0, 25, b"first"), (1, 0, b"")], order=order, magic=magic)
     records, report = read(tmp_path / "misnamed.txt", data)
     assert records == [
-        build.Record(1, build.T0 * NS + 25 * unit, 12, 1, 0, b"first"),
-        build.Record(2, NS, 7, 1, 0, b""),
+        Record(1, build.T0 * NS + 25 * unit, 12, 1, 0, b"first"),
+        Record(2, NS, 7, 1, 0, b""),
     ]
     assert report == FileReport(
         name=str(tmp_path / "misnamed.txt"),
@@ -61,7 +62,7 @@ def test_link_type_of_pcap(tmp_path: Path, network: int, link: int) -> None:
 def test_pcap_before_2_3_has_its_lengths_swapped(tmp_path: Path) -> None:
     data = build.pcap([(1, 1, b"")], version=(2, 2))[:-8] + struct.pack("<II", 90, 3) + b"abc"
     records, _ = read(tmp_path / "a", data)
-    assert records == [build.Record(1, NS + 1000, 90, 1, 0, b"abc")]
+    assert records == [Record(1, NS + 1000, 90, 1, 0, b"abc")]
 
 
 def test_sections_of_both_byte_orders_restart_the_interfaces(tmp_path: Path) -> None:
@@ -71,10 +72,10 @@ def test_sections_of_both_byte_orders_restart_the_interfaces(tmp_path: Path) -> 
     data += build.enhanced(1024 * 7 + 512, b"c", ">") + build.obsolete(2048, b"d", ">")
     records, report = read(tmp_path / "a", data)
     assert records == [
-        build.Record(1, 5, 8, 113, 1, b"a"),
-        build.Record(2, 5000, 8, 1, 0, b"b"),
-        build.Record(3, 107 * NS + NS // 2, 8, 101, 0, b"c"),
-        build.Record(4, 102 * NS, 8, 101, 0, b"d"),
+        Record(1, 5, 8, 113, 1, b"a"),
+        Record(2, 5000, 8, 1, 0, b"b"),
+        Record(3, 107 * NS + NS // 2, 8, 101, 0, b"c"),
+        Record(4, 102 * NS, 8, 101, 0, b"d"),
     ]
     assert report.interfaces == [1, 113, 101]
     assert report.format == "pcapng"
@@ -86,9 +87,9 @@ def test_simple_packet_takes_snap_length_and_the_time_before_it(tmp_path: Path) 
     data += build.enhanced(77, b"e") + build.simple(3, b"xyz")
     records, _ = read(tmp_path / "a", data)
     assert records == [
-        build.Record(1, 0, 9, 1, 0, b"abcd"),
-        build.Record(2, 77_000, 8, 1, 0, b"e"),
-        build.Record(3, 77_000, 3, 1, 0, b"xyz"),
+        Record(1, 0, 9, 1, 0, b"abcd"),
+        Record(2, 77_000, 8, 1, 0, b"e"),
+        Record(3, 77_000, 3, 1, 0, b"xyz"),
     ]
 
 

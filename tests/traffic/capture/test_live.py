@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -99,9 +100,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-def open_far(there: Wire, settings: LiveSettings | None = None, **kwargs: object) -> LiveCapture:
+def open_far(there: Wire, settings: LiveSettings | None = None, **kwargs: Any) -> LiveCapture:
     with there.entered():
-        return open_live(there.far, settings or LiveSettings(ring_mb=8), **kwargs)  # type: ignore[arg-type]
+        return open_live(there.far, settings or LiveSettings(ring_mb=8), **kwargs)
 
 
 def test_frames_arrive_as_they_were_sent(
@@ -387,9 +388,9 @@ def test_an_interface_of_another_kind(wire: Wire, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("values", [{"ring_mb": 0}, {"snaplen": 10}, {"snaplen": 2**20}])
-def test_settings_out_of_range(values: dict[str, int]) -> None:
+def test_settings_out_of_range(values: dict[str, Any]) -> None:
     with pytest.raises(VeilwatchError, match="out of range"):
-        LiveSettings(**values)  # type: ignore[arg-type]
+        LiveSettings(**values)
 
 
 def test_a_block_that_contradicts_itself_ends_the_capture(

@@ -68,7 +68,8 @@ def walk(
     """What the kernel makes of a block, taken in pieces of at most `rows` records."""
     block += bytes(-len(block) % 8)
     ring = np.frombuffer(block, np.uint8)
-    at, left, found = start, count, []
+    at, left = start, count
+    found: list[tuple[int, int, int, bytes]] = []
     while left > 0:
         records = np.zeros(rows, RECORD_DTYPE)
         noted, at, left = walk_ring(

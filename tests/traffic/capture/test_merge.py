@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +42,9 @@ def blocks_of(times: list[list[int]], source: int) -> list[RawBlock]:
     return out
 
 
-def reusing(blocks: list[RawBlock]) -> object:
+def reusing(times: list[list[int]], source: int) -> Iterator[RawBlock]:
     """Hand out blocks as a reader does: the block before becomes rubbish."""
-    for block in blocks:
+    for block in blocks_of(times, source):
         yield block
         block.buffer[:] = 0
         block.records["ts_ns"] = -1
@@ -73,7 +75,7 @@ def test_merged_clocks_never_go_back_and_each_capture_keeps_its_order(
             flat = iter(sorted(time for block in times for time in block))
             times[:] = [[next(flat) for _ in block] for block in times]
     waiting = [
-        Waiting(times[0][0], lambda s=source, t=times: reusing(blocks_of(t, s)))
+        Waiting(times[0][0], partial(reusing, times, source))
         for source, times in enumerate(captures)
     ]
     got = []

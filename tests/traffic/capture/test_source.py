@@ -11,6 +11,7 @@ import sys
 import threading
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
@@ -19,6 +20,9 @@ from tests.traffic.capture import build
 from veilwatch.errors import CaptureError
 from veilwatch.schema.captures import FileReport
 from veilwatch.traffic.capture import open_captures, source
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 RANDOM = random.Random(5)
 PACKETS = [(i, 0, RANDOM.randbytes(200)) for i in range(3000)]
@@ -193,10 +197,10 @@ def test_terminal_and_missing_standard_input(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Failing(io.BytesIO):
-    def readinto1(self, buffer: object) -> int:
+    def readinto1(self, buffer: WriteableBuffer) -> int:
         if self.tell() > HALF:
             raise OSError(5, "Input/output error")
-        view = memoryview(buffer)  # type: ignore[call-overload]
+        view = memoryview(buffer)
         return super().readinto1(view[:1000])
 
 
@@ -255,6 +259,7 @@ def test_what_expands_most_comes_in_small_steps(tmp_path: Path) -> None:
     assert len(data) < 20_000
     (tmp_path / "a").write_bytes(data)
     opened = source.open_source(str(tmp_path / "a"))
+    assert isinstance(opened, source.ZstdSource)
     room = memoryview(bytearray(1 << 20))
     total = largest = 0
     while count := opened.readinto(room):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.examples import examples
 from tests.traffic.capture import build
+from tests.traffic.capture.reference import Record
 from tests.traffic.capture.test_source import Stdin
 from veilwatch.schema.captures import FileReport
 from veilwatch.traffic.capture import open_captures, sections
@@ -26,7 +27,7 @@ AS_IT_COMES = (
 )
 
 
-def read(path: Path, data: bytes) -> tuple[list[build.Record], FileReport]:
+def read(path: Path, data: bytes) -> tuple[list[Record], FileReport]:
     path.write_bytes(data)
     stream = open_captures([path])
     return build.read_all(stream), stream.report.files[0]

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.utils import RawPcapNgReader, RawPcapReader
@@ -206,7 +207,7 @@ def test_a_pcap_refuses_what_it_cannot_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [{"link": 65_536}, {"link": -1}, {"snap_length": 2**32}])
-def test_interfaces_that_cannot_be(values: dict[str, int]) -> None:
+def test_interfaces_that_cannot_be(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="out of range"):
         Interface(**values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.traffic.decode.reference_layer import (
@@ -528,7 +529,7 @@ READERS: dict[int, Reader] = {
     128: tzsp_frame,
     129: lambda walk, frame: arcnet(walk, frame, 4),
     **{
-        link: lambda walk, frame, link=link: juniper(walk, frame, link)  # type: ignore[misc]
+        link: partial(juniper, link=link)
         for link in (133, 135, 136, 137, 167, 178, 179, 180, 181, 183)
     },
     138: firewire,

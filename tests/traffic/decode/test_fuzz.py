@@ -85,7 +85,7 @@ def test_mutated_packets_agree_with_the_reference() -> None:
             data = bytearray(packet)
             for _ in range(int(rng.integers(0, 4))):
                 place = int(rng.integers(0, len(data)))
-                data[place] = int(rng.choice([0, 1, 0x45, 0x60, 0x85, 255, rng.integers(256)]))
+                data[place] = int(rng.choice([0, 1, 0x45, 0x60, 0x85, 255, int(rng.integers(256))]))
             cut = int(rng.integers(0, len(data) + 1)) if rng.random() < 0.5 else len(data)
             frames.append(Frame(bytes(data[:cut]), link, len(packet)))
 

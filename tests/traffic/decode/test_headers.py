@@ -100,7 +100,7 @@ def test_mutated_packets_agree_with_the_oracle() -> None:
             data = bytearray(packet)
             for _ in range(int(rng.integers(0, 4))):
                 place = int(rng.integers(0, len(data)))
-                data[place] = int(rng.choice([0, 1, 0x45, 0x60, 255, rng.integers(256)]))
+                data[place] = int(rng.choice([0, 1, 0x45, 0x60, 255, int(rng.integers(256))]))
             made.append(Frame(bytes(data), link, len(packet)))
     assert sum(assert_as_oracle(block) for block in blocks(made)) > len(made) / 4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
@@ -137,9 +137,9 @@ def test_link_types_lead_to_the_same_packet(link: int, frame: bytes, vlan: int) 
 
 @pytest.mark.parametrize("family", [10, 23, 24, 28, 30])
 @pytest.mark.parametrize("order", ["little", "big"])
-def test_loopback_knows_every_number_of_ipv6(family: int, order: str) -> None:
+def test_loopback_knows_every_number_of_ipv6(family: int, order: Literal["little", "big"]) -> None:
     packet = bytes(IPv6(src=SRC6, dst=DST6) / tcp())
-    got = decode_one(family.to_bytes(4, order) + packet, 0)  # type: ignore[arg-type]
+    got = decode_one(family.to_bytes(4, order) + packet, 0)
     assert_fields(got, **TCP_FIELDS, **ends(SRC6, DST6), ip_version=6, ip_length=70)
 
 

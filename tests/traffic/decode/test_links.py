@@ -80,7 +80,8 @@ def test_ipv6_inside(link: int, data: bytes) -> None:
 
 def test_netlink_is_counted_by_name() -> None:
     decoder = Decoder()
-    decoder.decode(as_block([Frame(*reversed(REFUSED[f"{v}, netlink"])) for v in ("SLL", "SLL2")]))
+    refused = [REFUSED[f"{version}, netlink"] for version in ("SLL", "SLL2")]
+    decoder.decode(as_block([Frame(data, link) for link, data in refused]))
     assert decoder.balance["netlink"] == 2
 
 

@@ -30,7 +30,7 @@ def places(frames: list[bytes], link: int, interfaces: list[int]) -> list[int]:
     block = RawBlock(np.frombuffer(bytearray(b"".join(frames)), np.uint8), records)
     packets = Decoder().decode(block).packets
     assert (packets["status"] == 0).all()
-    return packets["interface"].tolist()
+    return [int(number) for number in packets["interface"]]
 
 
 def test_interfaces_of_a_pcapng_are_places() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from scapy.contrib.erspan import ERSPAN_II, ERSPAN_III
@@ -376,9 +377,11 @@ def test_ppp_links(link: int, data: bytes) -> None:
     ids=["ERSPAN II", "ERSPAN III", "GRE", "VXLAN", "GENEVE", "MPLS"],
 )
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_mirror_of_n3_keeps_subscriber_and_tunnel(mirror: object, version: int) -> None:
+def test_a_mirror_of_n3_keeps_subscriber_and_tunnel(
+    mirror: Callable[[bytes], bytes], version: int
+) -> None:
     network = IP(src=GNB, dst=UPF) if version == 4 else IPv6(src=SRC6, dst=DST6)
-    data = mirror(frame(network / gtp(0xBEEF, inner())))  # type: ignore[operator]
+    data = mirror(frame(network / gtp(0xBEEF, inner())))
     got = decode_one(data)
     assert_as_reference(as_block([Frame(data)]))
     assert_fields(got, **TCP_FIELDS, **ends(SRC, DST), gtp_depth=1, gtp_teid=0xBEEF)

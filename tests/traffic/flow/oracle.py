@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,9 @@ TCP, UDP = 6, 17
 DTLS_OVER = (UDP, 33, 136)
 OK, LATER_FRAGMENT = 0, 7
 BARE = "outside tunnels"
+
+TunnelEnd = tuple[tuple[int, int], int]
+"""Address, as two words, and TEID: where a tunnel leads."""
 WINDOW, INSTANT = NS // 20, NS // 1000
 DAY, CONFIRM, MANY = 86_400 * NS, 4, 64
 MOST_TWINS = 32
@@ -79,7 +82,7 @@ class Packet:
         return [(self.outer_src_hi, self.outer_src_lo), (self.outer_dst_hi, self.outer_dst_lo)]
 
     @property
-    def tunnel(self) -> Hashable:
+    def tunnel(self) -> TunnelEnd | str:
         return (self.outer[1], self.gtp_teid) if self.gtp_depth else BARE
 
     @property
@@ -142,7 +145,7 @@ class Head:
 
     def stream(self) -> bytes:
         whole = itertools.takewhile(self.content.__contains__, itertools.count())
-        return bytes(self.content[position] for position in whole)
+        return bytes(map(self.content.__getitem__, whole))
 
 
 @dataclass
@@ -445,7 +448,7 @@ class Report:
     """A live flow as it was after packet number `packet` of the input."""
 
     packet: int
-    record: np.void
+    record: np.ndarray
     sequence: Any
     streams: tuple[bytes, bytes] | None  # None where the heads had been handed on
 
@@ -457,7 +460,7 @@ class Oracle:
         self,
         config: MeterConfig,
         place: Callable[[Packet], Hashable] = lambda packet: packet.content,
-        sessions: dict[Hashable, int] | None = None,
+        sessions: Mapping[TunnelEnd, int] | None = None,
         early: InterimPoints | None = None,
     ) -> None:
         """`place` says where a packet is remembered until another takes its place."""
@@ -474,7 +477,7 @@ class Oracle:
         self.closing: OrderedDict[Flow, None] = OrderedDict()
         self.collecting: list[tuple[Flow, int]] = []  # oldest first
         self.ids = itertools.count(1)
-        self.records: list[np.void] = []
+        self.records: list[np.ndarray] = []
         self.sequences: list[Any] = []
         self.heads: list[EmittedHead] = []
         self.heads_cut = self.evicted = 0
@@ -586,7 +589,8 @@ class Oracle:
         )
 
     def _session(self, packet: Packet) -> int:
-        return self.sessions.get(packet.tunnel, 0)
+        tunnel = packet.tunnel
+        return 0 if isinstance(tunnel, str) else self.sessions.get(tunnel, 0)
 
     def _find(self, packet: Packet) -> Flow | None:
         """The flow whose tunnel makes it the likeliest, of equally likely ones the latest."""
@@ -710,7 +714,7 @@ class Oracle:
         if position > 0 and isinstance(head, Head):
             head.put(sequence, packet.payload)
             self._settle(flow, direction, sequence + len(packet.payload))
-        elif position > 0 and head is not None:
+        elif position > 0 and isinstance(head, Datagrams):
             head.extend(position, packet.payload)
         if expected.packet.fragment == 1:
             self._report(flow, age_before)
@@ -732,7 +736,7 @@ class Oracle:
             ends.reverse()
             outer.reverse()
         direction = int(packet.is_syn_ack)
-        tunnels = [None if packet.gtp_depth else BARE] * 2
+        tunnels: list[Hashable] = [None if packet.gtp_depth else BARE] * 2
         tunnels[direction] = packet.tunnel
         back = Stream(base=packet.tcp_ack if packet.tcp_flags & ACK else 0)
         streams = [Stream(), back] if direction == 0 else [back, Stream()]
@@ -1311,7 +1315,7 @@ def sum_of_squares(values: Iterable[float]) -> float:
     return float(sum(value * value for value in values))
 
 
-def make_record(flow: Flow, reason: EndReason) -> np.void:
+def make_record(flow: Flow, reason: EndReason) -> np.ndarray:
     """Compute every field but those of `streams.UNTOLD`."""
     connection = flow.connection
     record = np.zeros((), FLOW_RECORD_DTYPE)

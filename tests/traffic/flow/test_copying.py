@@ -11,13 +11,13 @@ import pytest
 from veilwatch.traffic.flow.copying import clear_run, copy_run
 
 
-@numba.njit
+@numba.njit  # type: ignore[untyped-decorator]
 def copied(target: Any, at: int, source: Any, start: int, count: int) -> None:
     """Call what only kernels can."""
     copy_run(target, at, source, start, count)
 
 
-@numba.njit
+@numba.njit  # type: ignore[untyped-decorator]
 def cleared(target: Any, at: int, count: int) -> None:
     """Call what only kernels can."""
     clear_run(target, at, count)

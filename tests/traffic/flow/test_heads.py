@@ -52,7 +52,7 @@ def head(segments: list[Segment], base: int = 1000) -> bytes:
     _, heads, _ = meter(packets, CONFIG)
     ((_, _, _, _, (stream, other)),) = heads
     assert other == b""
-    return stream
+    return bytes(stream)
 
 
 def cut(content: bytes, *places: int) -> list[Segment]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable
 from unittest.mock import patch
 
 import numpy as np
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.examples import examples
 from tests.traffic.flow.file_messages import EXAMPLES
-from tests.traffic.flow.oracle import LATER_FRAGMENT, Oracle, Packet
+from tests.traffic.flow.oracle import LATER_FRAGMENT, Oracle, Packet, TunnelEnd
 from tests.traffic.flow.streams import (
     MAPPED,
     SECOND,
@@ -40,7 +39,7 @@ HOSTS = [
 ]
 GNB, OTHER_GNB, UPF, ANCHOR = ((0, MAPPED + 1), (5, MAPPED + 2), (0, MAPPED + 2), (0, MAPPED + 3))
 TUNNELS = [None, None, None, (GNB, UPF), (GNB, UPF), (OTHER_GNB, UPF), (UPF, ANCHOR)]
-SESSIONS: dict[Hashable, int] = {(UPF, 5): 1, (GNB, 5): 1, (OTHER_GNB, 6): 1, (UPF, 6): 2}
+SESSIONS: dict[TunnelEnd, int] = {(UPF, 5): 1, (GNB, 5): 1, (OTHER_GNB, 6): 1, (UPF, 6): 2}
 TUNNEL_FIELDS = ("gtp_depth", "outer_src_hi", "outer_src_lo", "outer_dst_hi", "outer_dst_lo")
 FLAGS = [SYN, SYN | ACK, *([ACK, ACK | PSH] * 6), ACK | FIN, RST, RST | ACK, 0, 0x1FF]
 HELLO = bytes.fromhex("16030100400100003c0303")
@@ -200,7 +199,7 @@ def streams(draw: st.DrawFn) -> list[Packet]:
     """Few conversations and large steps in time; packets are drawn by seed, so that they shrink."""
     now = draw(st.sampled_from([EPOCH, START]))
     talks = [conversation(random.Random(draw(SEEDS))) for _ in range(draw(st.integers(1, 3)))]
-    packets = []
+    packets: list[Packet] = []
     for step, talk, seed in draw(st.lists(st.tuples(DRAWN_STEPS, st.integers(0, 2), SEEDS))):
         now += STEPS[step]
         packets.append(drawn(packets, now, talks[talk % len(talks)], random.Random(seed)))
@@ -285,7 +284,8 @@ def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(interim_module, "OUT_EARLY", choice.choice([1, 2, 512]))
         config = configured(choice.choice([2, 5, 1000]), choice.choice([1, 4, 1000]), 8)
         talks = [conversation(choice) for _ in range(choice.choice([2, 8, 40]))]
-        now, packets = START, []
+        now = START
+        packets: list[Packet] = []
         for _ in range(1000):
             if choice.random() < 0.02:
                 now += choice.choice(STEPS)
@@ -299,7 +299,7 @@ def test_long_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         early = InterimPoints(packets=(1, 4, 9), age_s=1.0) if seed % 2 else None
         oracle = assert_same(packets, config, cuts, SESSIONS if seed % 3 == 0 else {}, early)
         reports += len(oracle.reports)
-        reasons.update(EndReason(record["end_reason"]) for record in oracle.records)
+        reasons.update(EndReason(int(record["end_reason"])) for record in oracle.records)
         heads += len(oracle.heads)
         cut += oracle.heads_cut
         handovers = sum(int(record["handovers"]) for record in oracle.records)

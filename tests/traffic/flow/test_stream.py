@@ -56,8 +56,10 @@ def stream_bytes(flow: Any, direction: int = 0) -> int:
 
 def counts(flow: Any, direction: int = 0) -> tuple[int, int, int]:
     """New bytes, retransmissions and packets out of order."""
-    names = ("retransmissions", "out_of_order")
-    return stream_bytes(flow, direction), *(int(flow["way"][name][direction]) for name in names)
+    again, late = (
+        int(flow["way"][name][direction]) for name in ("retransmissions", "out_of_order")
+    )
+    return stream_bytes(flow, direction), again, late
 
 
 def prefix(flow: Any, direction: int = 0) -> bytes:

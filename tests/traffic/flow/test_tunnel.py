@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 
-from tests.traffic.flow.oracle import Packet
+from tests.traffic.flow.oracle import Packet, TunnelEnd
 from tests.traffic.flow.streams import MAPPED, SECOND, assert_same, batch, meter, packet, reply
 from veilwatch.traffic.flow import FlowMeter, MeterConfig
 from veilwatch.traffic.flow.tunnel import MAX_TWINS
@@ -34,7 +33,7 @@ def downlink(teid: int, gnb: int = GNB, upf: int = UPF, **fields: int) -> dict[s
     return uplink(teid, gnb, upf, **fields)
 
 
-def run(packets: list[Packet], sessions: dict[Hashable, int] | None = None) -> Any:
+def run(packets: list[Packet], sessions: dict[TunnelEnd, int] | None = None) -> Any:
     """Records of the kernels in the order in which their flows began."""
     assert_same(packets, MeterConfig(), sessions=sessions)
     flows, _, _ = meter(packets, MeterConfig(), sessions=sessions)
@@ -152,7 +151,7 @@ def test_a_core_with_one_address_for_each_direction() -> None:
 
 def test_sessions_decide_where_control_traffic_is_seen() -> None:
     """A session that reuses the TEID is another one; one with new tunnels is the same."""
-    known: dict[Hashable, int] = {
+    known: dict[TunnelEnd, int] = {
         ((0, UPF), 5): 1,
         ((0, OTHER_GNB), 25): 1,
         ((0, UPF), 6): 1,

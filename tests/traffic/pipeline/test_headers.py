@@ -56,7 +56,7 @@ def write(path: Path, packets: list[Packet], gap_ns: int = 1_000_000) -> Path:
 
 
 def column(path: Path, name: str) -> list[int]:
-    return read_headers([path])[0].values[:, COLUMN[name]].tolist()
+    return [int(value) for value in read_headers([path])[0].values[:, COLUMN[name]]]
 
 
 def talk(client: str, port: int) -> tuple[Packet, Packet]:

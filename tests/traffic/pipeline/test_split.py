@@ -60,9 +60,15 @@ def captures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix != ".csv")
 
 
+@pytest.fixture(scope="module")
+def mixed_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: Scapy takes longer to build its packets than they take to be parted."""
+    return write(tmp_path_factory.mktemp("mixed") / "in.pcapng", mixed())
+
+
 @pytest.fixture
-def capture(tmp_path: Path) -> Path:
-    return write(tmp_path / "in.pcapng", mixed())
+def capture(mixed_capture: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(mixed_capture, tmp_path))
 
 
 @pytest.mark.parametrize("by", list(GroupBy))

@@ -14,7 +14,8 @@ ends = st.builds(End, st.integers(0, 2**128 - 1), st.integers(0, 2**32 - 1))
 
 @given(st.lists(ends, min_size=1, max_size=20, unique=True), st.data())
 def test_rows_are_what_a_dictionary_holds(pool: list[End], data: st.DataObject) -> None:
-    bindings, wanted = Bindings(), {}
+    bindings = Bindings()
+    wanted: dict[End, int] = {}
     for session in range(1, data.draw(st.integers(1, 60))):
         end, before = data.draw(st.sampled_from(pool)), bindings.version
         if end in wanted and data.draw(st.booleans()):

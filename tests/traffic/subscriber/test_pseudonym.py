@@ -16,8 +16,9 @@ from veilwatch.traffic.subscriber import KeyRing, Rotation, read_key_file
 KEY = bytes(range(32))
 
 
-def at(*date: int) -> int:
-    return int(datetime(*date, tzinfo=UTC).timestamp()) * 10**9  # type: ignore[arg-type, misc]
+def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    return int(moment.timestamp()) * 10**9
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def by_tshark(path: Path, names: list[str], keys: KeyRing) -> dict[int, Seen]:
 def by_us(path: Path, keys: KeyRing) -> dict[int, Seen]:
     """What the reader finds in each frame."""
     reader, decoder = MessageReader(Identifier(keys)), Decoder()
-    frames = {}
+    frames: dict[int, Seen] = {}
     with open_captures([path]) as stream:
         for block in stream:
             batch = decoder.decode(block)
@@ -168,7 +169,7 @@ def by_elements(path: Path, keys: KeyRing) -> dict[int, Seen]:
     return frames
 
 
-def lacking(ours: dict[int, Seen], theirs: dict[int, Seen]) -> Iterator[tuple[int, str, set]]:
+def lacking(ours: dict[int, Seen], theirs: dict[int, Seen]) -> Iterator[tuple[int, str, set[Any]]]:
     for number, seen in theirs.items():
         mine = ours.get(number, Seen())
         for kind in ("teids", "addresses", "ues", "names", "tokens"):
