@@ -118,7 +118,7 @@ def test_two_days_of_work(tmp_path: Path) -> None:
     environment = {"VEILWATCH_EXAMPLES": str(tmp_path), "VEILWATCH_EXAMPLES_SCALE": "0.05"}
     research = run(EXAMPLES / "researcher_day.py", environment=environment)
     assert research.returncode == 0, research.stderr
-    assert "208 captures" in research.stdout
+    assert "210 captures" in research.stdout
     assert "The traffic is emulated" in research.stdout
     analysis = run(EXAMPLES / "analyst_day.py", environment=environment)
     assert analysis.returncode == 0, analysis.stderr
