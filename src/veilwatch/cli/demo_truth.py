@@ -8,11 +8,6 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from veilwatch.extras import from_extra
-
-with from_extra("train", "the demo"):
-    from sklearn.metrics import roc_auc_score
-
 _ENDS: Final = ("src_ip", "src_port", "dst_ip", "dst_port")
 
 
@@ -74,6 +69,9 @@ def hold_against_truth(flows: pl.DataFrame, alerted: set[str], field: Path) -> F
     field
         The capture, beside which the lab wrote its truth.
     """
+    # As all that is trained, the demo needs what an installation that only detects has not.
+    from sklearn.metrics import roc_auc_score
+
     people = pl.read_csv(field.with_suffix(".truth.csv"), infer_schema_length=0)
     known = pl.read_csv(field.with_suffix(".flows.csv"), infer_schema_length=0)
     judged = flows.select(*(pl.col(name).cast(pl.String) for name in _ENDS), "score", "alert")
