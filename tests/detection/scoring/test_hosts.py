@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.examples import examples
 from tests.learning.features import naive_evidence
-from veilwatch.detection.scoring.bounds import fair_share, rank_within
+from veilwatch.detection.scoring.bounds import fair_share
 from veilwatch.detection.scoring.hosts import BUCKET_NS, HORIZON_NS, HostEvidence
-from veilwatch.learning.detectors.evidence import group_scores
+from veilwatch.learning.detectors.evidence import group_scores, rank_within
 from veilwatch.learning.features.host_evidence import EVIDENCE_SCHEMA, FLOW_EVIDENCE
 
 Floats = npt.NDArray[np.float64]

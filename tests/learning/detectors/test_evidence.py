@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from veilwatch.learning.detectors.evidence import (
     EPSILON,
     UPPER_SHARES,
-    fused_scores,
     group_scores,
     log_odds,
     probability,
@@ -74,16 +73,3 @@ def test_certainty_stays_finite() -> None:
     odds = log_odds(np.array([0.0, 1.0]))
     assert odds.tolist() == pytest.approx([-13.8155, 13.8155], abs=1e-4)
     np.testing.assert_allclose(probability(log_odds(np.array([0.2, 0.7]))), [0.2, 0.7])
-
-
-@given(st.lists(st.lists(st.none() | st.floats(0, 1), min_size=4, max_size=4), min_size=1))
-def test_models_that_saw_something_weigh_alike(said: list[list[float | None]]) -> None:
-    scores = [np.array([math.nan if s is None else s for s in one]) for one in said]
-    found = fused_scores(scores)
-    for group in range(4):
-        heard = [one[group] for one in scores if not math.isnan(one[group])]
-        if heard:
-            wanted = probability(np.mean([log_odds(np.array([s]))[0] for s in heard]))
-            assert found[group] == pytest.approx(float(wanted))
-        else:
-            assert math.isnan(found[group])

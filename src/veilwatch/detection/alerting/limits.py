@@ -66,7 +66,7 @@ class TokenBucket:
         # After a step back of the clock time counts from there, or the bucket would stay empty
         # for as long as the step was.
         passed = max(0, now_ns - self.at_ns)
-        self.tokens = min(self.burst, self.tokens + passed / (HOUR_NS) * self.per_hour)
+        self.tokens = min(self.burst, self.tokens + passed / HOUR_NS * self.per_hour)
         self.at_ns = now_ns
 
 

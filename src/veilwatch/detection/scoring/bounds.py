@@ -36,12 +36,3 @@ def fair_share(sizes: npt.NDArray[np.int64], room: int) -> int:
     # With ordered[k] as the first that is cut, all from there on share what the others leave.
     share = (room - before) // np.arange(len(ordered), 0, -1)
     return int(share[np.flatnonzero(share < ordered)[0]]) if (share < ordered).any() else 0
-
-
-def rank_within(group: npt.NDArray[np.int64], key: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """Return how many rows of the same group have a larger key, shape (rows,); ties by place."""
-    order = np.lexsort((-key, group))
-    ordered = group[order]
-    rank = np.empty(len(order), np.intp)
-    rank[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-    return rank

@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from veilwatch.detection.scoring.bounds import fair_share, rank_within
-from veilwatch.learning.detectors.evidence import EPSILON, log_odds, probability
+from veilwatch.detection.scoring.bounds import fair_share
+from veilwatch.learning.detectors.evidence import EPSILON, log_odds, probability, rank_within
 from veilwatch.learning.features.flow_class import FLOW_CLASSES
 from veilwatch.learning.features.host_evidence import (
     FLOW_SHARES,

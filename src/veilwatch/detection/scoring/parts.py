@@ -14,11 +14,8 @@ from veilwatch.detection.scoring.explain import reasons
 from veilwatch.learning.detectors.evidence import log_odds
 from veilwatch.learning.features.flow_class import FLOW_CLASSES
 from veilwatch.learning.features.host_evidence import (
-    CHANNEL_SHARES,
-    WINDOW_SHARES,
     Evidence,
-    class_statistics,
-    upper_means,
+    part_evidence,
 )
 from veilwatch.learning.features.windows import HOST, WINDOW_NS
 from veilwatch.learning.models import Model, PartCard
@@ -160,13 +157,7 @@ class HostParts:
         """
         count = hosts.height
         channels, windows = self.channels.evidence(hosts), self.windows.evidence(hosts)
-        out = np.hstack(
-            [
-                class_statistics(count, channels),
-                upper_means(count, channels, CHANNEL_SHARES),
-                upper_means(count, windows, WINDOW_SHARES),
-            ]
-        )
+        out = part_evidence(count, channels, windows)
         unseen = np.bincount(channels.host, minlength=count) == 0
         out[unseen] = np.nan
         return out
@@ -179,14 +170,11 @@ def ordinary_channels(model: Model) -> npt.NDArray[np.float64]:
     return np.array([ranges[name].high if name in ranges else 0.0 for name in names])
 
 
-def judge_parts(
-    model: Model, channels: FeatureFrame, windows: FeatureFrame, hosts_left_out: int = 0
-) -> HostParts:
+def judge_parts(model: Model, channels: FeatureFrame, windows: FeatureFrame) -> HostParts:
     """Score channels and windows."""
     return HostParts(
         ScoredUnits.of(channels, model.score_channels(channels), ordinary_channels(model)),
         ScoredUnits.of(windows, model.score_windows(windows)),
-        hosts_left_out,
     )
 
 

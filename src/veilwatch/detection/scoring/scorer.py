@@ -170,11 +170,12 @@ def _sums(flows: pl.DataFrame, upper_share: float) -> tuple[pl.DataFrame, HostSu
     index = host_index(flows, hosts)
     odds = log_odds(flows["score"].to_numpy().astype(np.float64))
     said = Evidence(index, odds, flows["flow_class"].to_numpy().astype(np.int64))
-    by_class = class_statistics(hosts.height, said)
-    evidence = np.hstack([by_class, upper_means(hosts.height, said, FLOW_SHARES)])
-    score = probability(upper_means(hosts.height, said, (upper_share,))[:, 0])
+    upper = upper_means(hosts.height, said, (*FLOW_SHARES, upper_share))
+    evidence = np.hstack([class_statistics(hosts.height, said), upper[:, :-1]])
     flow_count, alerts, first_ns, last_ns = (
         hosts[name].to_numpy().astype(np.int64)
         for name in ("flows", "alerts", "first_ns", "last_ns")
     )
-    return hosts, HostSums(flow_count, alerts, score, first_ns, last_ns, evidence)
+    return hosts, HostSums(
+        flow_count, alerts, probability(upper[:, -1]), first_ns, last_ns, evidence
+    )

@@ -6,11 +6,12 @@ beacon. The evidence of a group is therefore the mean log-odds of its more suspi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from veilwatch.learning.features.host_evidence import Evidence, upper_means
 
 UPPER_SHARES: Final = (0.25, 0.5, 1.0)
 """Shares of a group's flows, the highest-scoring ones, that may speak for the group. Which one
@@ -57,39 +58,14 @@ def group_scores(
     >>> group_scores(np.array([0.9, 0.1, 0.5]), np.array([0, 0, 1]), 2, upper_share=0.25).round(3)
     array([0.9, 0.5])
     """
-    order = np.lexsort((-score, group))
-    odds = log_odds(score)[order]
-    sizes = np.bincount(group, minlength=groups)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    upper = np.maximum(1, np.ceil(sizes * upper_share).astype(np.int64))
-    sums = np.concatenate([[0.0], np.cumsum(odds)])
-    ends = np.minimum(starts + upper, starts + sizes)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = (sums[ends] - sums[starts]) / (ends - starts)
-    return np.where(sizes > 0, probability(means), np.nan)
+    said = Evidence(group, log_odds(score), np.zeros(len(group), np.int64))
+    return probability(upper_means(groups, said, (upper_share,))[:, 0])
 
 
-def fused_scores(scores: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Return what several models say of the same groups, all of them weighing alike.
-
-    Parameters
-    ----------
-    scores
-        Of each model the score of every group in 0…1, NaN where it saw nothing of it; each of
-        shape (groups,).
-
-    Returns
-    -------
-    ndarray
-        Probability of the mean log-odds of those that saw something, NaN where none did.
-
-    Examples
-    --------
-    >>> fused_scores([np.array([0.9, 0.2]), np.array([0.5, np.nan])]).round(3)
-    array([0.75, 0.2 ])
-    """
-    said = np.stack(scores)
-    heard = ~np.isnan(said)
-    odds = np.where(heard, log_odds(np.where(heard, said, 0.5)), 0.0)
-    with np.errstate(invalid="ignore"):
-        return probability(odds.sum(axis=0) / heard.sum(axis=0))
+def rank_within(group: npt.NDArray[np.int64], key: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return how many rows of the same group have a larger key, shape (rows,); ties by place."""
+    order = np.lexsort((-key, group))
+    ordered = group[order]
+    rank = np.empty(len(order), np.intp)
+    rank[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return rank

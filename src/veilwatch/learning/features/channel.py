@@ -13,13 +13,24 @@ import polars as pl
 from veilwatch.learning.features.base import Feature, FeatureSet, feature, ratio
 from veilwatch.learning.features.channels import CHANNEL, channel_flows
 from veilwatch.learning.features.handshake import name_features
-from veilwatch.learning.features.tls_columns import HAS_LEAF, tls_number
+from veilwatch.learning.features.tls_columns import (
+    CERT_AGE_DAYS,
+    CERT_VALIDITY_DAYS,
+    HAS_LEAF,
+    tls_number,
+)
 from veilwatch.learning.features.tls_numbers import EPHEMERAL, WEAK
 from veilwatch.learning.features.window_activity import ANSWERED, HAS_PAYLOAD, IS_TCP, REQUESTS
+from veilwatch.learning.features.window_names import (
+    ASKS,
+    HAS_HELLO,
+    IS_ANSWERED,
+    NXDOMAIN,
+    TUNNEL_TYPES,
+)
 from veilwatch.learning.features.window_pairs import NEAR, REPEATS
 from veilwatch.learning.features.windows import HOST, PLACE
 from veilwatch.schema.flows import FILE_MESSAGES
-from veilwatch.schema.units import DAY_S
 from veilwatch.traffic.handshake import SERVICES
 
 CHEAP_DOMAINS: Final = (
@@ -35,9 +46,6 @@ _SECONDS: Final = (pl.col("last_ns") - pl.col("first_ns")) / 1e9
 _PACKETS: Final = pl.col("fwd_packets").cast(pl.Float64) + pl.col("bwd_packets")
 _PAYLOAD: Final = pl.col("fwd_payload_bytes").cast(pl.Float64) + pl.col("bwd_payload_bytes")
 _GAP: Final = pl.col("call_gap")
-_HELLO: Final = pl.col("tls_client_hello_bytes") > 0
-_SERVER: Final = pl.col("tls_server_hello_bytes") > 0
-_ASKS: Final = pl.col("dns_query") != ""
 
 
 def _variation(value: pl.Expr) -> pl.Expr:
@@ -167,11 +175,11 @@ _SERVICE: Final = (
 
 def _of_hello(value: pl.Expr) -> pl.Expr:
     """Return the value in the first flow with a ClientHello, null without any."""
-    return value.filter(_HELLO).first()
+    return value.filter(HAS_HELLO).first()
 
 
 def _of_server(value: pl.Expr) -> pl.Expr:
-    return value.filter(_SERVER).first()
+    return value.filter(IS_ANSWERED).first()
 
 
 def _of_leaf(value: pl.Expr) -> pl.Expr:
@@ -196,7 +204,7 @@ _TLS: Final = (
     feature("hello_h2", _of_hello(pl.col("tls_alpn").list.contains("h2")), "", "HTTP/2 is offered"),
     feature("hello_alpn", _of_hello(pl.col("tls_alpn").list.len()), "", "Protocols offered"),
     feature("hello_named", _of_hello(pl.col("tls_sni") != ""), "", "A server name is asked for"),
-    feature("hello_kinds", pl.col("ja4").filter(_HELLO).n_unique(), "", "Distinct JA4"),
+    feature("hello_kinds", pl.col("ja4").filter(HAS_HELLO).n_unique(), "", "Distinct JA4"),
     feature("tls_version", _of_server(tls_number("tls_version")), "", "TLS version chosen"),
     feature(
         "tls_forward_secret",
@@ -204,18 +212,23 @@ _TLS: Final = (
         "",
         "The cipher chosen is DHE, ECDHE or of TLS 1.3",
     ),
-    feature("tls_unanswered", (~_SERVER).filter(_HELLO).mean(), "", "Share of hellos unanswered"),
+    feature(
+        "tls_unanswered",
+        (~IS_ANSWERED).filter(HAS_HELLO).mean(),
+        "",
+        "Share of hellos unanswered",
+    ),
     feature("cert_self_signed", _of_leaf(pl.col("cert_self_signed")), "", "Self-signed"),
     feature("cert_matches_name", _of_leaf(pl.col("cert_matches_sni")), "", "Covers the name"),
     feature(
         "cert_validity_days",
-        _of_leaf((pl.col("cert_not_after_s") - pl.col("cert_not_before_s")) / DAY_S),
+        _of_leaf(CERT_VALIDITY_DAYS),
         "d",
         "Length of the certificate's validity",
     ),
     feature(
         "cert_age_days",
-        _of_leaf((pl.col("first_ns") / 1e9 - pl.col("cert_not_before_s")) / DAY_S),
+        _of_leaf(CERT_AGE_DAYS),
         "d",
         "Age of the certificate at the time of the flow",
     ),
@@ -229,22 +242,22 @@ _NAMES: Final = (
         "",
         "Share of flows whose destination was resolved from a name before",
     ),
-    feature("asked_names", pl.col("dns_query").filter(_ASKS).n_unique(), "", "Names asked for"),
+    feature("asked_names", pl.col("dns_query").filter(ASKS).n_unique(), "", "Names asked for"),
     feature(
         "nxdomain_share",
-        (pl.col("dns_response_code") == 3).filter(_ASKS).mean(),
+        (pl.col("dns_response_code") == NXDOMAIN).filter(ASKS).mean(),
         "",
         "Share of questions for names that do not exist",
     ),
     feature(
         "text_question_share",
-        pl.col("dns_query_type").is_in([10, 16]).filter(_ASKS).mean(),
+        pl.col("dns_query_type").is_in(TUNNEL_TYPES).filter(ASKS).mean(),
         "",
         "Share of questions of the types NULL and TXT",
     ),
     feature(
         "asked_length_mean",
-        pl.col("dns_query").str.len_chars().filter(_ASKS).mean(),
+        pl.col("dns_query").str.len_chars().filter(ASKS).mean(),
         "",
         "Mean characters of names asked for",
     ),

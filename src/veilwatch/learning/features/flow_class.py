@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 
 import polars as pl
 
+from veilwatch.learning.features.windows import LATERAL
 from veilwatch.schema.flows import TLS_SERVICES
 
 FlowClass = Literal["encrypted", "names", "file_sharing", "other", "unanswered"]
@@ -19,7 +20,7 @@ FLOW_CLASSES: Final[tuple[FlowClass, ...]] = get_args(FlowClass)
 neighbours; SMB, NFS, remote desktop and the directory; all else; all else without an answer."""
 
 NAME_SERVICES: Final = ("dns", "mdns", "llmnr", "netbios")
-FILE_SERVICES: Final = ("smb", "nfs", "rdp", "dcerpc", "ldap", "kerberos")
+FILE_SERVICES: Final = (*LATERAL, "nfs")
 
 
 def is_encrypted() -> pl.Expr:

@@ -7,9 +7,13 @@ from typing import Final
 import polars as pl
 
 from veilwatch.learning.features.base import Feature, feature, ratio
-from veilwatch.learning.features.tls_columns import HAS_LEAF, tls_number
+from veilwatch.learning.features.tls_columns import (
+    CERT_AGE_DAYS,
+    CERT_VALIDITY_DAYS,
+    HAS_LEAF,
+    tls_number,
+)
 from veilwatch.learning.features.tls_numbers import CIPHERS, EPHEMERAL, EXTENSIONS, GREASE
-from veilwatch.schema.units import DAY_S
 from veilwatch.traffic.handshake import SERVICES
 
 
@@ -200,13 +204,13 @@ HANDSHAKE_FEATURES: Final[tuple[Feature, ...]] = (
     ),
     feature(
         "cert_validity_days",
-        _has_leaf((pl.col("cert_not_after_s") - pl.col("cert_not_before_s")) / DAY_S),
+        _has_leaf(CERT_VALIDITY_DAYS),
         "d",
         "Length of the certificate's validity",
     ),
     feature(
         "cert_age_days",
-        _has_leaf((pl.col("first_ns") / 1e9 - pl.col("cert_not_before_s")) / DAY_S),
+        _has_leaf(CERT_AGE_DAYS),
         "d",
         "Age of the certificate at the time of the flow",
     ),

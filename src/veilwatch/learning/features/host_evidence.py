@@ -117,14 +117,19 @@ def host_evidence(
     FeatureFrame
         float64 values, NaN where nothing of the kind was seen; no keys but the index `host`.
     """
-    parts = [
-        class_statistics(hosts, flows),
-        upper_means(hosts, flows, FLOW_SHARES),
-        class_statistics(hosts, channels),
-        upper_means(hosts, channels, CHANNEL_SHARES),
-        upper_means(hosts, windows, WINDOW_SHARES),
-    ]
-    return evidence_frame(np.hstack(parts))
+    of_flows = [class_statistics(hosts, flows), upper_means(hosts, flows, FLOW_SHARES)]
+    return evidence_frame(np.hstack([*of_flows, part_evidence(hosts, channels, windows)]))
+
+
+def part_evidence(hosts: int, channels: Evidence, windows: Evidence) -> Floats:
+    """Return what channels and windows say, as `host_evidence` does behind what flows say."""
+    return np.hstack(
+        [
+            class_statistics(hosts, channels),
+            upper_means(hosts, channels, CHANNEL_SHARES),
+            upper_means(hosts, windows, WINDOW_SHARES),
+        ]
+    )
 
 
 def evidence_frame(values: Values) -> FeatureFrame:

@@ -8,10 +8,9 @@ from typing import Final
 import polars as pl
 
 from veilwatch.learning.features.base import Feature, feature
-from veilwatch.learning.features.tls_columns import HAS_LEAF, tls_number
+from veilwatch.learning.features.tls_columns import CERT_VALIDITY_DAYS, HAS_LEAF, tls_number
 from veilwatch.learning.features.tls_numbers import EPHEMERAL, WEAK
 from veilwatch.learning.features.windows import WINDOW
-from veilwatch.schema.units import DAY_S
 
 NXDOMAIN: Final = 3
 TUNNEL_TYPES: Final = (10, 16)
@@ -98,9 +97,7 @@ TLS: Final[tuple[Feature, ...]] = (
     ),
     feature(
         "tls_validity_days_mean",
-        ((pl.col("cert_not_after_s") - pl.col("cert_not_before_s")) / DAY_S)
-        .filter(HAS_LEAF)
-        .mean(),
+        CERT_VALIDITY_DAYS.filter(HAS_LEAF).mean(),
         "d",
         "Mean validity of certificates",
     ),

@@ -21,7 +21,7 @@ from veilwatch.corpus.endpoints import unknown_truth
 from veilwatch.corpus.hygiene import is_background
 from veilwatch.errors import TrainingError
 from veilwatch.learning.detectors import DETECTORS, DetectorSettings, TrainingSet
-from veilwatch.learning.detectors.evidence import log_odds
+from veilwatch.learning.detectors.evidence import log_odds, rank_within
 from veilwatch.learning.detectors.host import HostDetector
 from veilwatch.learning.evaluation.calibration import conformal_threshold
 from veilwatch.learning.evaluation.evaluate import CaptureScores, UsedHosts
@@ -384,12 +384,9 @@ def _fit_channels(
     features = part_features(hosts, CHANNEL_DETECTOR)
     host = _host_of(features)
     malicious = hosts.malicious[host] & ~_background(hosts, features)
-    rng = np.random.default_rng(settings.seed)
-    rank = pl.DataFrame({"host": host, "draw": rng.random(len(host))}).select(
-        pl.col("draw").rank("ordinal").over("host")
-    )
+    draw = np.random.default_rng(settings.seed).random(len(host))
     unknown = unknown_truth(features.keys, corpus.entries, PLACE).to_numpy()
-    aside = (hosts.size[host] > 0) | (rank.to_series().to_numpy() > MAX_CHANNELS)
+    aside = (hosts.size[host] > 0) | (rank_within(host, -draw) >= MAX_CHANNELS)
     aside |= unknown & malicious
     weight = np.ones(len(host))
     weight[~aside] = unit_weights(host[~aside], malicious[~aside])

@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from veilwatch.learning.detectors.evidence import rank_within
+
 CAPTURE_EXPONENT: Final = 0.5
 """A capture of n flows weighs n^(1 - 0.5): a sweep of 80,000 flows does not outvote a family of
 60, and a capture with a single flow is not worth as much as one with hundreds."""
@@ -35,13 +37,7 @@ def left_out(
     draw = np.random.default_rng(seed).random(len(capture))
     stratum = capture * 2 + encrypted
     draw[unknown] = 2.0  # behind those that count
-    order = np.lexsort((draw, stratum))
-    ranked = stratum[order]
-    first = np.flatnonzero(np.r_[len(ranked) > 0, ranked[1:] != ranked[:-1]])
-    rank = np.arange(len(ranked)) - np.repeat(first, np.diff(np.append(first, len(ranked))))
-    out = np.zeros(len(capture), bool)
-    out[order] = rank >= MAX_LEARNED
-    return out | unknown
+    return np.asarray((rank_within(stratum, -draw) >= MAX_LEARNED) | unknown)
 
 
 def unit_weights(
