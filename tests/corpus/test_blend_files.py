@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from tests.cli.helpers import veilwatch
+from tests.corpus.tshark import tshark
 from tests.learning.features.factory import START, ethernet, played_packets, read
 from tests.learning.training.factory import entry
 from veilwatch.corpus import blend_files
@@ -177,19 +176,6 @@ def test_ipv6_hosts_are_merged_with_ipv6_hosts(folder: Path) -> None:
     assert set(found["src_ip"]) == {"fd00::66"}
 
 
-def tshark(path: Path, keep: str, *fields: str) -> list[list[str]]:
-    program = shutil.which("tshark")
-    if program is None:
-        pytest.skip("tshark is not installed")
-    asked = [part for field in fields for part in ("-e", field)]
-    checks = [p for n in ("ip", "udp", "tcp") for p in ("-o", f"{n}.check_checksum:TRUE")]
-    done = subprocess.run(
-        [program, "-n", "-r", str(path), "-Y", keep, *checks, "-T", "fields", *asked],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return [line.split("\t") for line in done.stdout.splitlines()]
-
-
 WRONG = " || ".join(
     [f"{name}.checksum.status == 0" for name in ("ip", "tcp", "udp", "icmp")]
     + ["_ws.malformed", "_ws.expert.severity == error"]
@@ -204,11 +190,11 @@ def test_tshark_finds_every_checksum_right(folder: Path, used: str) -> None:
     (row,) = write_blends(
         corpus_of(folder), folder / "out", options=BlendOptions(sizes=(1,))
     ).entries
-    assert tshark(row.file, WRONG, "frame.number") == []
-    assert len(tshark(row.file, "tcp.checksum.status == 1", "frame.number")) == 64
-    times = [float(time) for (time,) in tshark(row.file, "frame", "frame.time_epoch")]
+    assert tshark(row.file, "frame.number", keep=WRONG) == []
+    assert len(tshark(row.file, "frame.number", keep="tcp.checksum.status == 1")) == 64
+    times = [float(time) for (time,) in tshark(row.file, "frame.time_epoch", keep="frame")]
     assert times == sorted(times) and len(times) == 80
-    assert tshark(row.file, f"ip.addr == {HOST}", "frame.number") == []
+    assert tshark(row.file, "frame.number", keep=f"ip.addr == {HOST}") == []
 
 
 def test_the_host_keeps_one_mac(folder: Path) -> None:
@@ -224,8 +210,8 @@ def test_the_host_keeps_one_mac(folder: Path) -> None:
     (row,) = write_blends(
         corpus_of(folder), folder / "out", options=BlendOptions(sizes=(1,))
     ).entries
-    sent = tshark(row.file, "ip.src == 10.1.2.3", "eth.src")
-    got = tshark(row.file, "ip.dst == 10.1.2.3", "eth.dst")
+    sent = tshark(row.file, "eth.src", keep="ip.src == 10.1.2.3")
+    got = tshark(row.file, "eth.dst", keep="ip.dst == 10.1.2.3")
     assert {mac for (mac,) in sent + got} == {mac} and len(sent + got) == 80
 
 
@@ -271,8 +257,8 @@ def test_later_fragments_and_errors_come_along(folder: Path) -> None:
     changed = [name for name in wanted.columns if "prefix_" in name]  # the address shown
     assert_same(found, wanted, but=tuple(changed))
     (file,) = (folder / "out" / "x1").iterdir()
-    assert len(tshark(file, "ip.frag_offset > 0", "ip.src")) == 2
-    assert tshark(file, "icmp.type == 3 && icmp.checksum.status == 1", "ip.dst") == [
+    assert len(tshark(file, "ip.src", keep="ip.frag_offset > 0")) == 2
+    assert tshark(file, "ip.dst", keep="icmp.type == 3 && icmp.checksum.status == 1") == [
         ["203.0.113.2,10.1.2.3"]
     ]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, GRE, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from tests.corpus.tshark import tshark
 from tests.traffic.capture.build import read_all
 from tests.traffic.decode.links import INNER as LINK_INNER
 from tests.traffic.decode.links import LINKS, REFUSED
@@ -29,19 +28,6 @@ from veilwatch.traffic.capture import PcapngWriter, open_captures
 
 UE = "10.0.0.5"
 SERVER = "93.184.216.34"
-
-
-def tshark(path: Path, *fields: str, keep: str = "frame") -> list[list[str]]:
-    program = shutil.which("tshark")
-    if program is None:
-        pytest.skip("tshark is not installed")
-    asked = [part for field in fields for part in ("-e", field)]
-    checks = [p for n in ("ip", "udp", "tcp") for p in ("-o", f"{n}.check_checksum:TRUE")]
-    done = subprocess.run(
-        [program, "-n", "-r", str(path), "-Y", keep, *checks, "-T", "fields", *asked],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return [line.split("\t") for line in done.stdout.splitlines()]
 
 
 def subscriber(outer: int = 4) -> Subscriber:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from veilwatch.learning.comparison.document import BenignKind, Change, Comparison, Interval
@@ -46,38 +46,43 @@ _ESCAPES: Final = {
 
 def figures_csv(comparison: Comparison) -> str:
     """Return every figure of every detector, split and level, one row each."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows(_rows(comparison))
-    return out.getvalue()
+    return _csv(_COLUMNS, _rows(comparison))
 
 
 def families_csv(comparison: Comparison) -> str:
     """Return how many captures of each family each detector found under each split."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("detector", "split", "family", "ransomware", "captures", "found"))
-    for detector in comparison.detectors:
-        for split, result in detector.splits.items():
-            for name, family in result.families.items():
-                row = (family.is_ransomware, family.captures, round(family.found, 4))
-                writer.writerow((detector.name, split, name, *row))
-    return out.getvalue()
+    return _csv(
+        ("detector", "split", "family", "ransomware", "captures", "found"),
+        (
+            (
+                *(detector.name, split, name),
+                *(family.is_ransomware, family.captures, round(family.found, 4)),
+            )
+            for detector in comparison.detectors
+            for split, result in detector.splits.items()
+            for name, family in result.families.items()
+        ),
+    )
 
 
 def false_alarms_csv(comparison: Comparison) -> str:
     """Return how many benign captures of each kind each detector alerted under each split."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("detector", "split", "level", "kind", "captures", "alerted"))
+    rows: list[tuple[object, ...]] = []
     for detector in comparison.detectors:
         for split, result in detector.splits.items():
             for kind, count in result.benign_kinds.items():
                 row = (CAPTURE, kind, count.captures, count.alerted)
-                writer.writerow((detector.name, split, *row))
+                rows.append((detector.name, split, *row))
             for level, count in result.benign_blends.items():
-                writer.writerow((detector.name, split, level, "", count.captures, count.alerted))
+                rows.append((detector.name, split, level, "", count.captures, count.alerted))
+    return _csv(("detector", "split", "level", "kind", "captures", "alerted"), rows)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
     return out.getvalue()
 
 
